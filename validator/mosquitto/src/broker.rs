@@ -1,0 +1,74 @@
+//! What the plugin wants from a broker and from the client that an event is
+//! about: traits, so that everything but [`crate::ffi`] is tested without a
+//! broker.
+
+/// The broker, for as long as it has the plugin loaded.
+pub(crate) trait Broker {
+    /// Writes one line to the broker's log. The broker may publish it
+    /// (`log_dest topic`) and so ask about a delivery before this returns.
+    fn log(&self, level: Level, line: &str);
+
+    /// Ends the connection of a client and sends its will. Mosquitto reports
+    /// the end of the connection before this returns.
+    fn kick(&self, client_id: &str);
+}
+
+/// How much a line matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Level {
+    Info,
+    Notice,
+    Warning,
+    Error,
+}
+
+/// The client that an event is about, for as long as the event lasts.
+pub(crate) trait Client {
+    /// Which client it is.
+    fn handle(&self) -> ClientHandle;
+    /// Its MQTT client identifier, if it has one in UTF-8.
+    fn id(&self) -> Option<&str>;
+    /// The user name, if it has one in UTF-8: what the client sent, until
+    /// [`Client::set_username`].
+    fn username(&self) -> Option<&str>;
+    /// From where it is or was connected.
+    fn address(&self) -> Option<&str>;
+    /// Whether it came with a CONNECT. A session that Mosquitto has read from
+    /// its database did not, nor did the client that it makes up to ask about
+    /// the source of a retained message.
+    fn has_connected(&self) -> bool;
+    /// Replaces the user name in the broker.
+    fn set_username(&mut self, username: Option<&str>) -> Result<(), UsernameRefused>;
+}
+
+/// The broker does not take a user name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct UsernameRefused;
+
+/// The address of the broker's record of a client. Only compared, never
+/// followed: the record may be gone and the address in use again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct ClientHandle(pub(crate) usize);
+
+/// What `ACL_CHECK` asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// A message is about to be sent to the client, or queued for it.
+    Read,
+    /// The client publishes, or its will is about to be published.
+    Write,
+    /// The client subscribes.
+    Subscribe,
+    /// The client unsubscribes.
+    Unsubscribe,
+}
+
+/// The answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Allow,
+    Deny,
+}
+
+#[cfg(test)]
+pub(crate) mod fake;

@@ -1,0 +1,295 @@
+use fleetbadge_validator::test_support::{TestKey, claims, vectors};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::broker::fake::{FakeBroker, FakeClient};
+
+const START: UnixSeconds = UnixSeconds(1_000_000);
+/// `exp` is a minute after the start, the skew 5 s.
+const END: UnixSeconds = UnixSeconds(START.0 + 65);
+
+/// A guard, and everything around it.
+struct Scene {
+    broker: FakeBroker,
+    key: TestKey,
+    jwks: tempfile::NamedTempFile,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let scene = Self {
+            broker: FakeBroker::default(),
+            key: TestKey::generate(),
+            jwks: tempfile::NamedTempFile::new().unwrap(),
+        };
+        std::fs::write(&scene.jwks, scene.key.jwks()).unwrap();
+        scene
+    }
+
+    fn guard(&self, token_from: &str) -> Guard<&FakeBroker> {
+        let options = [
+            ("issuer", "https://id.example"),
+            ("audience", "mqtt"),
+            ("jwks_file", self.jwks.path().to_str().unwrap()),
+            ("token_from", token_from),
+        ];
+        let options = options.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        Guard::new(&self.broker, Options::parse(options).unwrap()).unwrap()
+    }
+
+    fn claims(&self, device: &str) -> Value {
+        claims(device, START.0, START.0 + 60)
+    }
+
+    fn token(&self, device: &str) -> String {
+        self.key.token(&self.claims(device))
+    }
+
+    /// A client that the guard has let in.
+    fn let_in(&self, guard: &Guard<&FakeBroker>, handle: usize, device: &str) -> FakeClient {
+        let mut client = FakeClient::new(handle, device).with_username(&self.token(device));
+        assert_eq!(guard.connect(&mut client, None, START), Verdict::Allow, "{}", self.broker.take_log());
+        client
+    }
+}
+
+#[test]
+fn a_good_token_lets_its_device_in_and_goes_no_further() {
+    let scene = Scene::new();
+    let client = scene.let_in(&scene.guard("username"), 1, "pump-1");
+    assert_eq!(client.username.as_deref(), Some("pump-1"));
+}
+
+#[test]
+fn every_vector_has_its_verdict() {
+    for (file, vectors) in vectors() {
+        let scene = Scene::new();
+        std::fs::write(&scene.jwks, vectors.jwks.to_string()).unwrap();
+        for case in vectors.cases {
+            // A new one each time, since the log tells the same only once.
+            let guard = scene.guard("username");
+            let now = UnixSeconds(case.now);
+            for handle in [1, 2] {
+                let mut client = FakeClient::new(handle, &case.client_id).with_username(&case.token);
+                let verdict = guard.connect(&mut client, None, now);
+                let expected = if case.expect == "allow" { Verdict::Allow } else { Verdict::Deny };
+                assert_eq!(verdict, expected, "{file}: {}", case.name);
+            }
+            let log = scene.broker.take_log();
+            let says_why = log.contains(&case.expect) || log.contains("client_id_malformed");
+            assert!(case.expect == "allow" || says_why, "{file}: {}: {log}", case.name);
+            let signature = case.token.rsplit('.').next().unwrap();
+            assert!(signature.len() < 20 || !log.contains(signature), "{file}: {}: {log}", case.name);
+        }
+    }
+}
+
+#[test]
+fn a_denied_client_leaves_no_user_name_and_no_token_in_the_log() {
+    let scene = Scene::new();
+    let guard = scene.guard("username");
+    let token = scene.token("pump-2");
+    let mut client = FakeClient::new(1, "pump-1").with_username(&token);
+    assert_eq!(guard.connect(&mut client, Some("whatever"), START), Verdict::Deny);
+    assert_eq!(client.username, None);
+    assert_eq!(guard.acl_check(&client, Access::Read, Some("devices/pump-1/x"), START), Verdict::Deny);
+    let log = scene.broker.take_log();
+    assert!(log.contains("client pump-1 at 192.0.2.1"), "{log}");
+    assert!(
+        log.contains("the token is for MQTT client ID \"pump-2\"") && log.contains("(client_id_differs)")
+    );
+    for segment in token.split('.') {
+        assert!(!log.contains(segment), "{log}");
+    }
+}
+
+#[test]
+fn every_refusal_says_why() {
+    let scene = Scene::new();
+    let other_key = TestKey::generate().token(&scene.claims("pump-1"));
+    let mut wrong_audience = scene.claims("pump-1");
+    wrong_audience["aud"] = json!("another");
+    let wrong_audience = scene.key.token(&wrong_audience);
+    let good = scene.token("pump-1");
+    let client = FakeClient::new;
+    let cases = [
+        ("token_missing", client(1, "pump-1")),
+        ("token_malformed", client(1, "pump-1").with_username("bob")),
+        ("key_unknown", client(1, "pump-1").with_username(&other_key)),
+        ("audience_differs", client(1, "pump-1").with_username(&wrong_audience)),
+        ("client_id_malformed", client(1, "pump/1").with_username(&good)),
+        ("client_id_malformed", FakeClient { id: None, ..client(1, "") }.with_username(&good)),
+        ("client_id_is_username", client(1, &good).with_username(&good)),
+        (
+            "username_refused",
+            FakeClient { takes_usernames: false, ..client(1, "pump-1") }.with_username(&good),
+        ),
+    ];
+    for (code, mut client) in cases {
+        let guard = scene.guard("username");
+        assert_eq!(guard.connect(&mut client, None, START), Verdict::Deny, "{code}");
+        let log = scene.broker.take_log();
+        assert!(log.contains(&format!("({code})")), "{code}: {log}");
+        assert!(!log.contains("eyJ"), "{log}");
+        let verdict = guard.acl_check(&client, Access::Read, Some("devices/pump-1/x"), START);
+        assert_eq!(verdict, Verdict::Deny, "{code}");
+    }
+}
+
+#[test]
+fn the_token_comes_from_where_the_options_say() {
+    let scene = Scene::new();
+    let (token, other) =
+        (&*scene.token("pump-1"), &*scene.key.token(&claims("pump-1", START.0, START.0 + 61)));
+    let cases = [
+        ("username", Some(token), None, "allowed"),
+        ("username", Some(token), Some(other), "allowed"),
+        ("username", Some("pump-1"), Some(token), "token_malformed"),
+        ("password", Some("pump-1"), Some(token), "allowed"),
+        ("password", None, Some(token), "allowed"),
+        ("password", Some(token), None, "token_missing"),
+        ("either", Some(token), None, "allowed"),
+        ("either", Some(token), Some("anything"), "allowed"),
+        ("either", Some("plant.line.pump"), Some(token), "allowed"),
+        ("either", Some(token), Some(token), "allowed"),
+        ("either", Some(token), Some(other), "tokens_differ"),
+        ("either", Some("pump-1"), Some("anything"), "token_missing"),
+        ("either", None, None, "token_missing"),
+    ];
+    for (token_from, username, password, expected) in cases {
+        let mut client = FakeClient::new(1, "pump-1");
+        client.username = username.map(Into::into);
+        let verdict = scene.guard(token_from).connect(&mut client, password, START);
+        let log = scene.broker.take_log();
+        match verdict {
+            Verdict::Allow => assert_eq!("allowed", expected, "{token_from} {username:?} {password:?}"),
+            Verdict::Deny => assert!(log.contains(&format!("({expected})")), "{expected}: {log}"),
+        }
+        let name = (verdict == Verdict::Allow).then_some("pump-1");
+        assert_eq!(client.username.as_deref(), name, "{token_from}");
+    }
+}
+
+#[test]
+fn topics_are_checked_and_a_denial_is_logged() {
+    let scene = Scene::new();
+    let guard = scene.guard("username");
+    let client = scene.let_in(&guard, 1, "pump-1");
+    let ask = |access, topic| guard.acl_check(&client, access, topic, START);
+    scene.broker.take_log();
+    assert_eq!(ask(Access::Write, Some("devices/pump-1/x")), Verdict::Allow);
+    assert_eq!(scene.broker.take_log(), "");
+    assert_eq!(ask(Access::Write, Some("devices/pump-2/x")), Verdict::Deny);
+    assert_eq!(ask(Access::Read, None), Verdict::Deny);
+    let log = scene.broker.take_log();
+    assert!(log.contains("publish \"devices/pump-2/x\": no rule of the token allows it (topic_not_allowed)"));
+    assert!(log.contains("(topic_not_utf8)"), "{log}");
+}
+
+#[test]
+fn a_client_is_disconnected_at_the_first_tick_after_its_token() {
+    let scene = Scene::new();
+    let guard = scene.guard("username");
+    scene.let_in(&guard, 1, "pump-1");
+    guard.tick(END.minus(1));
+    assert!(scene.broker.kicked.take().is_empty());
+    for _ in 0..100 {
+        guard.tick(END);
+    }
+    assert_eq!(scene.broker.kicked.take(), ["pump-1"]);
+}
+
+#[test]
+fn more_clients_than_fit_a_tick_are_disconnected_by_the_next_ones() {
+    let scene = Scene::new();
+    let guard = scene.guard("username");
+    for handle in 0..1_500 {
+        scene.let_in(&guard, handle, &format!("pump-{handle}"));
+    }
+    guard.tick(END);
+    assert_eq!(scene.broker.kicked.take().len(), 1_000);
+    guard.tick(END);
+    assert_eq!(scene.broker.kicked.take().len(), 500);
+}
+
+#[test]
+fn a_broker_without_ticks_disconnects_at_the_next_connection() {
+    let scene = Scene::new();
+    let guard = scene.guard("username");
+    scene.let_in(&guard, 1, "pump-1");
+    let mut stranger = FakeClient::new(2, "pump-2");
+    assert_eq!(guard.connect(&mut stranger, None, END), Verdict::Deny);
+    assert_eq!(scene.broker.kicked.take(), ["pump-1"]);
+}
+
+#[test]
+fn a_reload_keeps_good_clients_and_ends_before_anybody_new() {
+    let scene = Scene::new();
+    let guard = scene.guard("username");
+    let mut client = scene.let_in(&guard, 1, "pump-1");
+    assert_eq!(guard.connect(&mut client.clone(), None, START), Verdict::Deny, "a name is no token");
+
+    guard.reload(START);
+    assert_eq!(guard.connect(&mut client, None, START), Verdict::Allow);
+    assert_eq!(client.username.as_deref(), Some("pump-1"));
+    let mut stranger = FakeClient::new(2, "pump-1").with_username("pump-1");
+    assert_eq!(guard.connect(&mut stranger, None, START), Verdict::Deny);
+
+    guard.tick(START);
+    assert_eq!(guard.connect(&mut client.clone(), None, START), Verdict::Deny, "a tick ends it");
+    guard.reload(START);
+    assert_eq!(guard.connect(&mut client.clone(), None, START.plus(2)), Verdict::Deny, "or time does");
+}
+
+#[test]
+fn a_reload_reads_the_keys_again_and_survives_a_bad_file() {
+    let scene = Scene::new();
+    let guard = scene.guard("username");
+    let connect = || {
+        let mut client = FakeClient::new(1, "pump-1").with_username(&scene.token("pump-1"));
+        guard.connect(&mut client, None, START)
+    };
+    std::fs::write(&scene.jwks, "not JSON").unwrap();
+    guard.reload(START);
+    assert!(scene.broker.take_log().contains("the last good ones stay in force"));
+    assert_eq!(connect(), Verdict::Allow);
+
+    std::fs::write(&scene.jwks, TestKey::generate().jwks()).unwrap();
+    guard.reload(START);
+    assert_eq!(connect(), Verdict::Deny, "the key is gone");
+    assert!(scene.broker.take_log().contains("(key_unknown)"));
+}
+
+#[test]
+fn a_line_that_causes_a_denial_does_not_cause_another_line() {
+    /// Publishes each line to a client that may not read it.
+    struct LoudBroker<'a>(&'a Cell<Option<&'a Guard<LoudBroker<'a>>>>, &'a Cell<usize>);
+
+    impl Broker for LoudBroker<'_> {
+        fn log(&self, _: Level, _: &str) {
+            self.1.set(self.1.get() + 1);
+            let reader = FakeClient::new(self.1.get(), &format!("reader-{}", self.1.get()));
+            if let Some(guard) = self.0.get() {
+                let verdict = guard.acl_check(&reader, Access::Read, Some("$SYS/broker/log/N"), START);
+                assert_eq!(verdict, Verdict::Deny);
+            }
+        }
+
+        fn kick(&self, _: &str) {}
+    }
+
+    let scene = Scene::new();
+    let (guard_cell, lines) = (Cell::new(None), Cell::new(0));
+    let options = [
+        ("issuer", "https://id.example"),
+        ("audience", "mqtt"),
+        ("jwks_file", scene.jwks.path().to_str().unwrap()),
+    ];
+    let options = options.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let guard = Guard::new(LoudBroker(&guard_cell, &lines), Options::parse(options).unwrap()).unwrap();
+    guard.tick(START);
+    lines.set(0);
+    guard_cell.set(Some(&guard));
+    assert_eq!(guard.connect(&mut FakeClient::new(1, "pump-1"), None, START), Verdict::Deny);
+    assert_eq!(lines.get(), 1);
+}

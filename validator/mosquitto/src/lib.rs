@@ -1,0 +1,30 @@
+//! The Mosquitto plugin: one shared object for Mosquitto 2.0 and 2.1.
+//!
+//! The broker asks, on its one thread, and is answered from memory:
+//!
+//! 1. `ffi` turns the broker's C events into calls of `guard::Guard`, and
+//!    a panic into a denial. Nothing else here is unsafe.
+//! 2. A connection (`BASIC_AUTH`) brings a token; `guard` verifies it and
+//!    replaces the user name by the device's name, so that the token reaches
+//!    neither the broker's log nor its database.
+//! 3. Every subscription, publication and delivery (`ACL_CHECK`) is asked of
+//!    the token of its session, see `sessions`.
+//! 4. `TICK` disconnects the clients whose tokens have ended.
+//! 5. The keys come from a file or over HTTP, see `keys`; the broker's
+//!    thread never waits for the network.
+//!
+//! The plugin has no global state but the panic hook: each `plugin` line of a configuration makes
+//! an instance of its own.
+
+// A panic must end as a denial, not as the end of the broker.
+#[cfg(panic = "abort")]
+compile_error!("the plugin needs panic = \"unwind\"");
+
+mod broker;
+mod denial_log;
+mod ffi;
+mod guard;
+mod keys;
+mod options;
+mod refusal;
+mod sessions;

@@ -1,0 +1,95 @@
+use std::path::Path;
+
+use super::*;
+
+const GOOD: [(&str, &str); 3] =
+    [("issuer", "https://id.example"), ("audience", "mqtt"), ("jwks_file", "/etc/jwks.json")];
+const REMOTE: [(&str, &str); 4] = [
+    ("issuer", "https://id.example"),
+    ("audience", "mqtt"),
+    ("jwks_url", "https://id.example/oauth2/jwks"),
+    ("state_dir", "/var/lib/mosquitto"),
+];
+
+fn parse(options: &[&[(&str, &str)]]) -> Result<Options, InvalidOption> {
+    Options::parse(options.concat().into_iter().map(|(name, value)| (name.into(), value.into())))
+}
+
+fn refused(options: &[&[(&str, &str)]]) -> String {
+    parse(options).unwrap_err().to_string()
+}
+
+#[test]
+fn the_defaults() {
+    let options = parse(&[&GOOD]).unwrap();
+    assert_eq!(options.verifier, Verifier::new("https://id.example", "mqtt"));
+    assert_eq!(options.token_from, TokenFrom::Username);
+    assert!(matches!(options.keys, KeysConfig::File { path, .. } if path == Path::new("/etc/jwks.json")));
+}
+
+#[test]
+fn every_option_is_read() {
+    let more = [
+        ("skew_s", "0"),
+        ("max_lifetime_s", "3600"),
+        ("token_from", "either"),
+        ("ca_file", "/etc/ca.pem"),
+        ("allow_insecure_http", "true"),
+    ];
+    let options = parse(&[&REMOTE, &more]).unwrap();
+    assert_eq!((options.verifier.skew_s, options.verifier.max_lifetime_s), (0, 3600));
+    assert_eq!(options.token_from, TokenFrom::Either);
+    let KeysConfig::Remote(keys) = options.keys else { panic!("keys come over HTTP") };
+    assert_eq!(keys.issuer, "https://id.example");
+    assert_eq!(keys.url.as_str(), "https://id.example/oauth2/jwks");
+    assert_eq!(keys.state_dir, Path::new("/var/lib/mosquitto"));
+    assert_eq!(keys.ca_file.as_deref(), Some(Path::new("/etc/ca.pem")));
+    assert!(keys.allow_insecure_http);
+
+    let KeysConfig::Remote(keys) = parse(&[&REMOTE]).unwrap().keys else { panic!("keys come over HTTP") };
+    assert!(!keys.allow_insecure_http);
+}
+
+#[test]
+fn a_misspelt_option_is_named_with_the_ones_there_are() {
+    let error = refused(&[&GOOD, &[("isuer", "x")]]);
+    assert!(error.starts_with("plugin_opt_isuer is not an option"), "{error}");
+    assert!(error.contains("issuer") && error.contains("token_from"), "{error}");
+}
+
+#[test]
+fn what_is_missing_doubled_or_contradictory_is_refused_by_name() {
+    assert!(refused(&[&GOOD[1..]]).starts_with("plugin_opt_issuer is missing"));
+    assert!(refused(&[&GOOD[..1], &GOOD[2..]]).starts_with("plugin_opt_audience is missing"));
+    assert!(refused(&[&GOOD[1..], &[("issuer", "")]]).starts_with("plugin_opt_issuer is missing"));
+    assert!(refused(&[&GOOD[..2]]).starts_with("plugin_opt_jwks_url is missing"));
+    assert!(refused(&[&REMOTE[..3]]).starts_with("plugin_opt_state_dir is missing"));
+    assert!(refused(&[&GOOD, &GOOD[1..2]]).starts_with("plugin_opt_audience is given twice"));
+    assert!(refused(&[&GOOD, &REMOTE[2..3]]).contains("both given"));
+    for name in ["ca_file", "state_dir"] {
+        let error = refused(&[&GOOD, &[(name, "/x")]]);
+        assert!(error.starts_with(&format!("plugin_opt_{name} has no effect")), "{error}");
+    }
+    assert!(refused(&[&GOOD, &[("allow_insecure_http", "true")]]).contains("no effect"));
+}
+
+#[test]
+fn a_malformed_value_is_shown_with_what_it_must_be() {
+    let malformed = [
+        ("skew_s", "-1"),
+        ("skew_s", "301"),
+        ("skew_s", "5s"),
+        ("max_lifetime_s", "0"),
+        ("token_from", "Username"),
+    ];
+    for (name, value) in malformed {
+        let error = refused(&[&GOOD, &[(name, value)]]);
+        assert!(error.starts_with(&format!("plugin_opt_{name} is {value:?}; it must be ")), "{error}");
+    }
+    let error = refused(&[&REMOTE, &[("allow_insecure_http", "yes")]]);
+    assert_eq!(error, "plugin_opt_allow_insecure_http is \"yes\"; it must be true or false");
+    let error = refused(&[&GOOD[1..], &[("issuer", "id.example")]]);
+    assert!(error.starts_with("plugin_opt_issuer is \"id.example\""), "{error}");
+    let error = refused(&[&REMOTE[..2], &REMOTE[3..], &[("jwks_url", "id.example/jwks")]]);
+    assert!(error.starts_with("plugin_opt_jwks_url is \"id.example/jwks\""), "{error}");
+}

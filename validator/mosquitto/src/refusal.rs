@@ -1,0 +1,44 @@
+//! Why the plugin refuses something.
+
+use fleetbadge_validator::denied::Denied;
+use fleetbadge_validator::ids::InvalidName;
+
+/// What the validator denies, and what can only go wrong inside a Mosquitto.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    #[error("the client ID {0}")]
+    ClientIdMalformed(InvalidName),
+    #[error(
+        "the client ID is the user name, and so would be the token: use_username_as_clientid makes the \
+         broker write tokens to its log; set it to false"
+    )]
+    ClientIdIsUsername,
+    #[error("this client was not let in with a token")]
+    ClientUnknown,
+    #[error(
+        "since the broker or the plugin started, this client has not connected: its session queues nothing, \
+         and what it retained is withheld under check_retain_source, until it does"
+    )]
+    ClientNotSeen,
+    #[error("the topic is not UTF-8")]
+    TopicNotUtf8,
+    #[error("the broker did not take the device's name as the user name")]
+    UsernameRefused,
+}
+
+impl Refusal {
+    /// A stable code, as [`Denied::code`].
+    pub(crate) const fn code(&self) -> &'static str {
+        match self {
+            Self::Denied(denied) => denied.code(),
+            Self::ClientIdMalformed(_) => "client_id_malformed",
+            Self::ClientIdIsUsername => "client_id_is_username",
+            Self::ClientUnknown => "client_unknown",
+            Self::ClientNotSeen => "client_not_seen",
+            Self::TopicNotUtf8 => "topic_not_utf8",
+            Self::UsernameRefused => "username_refused",
+        }
+    }
+}

@@ -1,0 +1,239 @@
+use std::sync::LazyLock;
+
+use fleetbadge_validator::keys::KeySet;
+use fleetbadge_validator::test_support::{TestKey, claims};
+use fleetbadge_validator::verify::Verifier;
+use serde_json::json;
+
+use super::*;
+use crate::broker::fake::FakeClient;
+
+static KEY: LazyLock<TestKey> = LazyLock::new(TestKey::generate);
+
+const START: UnixSeconds = UnixSeconds(1_000);
+/// `exp` 1,060 and 5 s of skew.
+const END: UnixSeconds = UnixSeconds(1_065);
+
+fn token(device: &str, filters: &[&str]) -> VerifiedToken {
+    let mut claims = claims(device, START.0, END.0 - 5);
+    claims["acl"] = json!({"pub": filters, "sub": filters});
+    let keys = KeySet::from_json("https://id.example", KEY.jwks().as_bytes()).unwrap().0;
+    let verifier = Verifier::new("https://id.example", "mqtt");
+    verifier.verify(&KEY.token(&claims), device, &keys, START).unwrap()
+}
+
+fn sessions() -> Sessions {
+    Sessions::new(10)
+}
+
+/// A client that was let in, and its sessions.
+fn connected(handle: usize, device: &str) -> (Sessions, FakeClient) {
+    let (mut sessions, client) = (sessions(), FakeClient::new(handle, device).with_username(device));
+    sessions.connect(client.handle(), token(device, &["a/#"]));
+    (sessions, client)
+}
+
+fn code(result: Result<(), Refusal>) -> &'static str {
+    result.map_or_else(|refusal| refusal.code(), |()| "allowed")
+}
+
+#[test]
+fn a_connected_client_may_what_its_token_says_until_it_ends() {
+    let (sessions, client) = connected(1, "pump-1");
+    let ask = |access, topic, now| code(sessions.allows(&client, access, topic, now));
+    for access in [Access::Read, Access::Write, Access::Subscribe] {
+        assert_eq!(ask(access, "a/b", END.minus(1)), "allowed", "{access:?}");
+        assert_eq!(ask(access, "b", START), "topic_not_allowed", "{access:?}");
+        assert_eq!(ask(access, "a/b", END), "expired", "{access:?}");
+    }
+    assert_eq!(ask(Access::Subscribe, "$share/group/a/+", START), "allowed");
+    assert_eq!(ask(Access::Subscribe, "$share/group/#", START), "topic_not_allowed");
+    assert_eq!(ask(Access::Unsubscribe, "whatever", END), "allowed");
+}
+
+#[test]
+fn who_was_not_let_in_may_nothing() {
+    let (sessions, _) = connected(1, "pump-1");
+    let clients = [
+        ("another record, same client ID and name", FakeClient::new(2, "pump-1").with_username("pump-1")),
+        ("another client ID", FakeClient::new(2, "pump-2").with_username("pump-1")),
+        ("no user name", FakeClient::new(2, "pump-1")),
+    ];
+    for (what, client) in clients {
+        for access in [Access::Read, Access::Write, Access::Subscribe, Access::Unsubscribe] {
+            assert_eq!(code(sessions.allows(&client, access, "a", START)), "client_unknown", "{what}");
+        }
+    }
+}
+
+#[test]
+fn a_parted_session_goes_on_queueing_under_its_last_token() {
+    let (mut sessions, client) = connected(1, "pump-1");
+    sessions.part(client.handle());
+    let ask = |access, topic, now| code(sessions.allows(&client, access, topic, now));
+    assert_eq!(ask(Access::Read, "a/b", END.plus(1_000_000)), "allowed");
+    assert_eq!(ask(Access::Read, "b", END.plus(1_000_000)), "topic_not_allowed");
+    assert_eq!(ask(Access::Subscribe, "a/b", START), "client_unknown", "it can ask for nothing more");
+    assert_eq!(ask(Access::Unsubscribe, "a/b", START), "client_unknown");
+}
+
+#[test]
+fn a_will_goes_out_until_the_token_ends_or_with_the_disconnection_then() {
+    let (mut sessions, client) = connected(1, "pump-1");
+    sessions.part(client.handle());
+    let will = |topic, now| code(sessions.allows(&client, Access::Write, topic, now));
+    assert_eq!(will("a/will", START), "allowed");
+    assert_eq!(will("a/will", END.plus(WILL_GRACE_S - 1)), "allowed");
+    assert_eq!(will("a/will", END.plus(WILL_GRACE_S)), "expired");
+    assert_eq!(will("b/will", START), "topic_not_allowed");
+}
+
+#[test]
+fn a_record_used_again_inherits_nothing_from_a_parted_session() {
+    let (mut sessions, client) = connected(1, "pump-1");
+    sessions.part(client.handle());
+    for (id, name) in [("pump-2", "pump-1"), ("pump-1", "pump-2")] {
+        let next = FakeClient::new(1, id).with_username(name);
+        assert_eq!(code(sessions.allows(&next, Access::Read, "a", START)), "client_unknown", "{id} {name}");
+        assert_eq!(sessions.knows(&next, START), None, "{id} {name}");
+    }
+}
+
+#[test]
+fn a_connection_that_takes_over_keeps_its_session_when_the_old_one_ends() {
+    let (mut sessions, old) = connected(1, "pump-1");
+    let new = FakeClient { handle: 2, ..old.clone() };
+    sessions.connect(new.handle(), token("pump-1", &["b/#"]));
+    sessions.part(old.handle());
+    assert_eq!(code(sessions.allows(&new, Access::Read, "b/c", START)), "allowed");
+    assert_eq!(code(sessions.allows(&old, Access::Read, "a/b", START)), "client_unknown");
+    assert!(sessions.parted.is_empty());
+}
+
+#[test]
+fn the_source_of_a_retained_message_is_judged_by_its_last_token() {
+    let (mut sessions, client) = connected(1, "pump-1");
+    let source = FakeClient { handle: 99, ..client.clone() }.without_connection();
+    let ask = |sessions: &Sessions, access, topic| {
+        code(sessions.allows(&source, access, topic, END.plus(1_000_000)))
+    };
+    assert_eq!(ask(&sessions, Access::Write, "a/b"), "allowed");
+    assert_eq!(ask(&sessions, Access::Read, "a/b"), "client_unknown");
+    sessions.part(client.handle());
+    assert_eq!(ask(&sessions, Access::Write, "a/b"), "allowed");
+    sessions.connect(client.handle(), token("pump-1", &["b"]));
+    assert_eq!(ask(&sessions, Access::Write, "a/b"), "topic_not_allowed");
+    let imposter = source.clone().with_username("pump-2");
+    assert_eq!(code(sessions.allows(&imposter, Access::Write, "b", START)), "client_not_seen");
+}
+
+#[test]
+fn connections_are_taken_once_when_their_token_ends_and_keep_their_subscriptions() {
+    let (mut sessions, client) = connected(1, "pump-1");
+    assert!(sessions.take_ended(END.minus(1), 10).is_empty());
+    assert_eq!(sessions.take_ended(END, 10), ["pump-1".into()]);
+    assert!(sessions.take_ended(END, 10).is_empty());
+    let ask = |access| code(sessions.allows(&client, access, "a/b", END));
+    assert_eq!(ask(Access::Subscribe), "allowed", "asked by the broker while it disconnects");
+    assert_eq!((ask(Access::Read), ask(Access::Write)), ("expired", "expired"));
+}
+
+#[test]
+fn a_connection_that_was_taken_over_is_not_taken_for_its_successor() {
+    let (mut sessions, client) = connected(1, "pump-1");
+    sessions.connect(ClientHandle(2), token("pump-1", &["a/#"]));
+    assert_eq!(sessions.take_ended(END, 10), ["pump-1".into()], "once, for the successor");
+    assert_eq!(code(sessions.allows(&client, Access::Read, "a/b", END)), "expired");
+}
+
+#[test]
+fn many_that_end_together_are_taken_in_portions() {
+    let mut sessions = sessions();
+    for handle in 0..25 {
+        sessions.connect(ClientHandle(handle), token(&format!("pump-{handle}"), &[]));
+    }
+    let portions: Vec<usize> = (0..4).map(|_| sessions.take_ended(END, 10).len()).collect();
+    assert_eq!(portions, [10, 10, 5, 0]);
+}
+
+#[test]
+fn a_reload_knows_the_connected_and_the_parted() {
+    let (mut sessions, client) = connected(1, "pump-1");
+    let knows = |sessions: &mut Sessions, client: &FakeClient, now| {
+        sessions.reload();
+        sessions.knows(client, now)
+    };
+    assert_eq!(knows(&mut sessions, &client, END.minus(1)), Some(Ok(())));
+    assert!(matches!(knows(&mut sessions, &client, END), Some(Err(Denied::Expired { .. }))));
+    let with_a_token = client.clone().with_username("eyJ...");
+    assert_eq!(knows(&mut sessions, &with_a_token, START), None);
+    let elsewhere = FakeClient { handle: 2, ..client.clone() };
+    assert_eq!(knows(&mut sessions, &elsewhere, START), None);
+
+    sessions.part(client.handle());
+    assert_eq!(knows(&mut sessions, &client, END), Some(Ok(())), "it goes on queueing");
+    let from_database = FakeClient { handle: 3, ..client.clone() }.without_connection();
+    assert_eq!(sessions.knows(&from_database, START), Some(Ok(())));
+    assert_eq!(code(sessions.allows(&from_database, Access::Read, "a/b", START)), "client_unknown");
+    let not_seen = FakeClient::new(4, "pump-4").with_username("pump-4").without_connection();
+    assert_eq!(sessions.knows(&not_seen, START), Some(Ok(())));
+    assert_eq!(code(sessions.allows(&not_seen, Access::Read, "a/b", START)), "client_not_seen");
+}
+
+/// A stranger at the address of a client that has just gone, with its names.
+#[test]
+fn each_client_is_known_once_after_a_reload() {
+    let (mut sessions, client) = connected(1, "pump-1");
+    sessions.reload();
+    assert_eq!(sessions.knows(&client, START), Some(Ok(())));
+    assert_eq!(sessions.knows(&client, START), None);
+    sessions.part(client.handle());
+    assert_eq!(sessions.knows(&client, START), None, "parted after the reload");
+
+    let (mut sessions, later) = connected(2, "pump-2");
+    sessions.reload();
+    sessions.part(later.handle());
+    sessions.connect(later.handle(), token("pump-2", &[]));
+    assert_eq!(sessions.knows(&FakeClient::new(3, "pump-2").with_username("pump-2"), START), None);
+}
+
+#[test]
+fn after_a_reload_a_parted_session_has_no_will_left() {
+    let (mut sessions, client) = connected(1, "pump-1");
+    sessions.part(client.handle());
+    sessions.reload();
+    assert_eq!(code(sessions.allows(&client, Access::Write, "a/will", START)), "client_unknown");
+    assert_eq!(code(sessions.allows(&client, Access::Read, "a/b", START)), "allowed");
+}
+
+#[test]
+fn what_is_remembered_is_bounded() {
+    let mut sessions = sessions();
+    for handle in 0..100 {
+        sessions.connect(ClientHandle(handle), token(&format!("pump-{handle}"), &["a/#"]));
+        sessions.part(ClientHandle(handle));
+    }
+    assert_eq!((sessions.parted.len(), sessions.latest.len()), (10, 10));
+    assert!(sessions.connected.is_empty() && sessions.ends.is_empty());
+    let ask = |handle: usize| {
+        let device = format!("pump-{handle}");
+        let client = FakeClient::new(handle, &device).with_username(&device);
+        code(sessions.allows(&client, Access::Read, "a/b", START))
+    };
+    assert_eq!((ask(89), ask(90)), ("client_unknown", "allowed"), "the longest parted went first");
+
+    // One client that comes and goes takes one place.
+    for _ in 0..100 {
+        sessions.connect(ClientHandle(1), token("pump-99", &[]));
+        sessions.part(ClientHandle(1));
+    }
+    assert_eq!((sessions.parted.len(), sessions.latest.len()), (10, 10));
+}
+
+#[test]
+fn the_end_of_a_connection_that_never_was_is_harmless() {
+    let (mut sessions, client) = connected(1, "pump-1");
+    sessions.part(ClientHandle(2));
+    sessions.part(ClientHandle(0));
+    assert_eq!(code(sessions.allows(&client, Access::Read, "a/b", START)), "allowed");
+}

@@ -1,0 +1,322 @@
+//! What a token contains: the only definition, shared by whoever mints and
+//! whoever verifies (RFC 7519, RFC 9068 §2.2).
+//!
+//! Types are strict, for claims that are required and for those that are not:
+//! a claim that is there must have the right type, `null` included, and no
+//! claim may stand twice. A checker that takes a wrongly typed `nbf` for an
+//! absent one is CVE-2026-25537. Claims that are not listed are passed over.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::ser::SerializeSeq as _;
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::time::UnixSeconds;
+
+/// The `typ` of the header (RFC 9068 §2.1).
+pub const TOKEN_TYPE: &str = "at+jwt";
+
+/// The claims of an access token.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Claims<'a> {
+    /// Who issued the token: the issuer identifier, compared byte for byte.
+    #[serde(borrow)]
+    pub iss: Text<'a>,
+    /// The device. Equal to `client_id`, as devices act for themselves.
+    #[serde(borrow)]
+    pub sub: Text<'a>,
+    /// For which brokers the token is.
+    #[serde(borrow)]
+    pub aud: Audience<'a>,
+    /// From when on the token is not to be accepted.
+    pub exp: UnixSeconds,
+    /// When the token was issued.
+    pub iat: UnixSeconds,
+    /// Before when the token is not to be accepted.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub nbf: Option<UnixSeconds>,
+    /// The token's own identifier, never used twice by one issuer.
+    #[serde(borrow)]
+    pub jti: Text<'a>,
+    /// The OAuth client that asked for the token: the device.
+    #[serde(borrow)]
+    pub client_id: Text<'a>,
+    /// What the token is for, see [`crate::scope`].
+    #[serde(borrow)]
+    pub scope: Text<'a>,
+    /// The one MQTT client identifier that may connect with this token.
+    #[serde(borrow)]
+    pub mqtt_client_id: Text<'a>,
+    /// The topics; absent means none.
+    #[serde(borrow, default, deserialize_with = "present_object", skip_serializing_if = "Option::is_none")]
+    pub acl: Option<Acl<'a>>,
+    /// The groups that the device is in (RFC 9068 §2.2.3.1).
+    #[serde(borrow, default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub groups: Option<Vec<Text<'a>>>,
+    /// Whether the token is bound to a key (RFC 7800). A checker that cannot
+    /// prove possession refuses such a token.
+    #[serde(default, deserialize_with = "present", skip_serializing)]
+    pub cnf: Option<Confirmation>,
+}
+
+/// Topic filters, placeholders replaced: allow-only, order-free, no match
+/// denies. The meaning is RFC 9237's, the form EMQX's.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Acl<'a> {
+    /// Filters of the topics that may be published to.
+    #[serde(borrow, default, rename = "pub")]
+    pub publish: Vec<Text<'a>>,
+    /// Filters that may be subscribed to.
+    #[serde(borrow, default, rename = "sub")]
+    pub subscribe: Vec<Text<'a>>,
+}
+
+/// A string, borrowed from the token where it has no escapes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Text<'a>(#[serde(borrow)] pub Cow<'a, str>);
+
+impl<'a> From<&'a str> for Text<'a> {
+    fn from(text: &'a str) -> Self {
+        Self(Cow::Borrowed(text))
+    }
+}
+
+impl From<String> for Text<'_> {
+    fn from(text: String) -> Self {
+        Self(Cow::Owned(text))
+    }
+}
+
+impl std::ops::Deref for Text<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The `aud` claim: one audience or several (RFC 7519 §4.1.3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Audience<'a> {
+    /// A string.
+    One(Text<'a>),
+    /// An array of strings.
+    Many(Vec<Text<'a>>),
+}
+
+impl<'a> Audience<'a> {
+    /// The audiences, whichever way they are written.
+    #[must_use]
+    pub fn as_slice(&self) -> &[Text<'a>] {
+        match self {
+            Self::One(audience) => std::slice::from_ref(audience),
+            Self::Many(audiences) => audiences,
+        }
+    }
+}
+
+impl Serialize for Audience<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::One(audience) => audience.serialize(serializer),
+            Self::Many(audiences) => {
+                let mut sequence = serializer.serialize_seq(Some(audiences.len()))?;
+                for audience in audiences {
+                    sequence.serialize_element(audience)?;
+                }
+                sequence.end()
+            }
+        }
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Audience<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneOrMany;
+
+        impl<'de> Visitor<'de> for OneOrMany {
+            type Value = Audience<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or an array of strings")
+            }
+
+            fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Self::Value, E> {
+                Ok(Audience::One(text.into()))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(Audience::One(text.to_owned().into()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Self::Value, A::Error> {
+                let mut audiences = Vec::new();
+                while let Some(audience) = sequence.next_element()? {
+                    audiences.push(audience);
+                }
+                Ok(Audience::Many(audiences))
+            }
+        }
+
+        deserializer.deserialize_any(OneOrMany)
+    }
+}
+
+/// That a `cnf` claim is there; what it says is not looked at yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(from = "IgnoredAny")]
+pub struct Confirmation;
+
+impl From<IgnoredAny> for Confirmation {
+    fn from(_: IgnoredAny) -> Self {
+        Self
+    }
+}
+
+/// Reads a JSON object and nothing else: serde's own reading of a struct also
+/// takes an array of its fields.
+pub(crate) fn from_json_object<'de, T: Deserialize<'de>>(json: &'de [u8]) -> serde_json::Result<T> {
+    let mut deserializer = serde_json::Deserializer::from_slice(json);
+    let value = object(&mut deserializer)?;
+    deserializer.end()?;
+    Ok(value)
+}
+
+fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+    struct Object<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Object<T> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+            T::deserialize(MapAccessDeserializer::new(map))
+        }
+    }
+
+    deserializer.deserialize_map(Object(PhantomData))
+}
+
+fn present_object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    object(deserializer).map(Some)
+}
+
+/// Reads a member that need not be there, but is: unlike serde's own reading
+/// of an `Option`, does not take `null` for absent.
+pub(crate) fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn complete() -> Value {
+        json!({
+            "iss": "https://id.example", "sub": "pump", "aud": "mqtt", "exp": 200, "iat": 100, "nbf": 100,
+            "jti": "t1", "client_id": "pump", "scope": "mqtt.connect", "mqtt_client_id": "pump",
+            "acl": { "pub": ["a/#"], "sub": ["b"] }, "groups": ["g"]
+        })
+    }
+
+    fn read(value: &Value) -> Result<String, String> {
+        let text = value.to_string();
+        from_json_object::<Claims<'_>>(text.as_bytes())
+            .map(|claims| serde_json::to_string(&claims).unwrap())
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_is_written_is_what_was_read() {
+        let written = read(&complete()).unwrap();
+        assert_eq!(serde_json::from_str::<Value>(&written).unwrap(), complete());
+    }
+
+    #[test]
+    fn required_claims() {
+        for claim in ["iss", "sub", "aud", "exp", "iat", "jti", "client_id", "scope", "mqtt_client_id"] {
+            let mut value = complete();
+            value.as_object_mut().unwrap().remove(claim);
+            assert!(read(&value).unwrap_err().contains(claim), "{claim}");
+        }
+        for claim in ["nbf", "acl", "groups"] {
+            let mut value = complete();
+            value.as_object_mut().unwrap().remove(claim);
+            assert!(read(&value).is_ok(), "{claim}");
+        }
+    }
+
+    #[test]
+    fn every_wrong_type_of_every_claim() {
+        let others = [
+            json!(null),
+            json!(true),
+            json!(-1),
+            json!(1.5),
+            json!(1e30),
+            json!("1"),
+            json!([]),
+            json!([1]),
+            json!({}),
+            json!([null]),
+        ];
+        for claim in complete().as_object().unwrap().keys() {
+            for other in &others {
+                let fits = match claim.as_str() {
+                    "iss" | "sub" | "jti" | "client_id" | "scope" | "mqtt_client_id" => other.is_string(),
+                    "aud" => other.is_string() || *other == json!([]),
+                    "groups" => *other == json!([]),
+                    "acl" => *other == json!({}),
+                    _ => false,
+                };
+                let mut value = complete();
+                value[claim] = other.clone();
+                assert_eq!(read(&value).is_ok(), fits, "{claim}: {other}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_array_of_the_fields_is_no_object() {
+        let fields = Value::Array(complete().as_object().unwrap().values().cloned().collect());
+        assert!(read(&fields).unwrap_err().contains("expected an object"));
+        let mut value = complete();
+        value["acl"] = json!([["#"], ["#"]]);
+        assert!(read(&value).unwrap_err().contains("expected an object"));
+    }
+
+    #[test]
+    fn no_claim_twice_even_when_escaped() {
+        let text = complete().to_string();
+        for twin in [r#""exp":9"#, r#""\u0065xp":9"#, r#""scope":"x""#, r#""cnf":{},"cnf":{}"#] {
+            let doubled = text.replacen('{', &format!("{{{twin},"), 1);
+            let error = serde_json::from_str::<Claims<'_>>(&doubled).unwrap_err().to_string();
+            assert!(error.contains("duplicate field"), "{twin}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_confirmation_of_any_kind_is_seen() {
+        for cnf in [json!({}), json!({"jkt": "x"}), json!(1), json!("x")] {
+            let mut value = complete();
+            value["cnf"] = cnf;
+            assert!(serde_json::from_str::<Claims<'_>>(&value.to_string()).unwrap().cnf.is_some());
+        }
+        assert!(serde_json::from_str::<Claims<'_>>(&complete().to_string()).unwrap().cnf.is_none());
+    }
+}

@@ -1,0 +1,210 @@
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use super::*;
+use crate::keys::MAX_JWKS_LENGTH;
+use crate::test_support::{TestKey, jwks};
+
+const ISSUER: &str = "https://id.example";
+
+/// An HTTP server that answers every request with what it is told to.
+struct Server {
+    url: Url,
+    answer: Arc<Mutex<String>>,
+    requests: Arc<AtomicUsize>,
+}
+
+impl Server {
+    fn start(answer: String) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/jwks", listener.local_addr().unwrap()).parse().unwrap();
+        let server = Self { url, answer: Arc::new(Mutex::new(answer)), requests: Arc::default() };
+        let (answer, requests) = (Arc::clone(&server.answer), Arc::clone(&server.requests));
+        // Ends with the test process.
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let Ok(mut stream) = stream else { continue };
+                requests.fetch_add(1, Ordering::SeqCst);
+                let _ = stream.read(&mut [0; 4096]);
+                let _ = stream.write_all(answer.lock().unwrap().as_bytes());
+            }
+        });
+        server
+    }
+
+    fn answer(&self, answer: String) {
+        *self.answer.lock().unwrap() = answer;
+    }
+
+    fn requests(&self) -> usize {
+        self.requests.load(Ordering::SeqCst)
+    }
+}
+
+fn ok(body: &str) -> String {
+    format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
+}
+
+fn config(url: &Url, state_dir: &Path) -> RemoteKeysConfig {
+    RemoteKeysConfig {
+        issuer: ISSUER.into(),
+        url: url.clone(),
+        state_dir: state_dir.into(),
+        ca_file: None,
+        allow_insecure_http: false,
+        cool_down: Duration::from_millis(200),
+    }
+}
+
+fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    for _ in 0..500 {
+        if condition() {
+            return;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    panic!("not within 5 s: {what}");
+}
+
+fn has(keys: &RemoteKeys, key: &TestKey) -> bool {
+    keys.current().get(&key.kid()).is_some()
+}
+
+#[test]
+fn keys_are_fetched_and_kept_on_disk_for_a_restart_without_the_issuer() {
+    let (key, state) = (TestKey::generate(), tempfile::tempdir().unwrap());
+    let server = Server::start(ok(&key.jwks()));
+    let keys = RemoteKeys::start(config(&server.url, state.path())).unwrap();
+    eventually("the key is there", || has(&keys, &key));
+    eventually("the file is there", || std::fs::read_dir(state.path()).unwrap().count() == 1);
+    drop(keys);
+
+    server.answer("HTTP/1.1 503 Gone fishing\r\ncontent-length: 0\r\n\r\n".into());
+    let keys = RemoteKeys::start(config(&server.url, state.path())).unwrap();
+    assert!(has(&keys, &key), "at once, before any fetch");
+    eventually("the outage is told", || {
+        keys.take_notices().iter().any(
+            |n| matches!(n, Notice::Warning(text) if text.contains("503") && text.contains("stay in force")),
+        )
+    });
+    assert!(has(&keys, &key));
+
+    let file = std::fs::read_dir(state.path()).unwrap().next().unwrap().unwrap();
+    assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn keys_on_disk_that_others_may_write_are_not_used() {
+    let (key, state) = (TestKey::generate(), tempfile::tempdir().unwrap());
+    let server = Server::start(ok(&key.jwks()));
+    let keys = RemoteKeys::start(config(&server.url, state.path())).unwrap();
+    eventually("the file is there", || std::fs::read_dir(state.path()).unwrap().count() == 1);
+    drop(keys);
+    server.answer("HTTP/1.1 500 Oops\r\ncontent-length: 0\r\n\r\n".into());
+
+    let file = std::fs::read_dir(state.path()).unwrap().next().unwrap().unwrap().path();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o620)).unwrap();
+    let keys = RemoteKeys::start(config(&server.url, state.path())).unwrap();
+    assert!(!has(&keys, &key));
+    assert!(keys.take_notices().iter().any(|n| matches!(n, Notice::Warning(text) if text.contains("0620"))));
+
+    std::fs::set_permissions(state.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let error = RemoteKeys::start(config(&server.url, state.path())).unwrap_err();
+    assert!(matches!(error, RemoteKeysError::StateDir { .. }), "{error}");
+}
+
+#[test]
+fn another_issuer_does_not_take_up_the_keys_on_disk() {
+    let (key, state) = (TestKey::generate(), tempfile::tempdir().unwrap());
+    let server = Server::start(ok(&key.jwks()));
+    let keys = RemoteKeys::start(config(&server.url, state.path())).unwrap();
+    eventually("the file is there", || std::fs::read_dir(state.path()).unwrap().count() == 1);
+    drop(keys);
+    server.answer("HTTP/1.1 500 Oops\r\ncontent-length: 0\r\n\r\n".into());
+    let other =
+        RemoteKeysConfig { issuer: "https://other.example".into(), ..config(&server.url, state.path()) };
+    assert!(!has(&RemoteKeys::start(other).unwrap(), &key));
+}
+
+#[test]
+fn a_flood_of_unknown_kids_costs_one_fetch_per_cool_down() {
+    let (old, new, state) = (TestKey::generate(), TestKey::generate(), tempfile::tempdir().unwrap());
+    let server = Server::start(ok(&old.jwks()));
+    let slow = RemoteKeysConfig { cool_down: Duration::from_secs(1), ..config(&server.url, state.path()) };
+    let keys = RemoteKeys::start(slow).unwrap();
+    eventually("the first key is there", || has(&keys, &old));
+    server.answer(ok(&jwks(&[&old, &new])));
+    for _ in 0..10_000 {
+        keys.key_missing();
+    }
+    eventually("the new key is there", || has(&keys, &new));
+    assert_eq!(server.requests(), 2, "at start, and once for ten thousand");
+}
+
+#[test]
+fn a_bad_answer_leaves_the_last_good_set() {
+    let (key, state) = (TestKey::generate(), tempfile::tempdir().unwrap());
+    let server = Server::start(ok(&key.jwks()));
+    let keys = RemoteKeys::start(config(&server.url, state.path())).unwrap();
+    eventually("the key is there", || has(&keys, &key));
+    let bad = [
+        ok("{}"),
+        ok(r#"{"keys":[]}"#),
+        ok("not json"),
+        ok(&"x".repeat(MAX_JWKS_LENGTH + 1)),
+        "HTTP/1.1 302 Found\r\nlocation: /other\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".into(),
+        "garbage\r\n\r\n".into(),
+    ];
+    for answer in bad {
+        server.answer(answer.clone());
+        eventually("the failure is told", || {
+            keys.key_missing();
+            keys.take_notices()
+                .iter()
+                .any(|n| matches!(n, Notice::Warning(text) if text.contains("stay in force")))
+        });
+        assert!(has(&keys, &key), "{answer:.60}");
+        server.answer(ok(&key.jwks()));
+        eventually("the end of it too", || {
+            keys.take_notices().iter().any(|n| matches!(n, Notice::Info(text) if text.contains("again")))
+        });
+    }
+}
+
+#[test]
+fn plain_http_to_another_machine_is_refused() {
+    let state = tempfile::tempdir().unwrap();
+    for url in
+        ["http://192.0.2.1/jwks", "http://id.example/jwks", "http://localhost.example/", "ftp://127.0.0.1/"]
+    {
+        let error = RemoteKeys::start(config(&url.parse().unwrap(), state.path())).unwrap_err();
+        assert!(matches!(error, RemoteKeysError::Http(HttpSetupError::InsecureUrl { .. })), "{url}: {error}");
+    }
+    for url in ["http://127.0.0.2/", "http://[::1]/", "http://localhost:8080/", "https://id.example/"] {
+        assert!(http::check_url(&url.parse().unwrap(), false).is_ok(), "{url}");
+    }
+}
+
+#[test]
+fn a_ca_file_without_a_certificate_is_refused() {
+    let state = tempfile::tempdir().unwrap();
+    let file = state.path().join("ca.pem");
+    let url = "https://id.example/jwks".parse().unwrap();
+    let with_ca = RemoteKeysConfig { ca_file: Some(file.clone()), ..config(&url, state.path()) };
+    assert!(
+        matches!(
+            RemoteKeys::start(with_ca.clone()),
+            Err(RemoteKeysError::Http(HttpSetupError::CaFile { .. }))
+        ),
+        "not there"
+    );
+    std::fs::write(&file, "").unwrap();
+    assert!(
+        matches!(RemoteKeys::start(with_ca), Err(RemoteKeysError::Http(HttpSetupError::CaFile { .. }))),
+        "empty"
+    );
+}

@@ -1,0 +1,40 @@
+//! What a valid Fleetbadge token is, and what it allows.
+//!
+//! Five verbs cover it:
+//!
+//! 1. read the issuer's keys: [`keys::KeySet::from_json`];
+//! 2. let a client in: [`verify::Verifier::verify`], or
+//!    [`verify::Verifier::verify_remembered`] where the same tokens come again;
+//! 3. ask what it may do: [`verify::VerifiedToken::allows`];
+//! 4. end it in time: [`verify::VerifiedToken::ends_at`];
+//! 5. say why not: [`denied::Denied::code`] and its text.
+//!
+//! The crate is synchronous and pure: it reads no clock, opens no file and no
+//! socket. With the feature `remote`, `keys::remote` fetches keys over HTTP on
+//! a thread of its own.
+//!
+//! ```
+//! use fleetbadge_validator::{keys::KeySet, time::UnixSeconds, verify::Verifier};
+//!
+//! let keys = KeySet::empty("https://id.example");
+//! let verifier = Verifier::new("https://id.example", "mqtt");
+//! let denied = verifier.verify("not a token", "pump-1", &keys, UnixSeconds(0)).unwrap_err();
+//! assert_eq!(denied.code(), "token_malformed");
+//! ```
+
+#![forbid(unsafe_code)]
+
+pub mod access;
+pub mod claims;
+pub mod denied;
+pub mod ids;
+pub mod jwk;
+pub mod keys;
+pub mod memory;
+pub mod scope;
+#[cfg(any(test, feature = "test-support"))]
+pub mod test_support;
+pub mod time;
+pub mod token;
+pub mod topic;
+pub mod verify;

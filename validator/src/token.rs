@@ -1,0 +1,356 @@
+//! From bytes that somebody sent to a token whose signature is good.
+//!
+//! [`SignedToken::check`] makes the checks that need nothing but the token,
+//! the issuer's keys and the time, the cheap ones before the signature, as a
+//! broker's one thread pays for them:
+//!
+//! 1. format: length, alphabet, three segments (RFC 7519 §7.2, RFC 8725 §3)
+//! 2. header: `alg` from a list without HMAC and `none`, `typ` (RFC 9068 §4),
+//!    no `crit`, no key that the token brings along (RFC 8725 §3.10)
+//! 3. key: by `kid`, for exactly this `alg`
+//! 4. claims: strict types, see [`crate::claims`]
+//! 5. issuer: `iss` is whose keys these are
+//! 6. expiry
+//! 7. signature
+//!
+//! The filters of `acl`, the grammar of `scope` and that `sub` is `client_id`
+//! belong to the claims, but are looked at when the signature is known to be
+//! good: no stranger's token is worth that work.
+//!
+//! What depends on who asks comes after, in [`crate::verify`].
+
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::signature::Verifier as _;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use crate::claims::{Claims, TOKEN_TYPE, Text, from_json_object, present};
+use crate::denied::{Denied, Excerpt};
+use crate::jwk::Algorithm;
+use crate::keys::KeySet;
+use crate::scope::Scope;
+use crate::time::UnixSeconds;
+use crate::topic::{InvalidTopic, TopicFilter};
+
+/// The most bytes that a token may have.
+pub const MAX_TOKEN_LENGTH: usize = 8 * 1024;
+/// The most bytes that a decoded header may have. Ours have 90.
+const MAX_HEADER_LENGTH: usize = 512;
+
+/// A token that was signed by the issuer it names. Nothing is said yet about
+/// whether it is good for anything; only [`SignedToken::check`] makes one.
+#[derive(Debug)]
+pub struct SignedToken {
+    pub(crate) issuer: Arc<str>,
+    pub(crate) exp: UnixSeconds,
+    pub(crate) iat: UnixSeconds,
+    pub(crate) nbf: Option<UnixSeconds>,
+    pub(crate) scope: Scope,
+    pub(crate) key_bound: bool,
+    /// The thumbprint of the key that signed it: a `kid` may come to mean
+    /// another key.
+    pub(crate) signed_with: Arc<str>,
+    texts: Texts,
+}
+
+impl SignedToken {
+    /// Makes checks 1 to 7.
+    ///
+    /// # Errors
+    /// [`Denied`] says which check failed and on what.
+    pub fn check(token: &str, keys: &KeySet, now: UnixSeconds, skew_s: u64) -> Result<Self, Denied> {
+        let segments = Segments::split(token)?;
+        let mut buffer = [0; MAX_HEADER_LENGTH];
+        let header = Header::read(segments.header, &mut buffer)?;
+        let algorithm = header.check()?;
+        let kid = header.kid.as_deref().unwrap_or_default();
+        let key = keys.get(kid).ok_or_else(|| Denied::KeyUnknown { kid: Excerpt::of(kid) })?;
+        if key.algorithm() != algorithm {
+            return Err(Denied::KeyForOtherAlgorithm {
+                kid: Excerpt::of(kid),
+                key_alg: key.algorithm().as_str(),
+                alg: algorithm.as_str(),
+            });
+        }
+
+        let payload = URL_SAFE_NO_PAD.decode(segments.payload).map_err(|_| Denied::TokenMalformed)?;
+        let claims: Claims<'_> = from_json_object(&payload).map_err(|error| claims_malformed(&error))?;
+        if *claims.iss != **keys.issuer() {
+            return Err(Denied::IssuerDiffers {
+                found: Excerpt::of(&claims.iss),
+                expected: Excerpt::of(keys.issuer()),
+            });
+        }
+        if now >= claims.exp.plus(skew_s) {
+            return Err(Denied::Expired { exp: claims.exp, now, skew_s });
+        }
+
+        let signature = URL_SAFE_NO_PAD.decode(segments.signature).map_err(|_| Denied::TokenMalformed)?;
+        key.verify(segments.signed.as_bytes(), &signature).map_err(|_| Denied::SignatureInvalid)?;
+
+        Ok(Self {
+            issuer: Arc::clone(keys.issuer()),
+            exp: claims.exp,
+            iat: claims.iat,
+            nbf: claims.nbf,
+            scope: Scope::from_claim(&claims.scope).map_err(|error| claims_malformed(&error))?,
+            key_bound: claims.cnf.is_some(),
+            signed_with: Arc::clone(key.thumbprint()),
+            texts: Texts::collect(kid, &claims)?,
+        })
+    }
+
+    /// The device.
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        self.texts.get(SUBJECT)
+    }
+
+    /// The token's own identifier.
+    #[must_use]
+    pub fn token_id(&self) -> &str {
+        self.texts.get(TOKEN_ID)
+    }
+
+    /// The key that signed it.
+    #[must_use]
+    pub fn key_id(&self) -> &str {
+        self.texts.get(KEY_ID)
+    }
+
+    /// The MQTT client identifier that it is bound to.
+    #[must_use]
+    pub fn mqtt_client_id(&self) -> &str {
+        self.texts.get(MQTT_CLIENT_ID)
+    }
+
+    /// The audiences.
+    pub fn audiences(&self) -> impl Iterator<Item = &str> {
+        self.texts.list(&self.texts.lists.audiences)
+    }
+
+    /// The groups of the device.
+    pub fn groups(&self) -> impl Iterator<Item = &str> {
+        self.texts.list(&self.texts.lists.groups)
+    }
+
+    /// The filters of topics that may be published to.
+    pub fn publish_filters(&self) -> impl Iterator<Item = TopicFilter<'_>> {
+        self.texts.list(&self.texts.lists.publish).map(TopicFilter::parsed_before)
+    }
+
+    /// The filters that may be subscribed to.
+    pub fn subscribe_filters(&self) -> impl Iterator<Item = TopicFilter<'_>> {
+        self.texts.list(&self.texts.lists.subscribe).map(TopicFilter::parsed_before)
+    }
+
+    /// The bytes that the token takes in memory.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        size_of::<Self>() + self.texts.text.len() + size_of_val(&*self.texts.spans)
+    }
+}
+
+/// The three segments of a compact JWS (RFC 7515 §7.1).
+struct Segments<'a> {
+    header: &'a str,
+    payload: &'a str,
+    signature: &'a str,
+    /// What the signature is over: header, dot, payload.
+    signed: &'a str,
+}
+
+impl<'a> Segments<'a> {
+    fn split(token: &'a str) -> Result<Self, Denied> {
+        if token.is_empty() {
+            return Err(Denied::TokenMissing);
+        }
+        if token.len() > MAX_TOKEN_LENGTH {
+            return Err(Denied::TokenTooLong { length: token.len(), max: MAX_TOKEN_LENGTH });
+        }
+        let (signed, signature) = token.rsplit_once('.').ok_or(Denied::TokenMalformed)?;
+        let (header, payload) = signed.split_once('.').ok_or(Denied::TokenMalformed)?;
+        if header.is_empty() || payload.is_empty() || payload.contains('.') {
+            return Err(Denied::TokenMalformed);
+        }
+        Ok(Self { header, payload, signature, signed })
+    }
+}
+
+/// The header (RFC 7515 §4). Members that would change what the signature
+/// means or bring a key along are known by name, to be refused.
+#[derive(Deserialize)]
+struct Header<'a> {
+    #[serde(borrow)]
+    alg: Cow<'a, str>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    typ: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    kid: Option<Cow<'a, str>>,
+    #[serde(default, deserialize_with = "present")]
+    crit: Option<IgnoredAny>,
+    #[serde(default, deserialize_with = "present")]
+    b64: Option<IgnoredAny>,
+    #[serde(default, deserialize_with = "present")]
+    cty: Option<IgnoredAny>,
+    #[serde(default, deserialize_with = "present")]
+    enc: Option<IgnoredAny>,
+    #[serde(default, deserialize_with = "present")]
+    zip: Option<IgnoredAny>,
+    #[serde(default, deserialize_with = "present")]
+    jku: Option<IgnoredAny>,
+    #[serde(default, deserialize_with = "present")]
+    jwk: Option<IgnoredAny>,
+    #[serde(default, deserialize_with = "present")]
+    x5c: Option<IgnoredAny>,
+    #[serde(default, deserialize_with = "present")]
+    x5u: Option<IgnoredAny>,
+}
+
+impl<'a> Header<'a> {
+    fn read(segment: &str, buffer: &'a mut [u8; MAX_HEADER_LENGTH]) -> Result<Self, Denied> {
+        let length =
+            URL_SAFE_NO_PAD.decode_slice(segment, buffer.as_mut_slice()).map_err(|error| match error {
+                base64::DecodeSliceError::DecodeError(_) => Denied::TokenMalformed,
+                base64::DecodeSliceError::OutputSliceTooSmall => {
+                    header_malformed(&format_args!("has more than {MAX_HEADER_LENGTH} bytes"))
+                }
+            })?;
+        from_json_object(buffer.split_at(length).0).map_err(|error| header_malformed(&error))
+    }
+
+    fn check(&self) -> Result<Algorithm, Denied> {
+        let algorithm = Algorithm::from_name(&self.alg)
+            .ok_or_else(|| Denied::AlgorithmNotAllowed { alg: Excerpt::of(&self.alg) })?;
+        let typ = self.typ.as_deref().unwrap_or_default();
+        let without_prefix = match typ.split_at_checked("application/".len()) {
+            Some((prefix, rest)) if prefix.eq_ignore_ascii_case("application/") => rest,
+            _ => typ,
+        };
+        if !without_prefix.eq_ignore_ascii_case(TOKEN_TYPE) {
+            return Err(Denied::TypeNotAllowed { typ: Excerpt::of(typ) });
+        }
+        let refused = [
+            ("crit", &self.crit),
+            ("b64", &self.b64),
+            ("cty", &self.cty),
+            ("enc", &self.enc),
+            ("zip", &self.zip),
+            ("jku", &self.jku),
+            ("jwk", &self.jwk),
+            ("x5c", &self.x5c),
+            ("x5u", &self.x5u),
+        ];
+        match refused.into_iter().find(|(_, member)| member.is_some()) {
+            Some((name, _)) => Err(header_malformed(&format_args!("has {name}, which is not accepted"))),
+            None => Ok(algorithm),
+        }
+    }
+}
+
+/// All texts of a token in one allocation, as hundreds of
+/// thousands may be remembered.
+#[derive(Debug)]
+struct Texts {
+    text: Box<str>,
+    spans: Box<[Span]>,
+    /// Where in `spans` each list stands.
+    lists: Lists<Span>,
+}
+
+/// One thing for each list that a token has.
+#[derive(Debug)]
+struct Lists<T> {
+    audiences: T,
+    groups: T,
+    publish: T,
+    subscribe: T,
+}
+
+type Span = Range<u16>;
+
+const SUBJECT: usize = 0;
+const TOKEN_ID: usize = 1;
+const KEY_ID: usize = 2;
+const MQTT_CLIENT_ID: usize = 3;
+
+impl Texts {
+    fn collect(kid: &str, claims: &Claims<'_>) -> Result<Self, Denied> {
+        if claims.sub != claims.client_id {
+            return Err(claims_malformed(&format_args!(
+                "sub is {}, client_id {}; a device acts for itself",
+                Excerpt::of(&claims.sub),
+                Excerpt::of(&claims.client_id)
+            )));
+        }
+        let acl = claims.acl.as_ref();
+        let publish = acl.map_or(&[][..], |acl| &acl.publish);
+        let subscribe = acl.map_or(&[][..], |acl| &acl.subscribe);
+        let groups = claims.groups.as_deref().unwrap_or_default();
+        let audiences = claims.aud.as_slice();
+        for filter in publish.iter().chain(subscribe) {
+            TopicFilter::parse(filter).map_err(|error| acl_malformed(filter, error))?;
+        }
+
+        let singles = [&*claims.sub, &claims.jti, kid, &claims.mqtt_client_id];
+        let listed = [audiences, groups, publish, subscribe];
+        let all = || singles.into_iter().chain(listed.into_iter().flatten().map(|text| &**text));
+        let mut text = String::with_capacity(all().map(str::len).sum());
+        let mut spans = Vec::with_capacity(all().count());
+        for piece in all() {
+            let start = length(text.len())?;
+            text.push_str(piece);
+            spans.push(start..length(text.len())?);
+        }
+        let mut end = length(singles.len())?;
+        let mut next = |list: &[Text<'_>]| -> Result<Span, Denied> {
+            let start = end;
+            end += length(list.len())?;
+            Ok(start..end)
+        };
+        let lists = Lists {
+            audiences: next(audiences)?,
+            groups: next(groups)?,
+            publish: next(publish)?,
+            subscribe: next(subscribe)?,
+        };
+        Ok(Self { text: text.into(), spans: spans.into(), lists })
+    }
+
+    fn get(&self, index: usize) -> &str {
+        self.spans.get(index).map_or("", |span| self.piece(span))
+    }
+
+    fn list(&self, list: &Span) -> impl Iterator<Item = &str> {
+        let spans = self.spans.get(usize::from(list.start)..usize::from(list.end)).unwrap_or_default();
+        spans.iter().map(|span| self.piece(span))
+    }
+
+    /// The empty string, which no filter and no name is, if a span were wrong.
+    fn piece(&self, span: &Span) -> &str {
+        self.text.get(usize::from(span.start)..usize::from(span.end)).unwrap_or_default()
+    }
+}
+
+/// A token has at most 8 KiB, so that no length in it is out of range.
+fn length(length: usize) -> Result<u16, Denied> {
+    length.try_into().map_err(|_| claims_malformed(&"more text than a token has room for"))
+}
+
+fn header_malformed(reason: &dyn fmt::Display) -> Denied {
+    Denied::HeaderMalformed { reason: Excerpt::of(&reason.to_string()) }
+}
+
+fn claims_malformed(reason: &dyn fmt::Display) -> Denied {
+    Denied::ClaimsMalformed { reason: Excerpt::of(&reason.to_string()) }
+}
+
+fn acl_malformed(filter: &str, error: InvalidTopic) -> Denied {
+    claims_malformed(&format_args!("filter {} of acl {error}", Excerpt::of(filter)))
+}

@@ -1,0 +1,197 @@
+//! Whether a token lets this client into this broker now.
+//!
+//! A pure function of the token, the keys, the connecting client and the
+//! time. After checks 1 to 7 of [`crate::token`], made once per token, come
+//! those that depend on who asks and when; they are made at every connection,
+//! for a token that was seen before too:
+//!
+//! 3. key: the very one that signed it is still among the issuer's keys
+//! 5. issuer: the one of this broker
+//! 6. expiry
+//! 8. audience (RFC 9068 §4)
+//! 9. period: `nbf` and `iat` are past, the life is not too long
+//! 10. confirmation: a token bound to a key is refused, never downgraded
+//! 11. scope: `mqtt.connect` as a whole word
+//! 12. client ID: equal to the connecting one, byte for byte
+
+use std::sync::Arc;
+
+use crate::denied::{Denied, Excerpt};
+use crate::keys::KeySet;
+use crate::memory::Memory;
+use crate::scope::{Scope, ScopeWord};
+use crate::time::UnixSeconds;
+use crate::token::SignedToken;
+
+/// By what a broker judges tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verifier {
+    /// The issuer whose tokens are accepted, its identifier byte for byte.
+    pub issuer: Box<str>,
+    /// The audience that stands for this broker.
+    pub audience: Box<str>,
+    /// How far the clocks of issuer and broker may differ, in seconds.
+    pub skew_s: u64,
+    /// The longest life of a token that is accepted, in seconds.
+    pub max_lifetime_s: u64,
+}
+
+impl Verifier {
+    /// The skew that is allowed unless told otherwise, in seconds.
+    pub const DEFAULT_SKEW_S: u64 = 5;
+    /// The longest life of a token unless told otherwise: a day, in seconds.
+    pub const DEFAULT_MAX_LIFETIME_S: u64 = 86_400;
+
+    /// A verifier with the default skew and lifetime.
+    #[must_use]
+    pub fn new(issuer: &str, audience: &str) -> Self {
+        Self {
+            issuer: issuer.into(),
+            audience: audience.into(),
+            skew_s: Self::DEFAULT_SKEW_S,
+            max_lifetime_s: Self::DEFAULT_MAX_LIFETIME_S,
+        }
+    }
+
+    /// Makes every check.
+    ///
+    /// # Errors
+    /// [`Denied`] says which check failed and on what.
+    pub fn verify(
+        &self,
+        token: &str,
+        client_id: &str,
+        keys: &KeySet,
+        now: UnixSeconds,
+    ) -> Result<VerifiedToken, Denied> {
+        let signed = SignedToken::check(token, keys, now, self.skew_s)?;
+        self.admit(Arc::new(signed), client_id, keys, now)
+    }
+
+    /// Makes every check, but takes from `memory` that a token seen before
+    /// has a good signature.
+    ///
+    /// # Errors
+    /// [`Denied`] says which check failed and on what.
+    pub fn verify_remembered(
+        &self,
+        token: &str,
+        client_id: &str,
+        keys: &KeySet,
+        memory: &mut Memory,
+        now: UnixSeconds,
+    ) -> Result<VerifiedToken, Denied> {
+        let signed = memory.recall(token, now, || SignedToken::check(token, keys, now, self.skew_s))?;
+        self.admit(signed, client_id, keys, now)
+    }
+
+    /// Makes the checks that depend on who asks.
+    fn admit(
+        &self,
+        signed: Arc<SignedToken>,
+        client_id: &str,
+        keys: &KeySet,
+        now: UnixSeconds,
+    ) -> Result<VerifiedToken, Denied> {
+        let skew_s = self.skew_s;
+        if keys.get(signed.key_id()).is_none_or(|key| *key.thumbprint() != signed.signed_with) {
+            return Err(Denied::KeyUnknown { kid: Excerpt::of(signed.key_id()) });
+        }
+        if *signed.issuer != *self.issuer {
+            return Err(Denied::IssuerDiffers {
+                found: Excerpt::of(&signed.issuer),
+                expected: Excerpt::of(&self.issuer),
+            });
+        }
+        let ends_at = signed.exp.plus(skew_s);
+        if now >= ends_at {
+            return Err(Denied::Expired { exp: signed.exp, now, skew_s });
+        }
+        if !signed.audiences().any(|audience| audience == &*self.audience) {
+            let found: Vec<&str> = signed.audiences().collect();
+            return Err(Denied::AudienceDiffers {
+                found: Excerpt::of(&found.join(" ")),
+                expected: Excerpt::of(&self.audience),
+            });
+        }
+        self.check_period(&signed, now)?;
+        if signed.key_bound {
+            return Err(Denied::ConfirmationUnproven);
+        }
+        if !signed.scope.contains(ScopeWord::MqttConnect) {
+            return Err(Denied::ScopeMissing { word: ScopeWord::MqttConnect });
+        }
+        if client_id.is_empty() || signed.mqtt_client_id() != client_id {
+            return Err(Denied::ClientIdDiffers {
+                bound: Excerpt::of(signed.mqtt_client_id()),
+                connecting: Excerpt::of(client_id),
+            });
+        }
+        Ok(VerifiedToken { signed, ends_at })
+    }
+
+    fn check_period(&self, signed: &SignedToken, now: UnixSeconds) -> Result<(), Denied> {
+        let (skew_s, soon) = (self.skew_s, now.plus(self.skew_s));
+        let SignedToken { iat, exp, nbf, .. } = *signed;
+        if let Some(nbf) = nbf.filter(|nbf| *nbf > soon) {
+            return Err(Denied::NotYetValid { nbf, now, skew_s });
+        }
+        if iat > soon {
+            return Err(Denied::IssuedInFuture { iat, now, skew_s });
+        }
+        let lifetime_s = exp.since(iat);
+        if lifetime_s > self.max_lifetime_s || iat >= exp {
+            return Err(Denied::LifetimeTooLong { iat, exp, lifetime_s, max_s: self.max_lifetime_s });
+        }
+        Ok(())
+    }
+}
+
+/// A token that lets its client in. Only [`Verifier`] makes one, and only it
+/// can be asked about topics, see [`crate::access`].
+#[derive(Clone, Debug)]
+pub struct VerifiedToken {
+    signed: Arc<SignedToken>,
+    ends_at: UnixSeconds,
+}
+
+impl VerifiedToken {
+    /// The device: stable, not secret, what belongs into logs.
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        self.signed.subject()
+    }
+
+    /// The MQTT client identifier that is let in.
+    #[must_use]
+    pub fn mqtt_client_id(&self) -> &str {
+        self.signed.mqtt_client_id()
+    }
+
+    /// The token's `exp`.
+    #[must_use]
+    pub fn expires_at(&self) -> UnixSeconds {
+        self.signed.exp
+    }
+
+    /// From when on the token is good for nothing: `exp` plus skew.
+    #[must_use]
+    pub const fn ends_at(&self) -> UnixSeconds {
+        self.ends_at
+    }
+
+    /// What the token is for.
+    #[must_use]
+    pub fn scope(&self) -> Scope {
+        self.signed.scope
+    }
+
+    /// Everything else that the token says.
+    #[must_use]
+    pub fn signed(&self) -> &SignedToken {
+        &self.signed
+    }
+}
+
+#[cfg(test)]
+mod tests;
