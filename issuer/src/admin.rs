@@ -1,0 +1,13 @@
+//! The admin API, `/admin/v1/…`, one file for each resource.
+//!
+//! Reached over the unix socket alone, by the server's own user or root (see
+//! [`crate::serve`]). Errors are problem details (RFC 9457) that name the
+//! field. Each change is one line in the log.
+
+pub(crate) mod devices;
+pub(crate) mod groups;
+pub(crate) mod keys;
+pub(crate) mod problem;
+
+#[cfg(test)]
+mod tests;

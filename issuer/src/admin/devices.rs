@@ -1,0 +1,173 @@
+//! `/admin/v1/devices`.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use fleetbadge_validator::time::UnixSeconds;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+
+use super::problem::{Json, Problem, Query};
+use crate::app::App;
+use crate::devices::{AddedDevice, NewDevice};
+use crate::router::TOKEN_PATH;
+use crate::store::{DeviceRecord, DeviceStatus};
+
+/// The most devices of one page.
+pub(crate) const MAX_PAGE: u32 = 1_000;
+
+/// A device, as the API shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DeviceDocument {
+    pub(crate) client_id: String,
+    pub(crate) mqtt_client_ids: Vec<String>,
+    pub(crate) group: String,
+    pub(crate) status: DeviceStatus,
+    /// In seconds since 1970.
+    pub(crate) created_at: UnixSeconds,
+    pub(crate) secrets: Vec<SecretDocument>,
+}
+
+/// A secret, as the API shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SecretDocument {
+    /// When it was made, in seconds since 1970.
+    pub(crate) created_at: UnixSeconds,
+    /// When it ends, in seconds since 1970, if it does.
+    pub(crate) expires_at: Option<UnixSeconds>,
+}
+
+/// A device that was added, with its secret: the only time that it is shown.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct AddedDeviceDocument {
+    pub(crate) client_id: String,
+    pub(crate) client_secret: String,
+    pub(crate) mqtt_client_ids: Vec<String>,
+    pub(crate) group: String,
+    /// Where it asks for tokens.
+    pub(crate) token_endpoint: String,
+}
+
+/// What is needed to add a device.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AddDevice {
+    pub(crate) name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) group: Option<String>,
+    #[serde(default)]
+    pub(crate) mqtt_client_ids: Vec<String>,
+}
+
+/// Which page of the devices.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PageQuery {
+    /// The last name of the page before.
+    after: Option<String>,
+    limit: Option<u32>,
+}
+
+/// A page of the devices.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct DevicePage {
+    /// The devices, by name.
+    pub(crate) devices: Vec<DeviceDocument>,
+    /// What to say as `after` for the next page; absent on the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) next_after: Option<String>,
+}
+
+pub(crate) async fn list(
+    State(app): State<Arc<App>>,
+    Query(query): Query<PageQuery>,
+) -> Result<axum::Json<DevicePage>, Problem> {
+    let limit = query.limit.unwrap_or(MAX_PAGE).clamp(1, MAX_PAGE);
+    // One more tells whether there is a next page.
+    let mut devices = app.devices.page(query.after.as_deref(), limit + 1).await?;
+    let is_last = devices.len() <= limit as usize;
+    devices.truncate(limit as usize);
+    let last = devices.last().map(|device| device.name.to_string());
+    Ok(axum::Json(DevicePage {
+        devices: devices.into_iter().map(DeviceDocument::from).collect(),
+        next_after: if is_last { None } else { last },
+    }))
+}
+
+pub(crate) async fn add(
+    State(app): State<Arc<App>>,
+    Json(new): Json<AddDevice>,
+) -> Result<(StatusCode, axum::Json<AddedDeviceDocument>), Problem> {
+    let AddDevice { name, group, mqtt_client_ids } = new;
+    let added = app.devices.add(NewDevice { name, group, mqtt_client_ids }, app.now()).await?;
+    let AddedDevice { device, secret } = added;
+    tracing::info!(device = %device.name, group = %device.group, "device added");
+    let document = DeviceDocument::from(device);
+    Ok((
+        StatusCode::CREATED,
+        axum::Json(AddedDeviceDocument {
+            client_id: document.client_id,
+            client_secret: secret.expose().into(),
+            mqtt_client_ids: document.mqtt_client_ids,
+            group: document.group,
+            token_endpoint: app.issuer.endpoint(TOKEN_PATH),
+        }),
+    ))
+}
+
+pub(crate) async fn show(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+) -> Result<axum::Json<DeviceDocument>, Problem> {
+    Ok(axum::Json(app.devices.get(&name).await?.into()))
+}
+
+pub(crate) async fn remove(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+) -> Result<StatusCode, Problem> {
+    app.devices.remove(&name).await?;
+    tracing::info!(device = ?name, "device removed");
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(crate) async fn enable(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+) -> Result<axum::Json<DeviceDocument>, Problem> {
+    set_status(&app, &name, DeviceStatus::Enabled).await
+}
+
+pub(crate) async fn disable(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+) -> Result<axum::Json<DeviceDocument>, Problem> {
+    set_status(&app, &name, DeviceStatus::Disabled).await
+}
+
+async fn set_status(
+    app: &App,
+    name: &str,
+    status: DeviceStatus,
+) -> Result<axum::Json<DeviceDocument>, Problem> {
+    let device = app.devices.set_status(name, status).await?;
+    tracing::info!(device = %device.name, %status, "device changed");
+    Ok(axum::Json(device.into()))
+}
+
+impl From<DeviceRecord> for DeviceDocument {
+    fn from(device: DeviceRecord) -> Self {
+        Self {
+            client_id: device.name.into(),
+            mqtt_client_ids: device.mqtt_client_ids.into_iter().map(String::from).collect(),
+            group: device.group.into(),
+            status: device.status,
+            created_at: device.created_at,
+            secrets: device
+                .secrets
+                .into_iter()
+                .map(|secret| SecretDocument { created_at: secret.created_at, expires_at: secret.expires_at })
+                .collect(),
+        }
+    }
+}

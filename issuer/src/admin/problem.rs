@@ -1,0 +1,156 @@
+//! Errors of the admin API: problem details (RFC 9457).
+
+use std::fmt::Display;
+
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{FromRequest, FromRequestParts};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use serde::{Deserialize, Serialize};
+
+use crate::devices::DeviceError;
+use crate::groups::GroupError;
+use crate::keys::KeyError;
+use crate::random::NoRandomness;
+use crate::store::StoreError;
+
+/// Why something was not done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Problem {
+    /// `urn:fleetbadge:problem:` and a code that does not change.
+    #[serde(rename = "type")]
+    pub(crate) kind: String,
+    /// The same for every problem of this type.
+    pub(crate) title: String,
+    /// The HTTP status.
+    pub(crate) status: u16,
+    /// What is wrong this time, and the way out.
+    pub(crate) detail: String,
+    /// The field that is wrong, if one is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) field: Option<String>,
+}
+
+impl Problem {
+    fn new(status: StatusCode, code: &str, title: &str, detail: &dyn Display) -> Self {
+        Self {
+            kind: format!("urn:fleetbadge:problem:{code}"),
+            title: title.into(),
+            status: status.as_u16(),
+            detail: detail.to_string(),
+            field: None,
+        }
+    }
+
+    fn invalid(field: Option<&str>, detail: &dyn Display) -> Self {
+        let problem =
+            Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "A value cannot be used", detail);
+        Self { field: field.map(Into::into), ..problem }
+    }
+
+    fn not_found(detail: &dyn Display) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not-found", "There is no such thing", detail)
+    }
+
+    fn conflict(code: &str, title: &str, detail: &dyn Display) -> Self {
+        Self::new(StatusCode::CONFLICT, code, title, detail)
+    }
+
+    /// A failure of this server. Operators may see what it is.
+    fn internal(detail: &dyn Display) -> Self {
+        let problem = Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The server failed", detail);
+        tracing::error!(error = %problem.detail, "an admin request failed");
+        problem
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, axum::Json(self)).into_response();
+        let kind = HeaderValue::from_static("application/problem+json");
+        response.headers_mut().insert(header::CONTENT_TYPE, kind);
+        response
+    }
+}
+
+pub(crate) async fn no_such_route() -> Problem {
+    Problem::not_found(&"there is no such path; the API is at /admin/v1/")
+}
+
+pub(crate) async fn method_not_allowed() -> Problem {
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method-not-allowed",
+        "The method is not allowed",
+        &"this path has other methods, see the header Allow",
+    )
+}
+
+/// A JSON body; what is wrong with it is told as a [`Problem`].
+#[derive(FromRequest)]
+#[from_request(via(axum::Json), rejection(Problem))]
+pub(crate) struct Json<T>(pub(crate) T);
+
+/// A query; what is wrong with it is told as a [`Problem`].
+#[derive(FromRequestParts)]
+#[from_request(via(axum::extract::Query), rejection(Problem))]
+pub(crate) struct Query<T>(pub(crate) T);
+
+impl From<JsonRejection> for Problem {
+    fn from(rejection: JsonRejection) -> Self {
+        Self::invalid(None, &rejection.body_text())
+    }
+}
+
+impl From<QueryRejection> for Problem {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::invalid(None, &rejection.body_text())
+    }
+}
+
+impl From<DeviceError> for Problem {
+    fn from(error: DeviceError) -> Self {
+        match error {
+            DeviceError::Name(error) => Self::invalid(Some(error.field), &error),
+            DeviceError::DuplicateMqttClientId { .. } | DeviceError::TooManyMqttClientIds { .. } => {
+                Self::invalid(Some("mqtt_client_ids"), &error)
+            }
+            DeviceError::NoSuchGroup { .. } => Self::invalid(Some("group"), &error),
+            DeviceError::NameTaken { .. } => Self::conflict("name-taken", "The name is taken", &error),
+            DeviceError::NoSuchDevice { .. } => Self::not_found(&error),
+            DeviceError::NoRandomness(NoRandomness) => Self::internal(&error),
+            DeviceError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<GroupError> for Problem {
+    fn from(error: GroupError) -> Self {
+        match error {
+            GroupError::Name(error) => Self::invalid(Some(error.field), &error),
+            GroupError::Policy(error) => Self::invalid(Some(error.field()), &error),
+            GroupError::NoSuchGroup { .. } => Self::not_found(&error),
+            GroupError::Stored { .. } | GroupError::Mint(_) => Self::internal(&error),
+            GroupError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<KeyError> for Problem {
+    fn from(error: KeyError) -> Self {
+        match error {
+            KeyError::Refused(_) => {
+                Self::conflict("rotation-refused", "The key cannot be rotated now", &error)
+            }
+            KeyError::Unusable(_) | KeyError::KeySet(_) | KeyError::Json(_) => Self::internal(&error),
+            KeyError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        Self::internal(&error)
+    }
+}

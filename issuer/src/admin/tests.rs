@@ -1,0 +1,146 @@
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::test_support::{Answer, NOW, TestIssuer};
+
+async fn post(issuer: &TestIssuer, path: &str, body: Value) -> Answer {
+    issuer.admin(Method::POST, path, Some(body)).await
+}
+
+/// The problem's status, code and field.
+fn problem(answer: &Answer) -> (u16, String, Option<String>) {
+    assert_eq!(answer.header("content-type"), Some("application/problem+json"));
+    let body = answer.json();
+    assert_eq!(body["status"], answer.status.as_u16());
+    let code = body["type"].as_str().unwrap().strip_prefix("urn:fleetbadge:problem:").unwrap().to_owned();
+    (answer.status.as_u16(), code, body["field"].as_str().map(Into::into))
+}
+
+#[tokio::test]
+async fn the_life_of_a_device() {
+    let issuer = TestIssuer::new().await;
+    let added =
+        post(&issuer, "/admin/v1/devices", json!({"name": "pump-1", "mqtt_client_ids": ["c1"]})).await;
+    assert_eq!(added.status, StatusCode::CREATED);
+    let mut body = added.json();
+    let secret = body["client_secret"].take().as_str().unwrap().to_owned();
+    assert_eq!(
+        body,
+        json!({"client_id": "pump-1", "client_secret": null, "mqtt_client_ids": ["c1"], "group": "default",
+               "token_endpoint": "https://id.example/oauth2/token"})
+    );
+    let device = |status: &str| {
+        json!({"client_id": "pump-1", "mqtt_client_ids": ["c1"], "group": "default", "status": status,
+               "created_at": NOW, "secrets": [{"created_at": NOW, "expires_at": null}]})
+    };
+    let shown = issuer.admin(Method::GET, "/admin/v1/devices/pump-1", None).await;
+    assert_eq!(shown.json(), device("enabled"));
+    assert_eq!(issuer.token("pump-1", &secret, "").await.status, StatusCode::OK);
+    let disabled = issuer.admin(Method::POST, "/admin/v1/devices/pump-1/disable", None).await;
+    assert_eq!(disabled.json(), device("disabled"));
+    assert_eq!(issuer.token("pump-1", &secret, "").await.status, StatusCode::UNAUTHORIZED);
+    let enabled = issuer.admin(Method::POST, "/admin/v1/devices/pump-1/enable", None).await;
+    assert_eq!(enabled.json(), device("enabled"));
+    assert_eq!(issuer.token("pump-1", &secret, "").await.status, StatusCode::OK);
+    let removed = issuer.admin(Method::DELETE, "/admin/v1/devices/pump-1", None).await;
+    assert_eq!(removed.status, StatusCode::NO_CONTENT);
+    for (method, action) in
+        [(Method::GET, ""), (Method::DELETE, ""), (Method::POST, "/enable"), (Method::POST, "/disable")]
+    {
+        let answer = issuer.admin(method, &format!("/admin/v1/devices/pump-1{action}"), None).await;
+        assert_eq!(problem(&answer), (404, "not-found".into(), None));
+    }
+}
+
+#[tokio::test]
+async fn devices_come_in_pages() {
+    let issuer = TestIssuer::new().await;
+    for name in ["a", "b", "c", "d", "e"] {
+        issuer.add(name, &[]).await;
+    }
+    let page = async |query: &str| {
+        let page = issuer.admin(Method::GET, &format!("/admin/v1/devices{query}"), None).await.json();
+        let names: String =
+            page["devices"].as_array().unwrap().iter().map(|d| d["client_id"].as_str().unwrap()).collect();
+        (names, page["next_after"].as_str().map(str::to_owned))
+    };
+    assert_eq!(page("").await, ("abcde".into(), None));
+    assert_eq!(page("?limit=2").await, ("ab".into(), Some("b".into())));
+    assert_eq!(page("?limit=2&after=b").await, ("cd".into(), Some("d".into())));
+    assert_eq!(page("?limit=2&after=d").await, ("e".into(), None));
+    assert_eq!(page("?limit=5").await, ("abcde".into(), None));
+    for query in ["?limit=x", "?limit=-1", "?offset=2"] {
+        let answer = issuer.admin(Method::GET, &format!("/admin/v1/devices{query}"), None).await;
+        assert_eq!(problem(&answer), (422, "invalid".into(), None), "{query}");
+    }
+}
+
+#[tokio::test]
+async fn problems_name_the_field() {
+    let issuer = TestIssuer::new().await;
+    issuer.add("taken", &[]).await;
+    let add = async |body: Value| problem(&post(&issuer, "/admin/v1/devices", body).await);
+    let invalid = |field: &str| (422, "invalid".to_owned(), Some(field.to_owned()));
+    assert_eq!(add(json!({"name": "a/b"})).await, invalid("name"));
+    assert_eq!(add(json!({"name": "a", "mqtt_client_ids": ["#"]})).await, invalid("mqtt_client_ids"));
+    assert_eq!(add(json!({"name": "a", "mqtt_client_ids": ["x", "x"]})).await, invalid("mqtt_client_ids"));
+    assert_eq!(add(json!({"name": "a", "group": "nowhere"})).await, invalid("group"));
+    assert_eq!(add(json!({"name": "taken"})).await, (409, "name-taken".into(), None));
+    assert_eq!(add(json!({"name": "a", "colour": "red"})).await, (422, "invalid".into(), None));
+    let set =
+        async |body: Value| problem(&issuer.admin(Method::PATCH, "/admin/v1/groups/pumps", Some(body)).await);
+    assert_eq!(set(json!({"publish": ["a/${x}"]})).await, invalid("publish"));
+    assert_eq!(set(json!({"subscribe": ["a/#/b"]})).await, invalid("subscribe"));
+    assert_eq!(set(json!({"scope": "x"})).await, invalid("scope"));
+    assert_eq!(set(json!({"audience": ""})).await, invalid("audience"));
+    assert_eq!(set(json!({"token_lifetime_s": 0})).await, invalid("token_lifetime_s"));
+    let many: Vec<String> = (0..60).map(|n| format!("devices/${{clientid}}/{n}")).collect();
+    assert_eq!(set(json!({"publish": many})).await, invalid("publish"));
+    let answer = issuer.admin(Method::GET, "/admin/v1/groups/pumps", None).await;
+    assert_eq!(problem(&answer), (404, "not-found".into(), None));
+    let answer = issuer.admin(Method::GET, "/admin/v1/nothing", None).await;
+    assert_eq!(problem(&answer), (404, "not-found".into(), None));
+    let answer = issuer.admin(Method::PUT, "/admin/v1/keys", None).await;
+    assert_eq!(problem(&answer), (405, "method-not-allowed".into(), None));
+}
+
+#[tokio::test]
+async fn a_group_keeps_what_is_not_named() {
+    let issuer = TestIssuer::new().await;
+    let set =
+        async |body: Value| issuer.admin(Method::PATCH, "/admin/v1/groups/pumps", Some(body)).await.json();
+    let made = set(json!({"publish": ["a"]})).await;
+    let expected = json!({
+        "name": "pumps", "publish": ["a"], "subscribe": [], "audience": "mqtt", "token_lifetime_s": 900,
+        "scope": "mqtt.connect mqtt.publish mqtt.subscribe", "created_at": NOW, "updated_at": NOW
+    });
+    assert_eq!(made, expected);
+    issuer.clock.advance(5);
+    let changed = set(json!({"token_lifetime_s": 60, "subscribe": ["b/#"]})).await;
+    let mut expected = expected;
+    expected["token_lifetime_s"] = 60.into();
+    expected["subscribe"] = json!(["b/#"]);
+    expected["updated_at"] = (NOW.0 + 5).into();
+    assert_eq!(changed, expected);
+    let all = issuer.admin(Method::GET, "/admin/v1/groups", None).await.json();
+    assert_eq!(all[0]["publish"], json!(["devices/${clientid}/#"]));
+    assert_eq!(all[1], expected);
+}
+
+#[tokio::test]
+async fn keys_are_listed_with_their_states() {
+    let issuer = TestIssuer::new().await;
+    let rotate = async |now: bool| post(&issuer, "/admin/v1/keys/rotate", json!({ "now": now })).await;
+    let states = |answer: &Answer| {
+        let keys = answer.json();
+        let states = keys.as_array().unwrap().iter().map(|k| k["state"].as_str().unwrap().to_owned());
+        states.collect::<Vec<_>>()
+    };
+    assert_eq!(states(&rotate(false).await), ["active", "announced"]);
+    assert_eq!(problem(&rotate(false).await), (409, "rotation-refused".into(), None));
+    issuer.clock.advance(600);
+    let listed = issuer.admin(Method::GET, "/admin/v1/keys", None).await;
+    assert_eq!(states(&listed), ["retired", "active"]);
+    assert_eq!(states(&rotate(true).await), ["retired", "retired", "active"]);
+    assert!(!String::from_utf8(listed.body).unwrap().contains("\"d\""));
+}

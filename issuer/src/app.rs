@@ -1,0 +1,52 @@
+//! The state of a running issuer, shared by everything that answers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use fleetbadge_validator::time::{Clock, UnixSeconds};
+
+use crate::devices::Devices;
+use crate::error::TokenError;
+use crate::groups::Groups;
+use crate::issuer_url::IssuerUrl;
+use crate::keys::Keys;
+use crate::metrics::Metrics;
+use crate::random::Random;
+use crate::store::{Store, StoreError};
+
+/// The state of a running issuer.
+pub(crate) struct App {
+    pub(crate) issuer: IssuerUrl,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) random: Random,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) devices: Devices,
+    pub(crate) groups: Groups,
+    pub(crate) keys: Keys,
+    pub(crate) metrics: Metrics,
+    pub(crate) metadata: Bytes,
+    pub(crate) jwks_cache_control: String,
+    pub(crate) request_timeout: Duration,
+}
+
+impl App {
+    /// The present moment.
+    pub(crate) fn now(&self) -> UnixSeconds {
+        self.clock.now()
+    }
+
+    /// Logs and counts a failure of the database.
+    pub(crate) fn store_failed(&self, error: &StoreError) -> TokenError {
+        self.metrics.store_errors.increment(1);
+        TokenError::internal(error)
+    }
+
+    /// What has to be done every second.
+    pub(crate) async fn tick(&self) {
+        if let Err(error) = self.keys.refresh(self.now()).await {
+            tracing::error!(%error, "the signing keys could not be brought up to date");
+        }
+        self.metrics.run_upkeep();
+    }
+}

@@ -1,0 +1,83 @@
+//! The command line: `serve`, and what operators say to a server that runs.
+//!
+//! Exit codes do not change: 0 done, 1 refused (what the server said no to, or
+//! there is no such thing), 2 wrong usage or configuration, 3 no server runs
+//! with this data directory, 4 anything else.
+//!
+//! With `--json` a command prints one object, a list one object per line.
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod client;
+mod device;
+mod group;
+mod key;
+mod serve;
+
+use client::Failure;
+
+/// The OAuth 2.0 authorization server of a fleet of MQTT devices.
+#[derive(Parser)]
+#[command(version, name = "fleetbadge-issuer", max_term_width = 100)]
+#[command(
+    after_help = "Exit codes: 0 done, 1 refused, 2 wrong usage or configuration, 3 no server runs with this data \
+                        directory, 4 anything else"
+)]
+struct Cli {
+    #[command(subcommand)]
+    noun: Noun,
+}
+
+#[derive(Subcommand)]
+enum Noun {
+    /// Run the server
+    Serve(Box<serve::Serve>),
+    /// Add, look at, disable, enable and remove devices
+    Device(device::Device),
+    /// Set and look at groups: which topics, which scope, how long
+    Group(group::Group),
+    /// Look at and rotate the signing keys
+    Key(key::Key),
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().noun {
+        Noun::Serve(serve) => serve.run(),
+        Noun::Device(device) => device.run(),
+        Noun::Group(group) => group.run(),
+        Noun::Key(key) => key.run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let _ = writeln!(io::stderr(), "fleetbadge-issuer: {failure}");
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+/// Writes what a command has to say. Nobody listening any more is no failure.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Writes one object on a line of its own.
+fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
+    print(&(serde_json::to_string(value)? + "\n"))
+}
+
+/// A time as people read it (RFC 3339).
+fn date(time: fleetbadge_validator::time::UnixSeconds) -> String {
+    let date = i64::try_from(time.0).ok().and_then(|s| time::OffsetDateTime::from_unix_timestamp(s).ok());
+    date.and_then(|date| date.format(&time::format_description::well_known::Rfc3339).ok())
+        .unwrap_or_else(|| time.to_string())
+}

@@ -1,0 +1,114 @@
+//! `fleetbadge-issuer group …`.
+
+use clap::{Args, Subcommand};
+use reqwest::Method;
+
+use super::client::{Failure, Operator};
+use super::{print, print_json};
+use crate::admin::groups::GroupDocument;
+use crate::groups::PolicyChange;
+
+#[derive(Args)]
+pub(super) struct Group {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Make a group, or change what is named of one
+    ///
+    /// Takes effect with the next token of each device. A new group starts
+    /// without topics, with every scope, audience mqtt and 900 seconds. In
+    /// filters, ${clientid}, ${device} and ${group} stand for the names.
+    Set(Set),
+    /// List the groups
+    List {
+        #[command(flatten)]
+        operator: Operator,
+    },
+    /// Show a group
+    Show {
+        /// Name of the group
+        name: String,
+        #[command(flatten)]
+        operator: Operator,
+    },
+}
+
+#[derive(Args)]
+struct Set {
+    /// Name of the group
+    name: String,
+    /// Topics that devices may publish to; none after the flag: no topics
+    #[arg(long, value_name = "FILTER", num_args = 0..)]
+    publish: Option<Vec<String>>,
+    /// Topics that devices may subscribe to; none after the flag: no topics
+    #[arg(long, value_name = "FILTER", num_args = 0..)]
+    subscribe: Option<Vec<String>>,
+    /// How long tokens are good, in seconds
+    #[arg(long, value_name = "N")]
+    token_lifetime_s: Option<u64>,
+    /// Which broker the tokens are for
+    #[arg(long, value_name = "NAME")]
+    audience: Option<String>,
+    /// What tokens may be for: mqtt.connect, mqtt.publish, mqtt.subscribe
+    #[arg(long, value_name = "WORD", num_args = 1..)]
+    scope: Option<Vec<String>>,
+    #[command(flatten)]
+    operator: Operator,
+}
+
+impl Group {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        match self.verb {
+            Verb::Set(set) => set.run(),
+            Verb::List { operator } => operator.run(async |client| {
+                let groups: Vec<GroupDocument> = client.get(&["groups"]).await?;
+                groups.iter().try_for_each(|group| show(group, operator.json))
+            }),
+            Verb::Show { name, operator } => operator.run(async |client| {
+                let group: GroupDocument = client.get(&["groups", &name]).await?;
+                show(&group, operator.json)
+            }),
+        }
+    }
+}
+
+impl Set {
+    fn run(self) -> Result<(), Failure> {
+        let change = PolicyChange {
+            publish: self.publish,
+            subscribe: self.subscribe,
+            scope: self.scope.map(|words| words.join(" ")),
+            audience: self.audience,
+            token_lifetime_s: self.token_lifetime_s,
+        };
+        let (name, operator) = (self.name, self.operator);
+        operator.run(async |client| {
+            let group: GroupDocument = client.send_json(Method::PATCH, &["groups", &name], &change).await?;
+            show(&group, operator.json)
+        })
+    }
+}
+
+fn show(group: &GroupDocument, json: bool) -> Result<(), Failure> {
+    if json {
+        return print_json(group);
+    }
+    let policy = &group.policy;
+    print(&format!(
+        "group            {}\n\
+         publish          {}\n\
+         subscribe        {}\n\
+         scope            {}\n\
+         audience         {}\n\
+         token lifetime   {} s\n",
+        group.name,
+        policy.publish.join(" "),
+        policy.subscribe.join(" "),
+        policy.scope,
+        policy.audience,
+        policy.token_lifetime_s,
+    ))
+}

@@ -1,0 +1,97 @@
+//! `fleetbadge-issuer serve`.
+
+use std::fmt::Write as _;
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use fleetbadge_validator::time::SystemClock;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use super::client::Failure;
+use super::print;
+use crate::Issuer;
+use crate::config::{Config, LogFormat, Options};
+use crate::router::{JWKS_PATH, TOKEN_PATH};
+use crate::serve::BoundIssuer;
+
+/// Flags win over environment variables, those over the file, that over the
+/// defaults.
+#[derive(Args)]
+pub(super) struct Serve {
+    /// TOML file with the same options, in `snake_case`
+    #[arg(long, env = "FLEETBADGE_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print the configuration that is in force, as TOML, and end
+    #[arg(long)]
+    print_config: bool,
+    #[command(flatten)]
+    options: Options,
+}
+
+impl Serve {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let file = self.config.as_deref().map(Options::from_file).transpose()?.unwrap_or_default();
+        let config = self.options.over(file).resolve()?;
+        if self.print_config {
+            return print(&config.to_toml()?);
+        }
+        start_log(&config);
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        runtime.block_on(serve(config))
+    }
+}
+
+async fn serve(config: Config) -> Result<(), Failure> {
+    // Before anything is made, so that no signal is missed.
+    let (mut terminated, mut interrupted) =
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let bound = Issuer::open(config, Arc::new(SystemClock)).await?.bind().await?;
+    print(&welcome(&bound)?)?;
+    bound
+        .run(async {
+            tokio::select! {
+                _ = terminated.recv() => {}
+                _ = interrupted.recv() => {}
+            }
+            tracing::info!("ending: requests under way are still answered");
+        })
+        .await?;
+    Ok(())
+}
+
+fn welcome(bound: &BoundIssuer) -> Result<String, Failure> {
+    let config = bound.issuer().config();
+    let (issuer, data_dir) = (&config.issuer, config.data_dir.display());
+    let mut text = format!(
+        "fleetbadge-issuer is ready.\n\
+         \x20 listening on  {}\n\
+         \x20 issuer        {issuer}\n\
+         \x20 tokens        {}\n\
+         \x20 keys          {}\n",
+        bound.public_address()?,
+        issuer.endpoint(TOKEN_PATH),
+        issuer.endpoint(JWKS_PATH),
+    );
+    if let Some(address) = bound.ops_address()? {
+        let _ = writeln!(text, "  operations    http://{address}/healthz, /readyz, /metrics");
+    }
+    let _ = write!(
+        text,
+        "  data          {data_dir}\n\n\
+         Add a device, in another terminal:\n\
+         \x20 fleetbadge-issuer device add pump-1 --data-dir {data_dir}\n"
+    );
+    Ok(text)
+}
+
+fn start_log(config: &Config) {
+    let log =
+        tracing_subscriber::fmt().with_env_filter(EnvFilter::new(&config.log)).with_writer(std::io::stderr);
+    match config.log_format {
+        LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
+    }
+}

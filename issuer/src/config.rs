@@ -1,0 +1,365 @@
+//! What an issuer runs with.
+//!
+//! [`Options`] is what somebody says: flags win over environment variables,
+//! those over the TOML file, that over the defaults. [`Options::resolve`]
+//! checks all of it once and makes a [`Config`], where nothing is missing.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use fleetbadge_validator::verify::Verifier;
+use serde::{Deserialize, Serialize};
+use tracing_subscriber::EnvFilter;
+
+use crate::issuer_url::{InvalidIssuerUrl, IssuerUrl};
+use crate::policy::MIN_TOKEN_LIFETIME_S;
+use crate::signing_keys::KeyTiming;
+
+/// What can be said on the command line, in the environment and in the file.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// Folder for the database, the root key and the admin socket
+    #[arg(long, env = "FLEETBADGE_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Address for devices and brokers [default: 127.0.0.1:8080]
+    #[arg(long, env = "FLEETBADGE_LISTEN", value_name = "ADDR")]
+    pub listen: Option<SocketAddr>,
+    /// Address for /healthz, /readyz and /metrics [default: none]
+    #[arg(long, env = "FLEETBADGE_OPS_LISTEN", value_name = "ADDR")]
+    pub ops_listen: Option<SocketAddr>,
+    /// Issuer identifier: the URL under which devices and brokers reach this
+    /// server [default: http://LISTEN, on loopback]
+    #[arg(long, env = "FLEETBADGE_ISSUER", value_name = "URL")]
+    pub issuer: Option<String>,
+    /// Accept plain HTTP beyond loopback, for networks that are safe otherwise
+    #[arg(long, env = "FLEETBADGE_ALLOW_INSECURE_HTTP", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", value_name = "BOOL")]
+    pub allow_insecure_http: Option<bool>,
+    /// How log lines are written [default: text]
+    #[arg(long, env = "FLEETBADGE_LOG_FORMAT", value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+    /// Which log lines are written: a level, or a filter as tracing's EnvFilter
+    /// reads it [default: info]
+    #[arg(long, env = "FLEETBADGE_LOG", value_name = "FILTER")]
+    pub log: Option<String>,
+    /// Longest token life that a group may have, in seconds [default: 86400]
+    #[arg(long, env = "FLEETBADGE_MAX_TOKEN_LIFETIME_S", value_name = "S")]
+    pub max_token_lifetime_s: Option<u64>,
+    /// How far the clocks of brokers may be off, in seconds [default: 5]
+    #[arg(long, env = "FLEETBADGE_SKEW_S", value_name = "S")]
+    pub skew_s: Option<u64>,
+    /// How long brokers may keep the key set, in seconds [default: 300]
+    #[arg(long, env = "FLEETBADGE_JWKS_MAX_AGE_S", value_name = "S")]
+    pub jwks_max_age_s: Option<u64>,
+    /// How long a new key is published before it signs, in seconds
+    /// [default: twice jwks_max_age_s]
+    #[arg(long, env = "FLEETBADGE_KEY_ANNOUNCE_S", value_name = "S")]
+    pub key_announce_s: Option<u64>,
+    /// How many devices are kept in memory [default: 200000]
+    #[arg(long, env = "FLEETBADGE_DEVICE_CACHE_CAPACITY", value_name = "N")]
+    pub device_cache_capacity: Option<usize>,
+    /// How long a client may take to send a request, and be silent between two,
+    /// in seconds [default: 30]
+    #[arg(long, env = "FLEETBADGE_REQUEST_TIMEOUT_S", value_name = "S")]
+    pub request_timeout_s: Option<u64>,
+    /// How long requests under way may take when the server ends, in seconds
+    /// [default: 10]
+    #[arg(long, env = "FLEETBADGE_SHUTDOWN_TIMEOUT_S", value_name = "S")]
+    pub shutdown_timeout_s: Option<u64>,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// What is in force. As TOML it reads as [`Options`] again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "the fields of Options, by their names")]
+pub struct Config {
+    pub data_dir: PathBuf,
+    pub listen: SocketAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ops_listen: Option<SocketAddr>,
+    pub issuer: IssuerUrl,
+    pub allow_insecure_http: bool,
+    pub log_format: LogFormat,
+    pub log: String,
+    pub max_token_lifetime_s: u64,
+    pub skew_s: u64,
+    pub jwks_max_age_s: u64,
+    pub key_announce_s: u64,
+    pub device_cache_capacity: usize,
+    pub request_timeout_s: u64,
+    pub shutdown_timeout_s: u64,
+}
+
+/// A configuration cannot be used. Each message begins with the field.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidConfig {
+    /// The file cannot be read.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not TOML, or has a field that does not exist or is of the
+    /// wrong type.
+    #[error("{}: {reason}", path.display())]
+    Toml {
+        /// Which file.
+        path: PathBuf,
+        /// What and where; says nothing of other lines.
+        reason: Box<toml::de::Error>,
+    },
+    /// Nothing said where data are kept.
+    #[error("data_dir: is missing; give --data-dir DIR or set FLEETBADGE_DATA_DIR")]
+    NoDataDir,
+    /// A listener that others could listen to.
+    #[error(
+        "{field}: {address} can be reached from other machines and plain HTTP can be read on the way; listen \
+         on 127.0.0.1 behind a TLS proxy, or give --allow-insecure-http"
+    )]
+    InsecureListener {
+        /// Which listener.
+        field: &'static str,
+        /// Where it would listen.
+        address: SocketAddr,
+    },
+    /// The issuer does not follow from where the server listens.
+    #[error("issuer: is missing; it follows from listen only on loopback with a port, not from {listen}")]
+    NoIssuer {
+        /// Where the server is to listen.
+        listen: SocketAddr,
+    },
+    /// The issuer cannot be one.
+    #[error("issuer: {0}")]
+    Issuer(#[from] InvalidIssuerUrl),
+    /// A log filter that cannot be read.
+    #[error("log: {found:?} is not a log filter: {reason}")]
+    Log {
+        /// What was given.
+        found: String,
+        /// Why.
+        reason: String,
+    },
+    /// A number out of its range.
+    #[error("{field}: {found} is not between {min} and {max}")]
+    Range {
+        /// Which field.
+        field: &'static str,
+        /// Its value.
+        found: u64,
+        /// The least.
+        min: u64,
+        /// The most.
+        max: u64,
+    },
+}
+
+impl Options {
+    const DEFAULT_LISTEN: SocketAddr =
+        SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
+
+    /// Reads the options of a TOML file.
+    ///
+    /// # Errors
+    /// [`InvalidConfig::File`] and [`InvalidConfig::Toml`].
+    pub fn from_file(path: &Path) -> Result<Self, InvalidConfig> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| InvalidConfig::File { path: path.into(), source })?;
+        toml::from_str(&text)
+            .map_err(|reason| InvalidConfig::Toml { path: path.into(), reason: reason.into() })
+    }
+
+    /// These options, and those of `weaker` where these say nothing.
+    #[must_use]
+    pub fn over(self, weaker: Self) -> Self {
+        Self {
+            data_dir: self.data_dir.or(weaker.data_dir),
+            listen: self.listen.or(weaker.listen),
+            ops_listen: self.ops_listen.or(weaker.ops_listen),
+            issuer: self.issuer.or(weaker.issuer),
+            allow_insecure_http: self.allow_insecure_http.or(weaker.allow_insecure_http),
+            log_format: self.log_format.or(weaker.log_format),
+            log: self.log.or(weaker.log),
+            max_token_lifetime_s: self.max_token_lifetime_s.or(weaker.max_token_lifetime_s),
+            skew_s: self.skew_s.or(weaker.skew_s),
+            jwks_max_age_s: self.jwks_max_age_s.or(weaker.jwks_max_age_s),
+            key_announce_s: self.key_announce_s.or(weaker.key_announce_s),
+            device_cache_capacity: self.device_cache_capacity.or(weaker.device_cache_capacity),
+            request_timeout_s: self.request_timeout_s.or(weaker.request_timeout_s),
+            shutdown_timeout_s: self.shutdown_timeout_s.or(weaker.shutdown_timeout_s),
+        }
+    }
+
+    /// Checks everything and puts in the defaults.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`] names the field.
+    pub fn resolve(self) -> Result<Config, InvalidConfig> {
+        let allow_insecure_http = self.allow_insecure_http.unwrap_or(false);
+        let listen = self.listen.unwrap_or(Self::DEFAULT_LISTEN);
+        for (field, address) in [("listen", Some(listen)), ("ops_listen", self.ops_listen)] {
+            match address {
+                Some(address) if !address.ip().is_loopback() && !allow_insecure_http => {
+                    return Err(InvalidConfig::InsecureListener { field, address });
+                }
+                Some(_) | None => {}
+            }
+        }
+        let issuer = match self.issuer {
+            Some(issuer) => issuer,
+            None if listen.ip().is_loopback() && listen.port() != 0 => format!("http://{listen}"),
+            None => return Err(InvalidConfig::NoIssuer { listen }),
+        };
+        let jwks_max_age_s = in_range("jwks_max_age_s", self.jwks_max_age_s.unwrap_or(300), 1, 86_400)?;
+        let two_fetches_s = 2 * jwks_max_age_s;
+        Ok(Config {
+            data_dir: self.data_dir.ok_or(InvalidConfig::NoDataDir)?,
+            listen,
+            ops_listen: self.ops_listen,
+            issuer: IssuerUrl::parse(&issuer, allow_insecure_http)?,
+            allow_insecure_http,
+            log_format: self.log_format.unwrap_or_default(),
+            log: check_log_filter(self.log.unwrap_or_else(|| "info".into()))?,
+            max_token_lifetime_s: in_range(
+                "max_token_lifetime_s",
+                self.max_token_lifetime_s.unwrap_or(Verifier::DEFAULT_MAX_LIFETIME_S),
+                MIN_TOKEN_LIFETIME_S,
+                366 * 86_400,
+            )?,
+            skew_s: in_range("skew_s", self.skew_s.unwrap_or(Verifier::DEFAULT_SKEW_S), 0, 600)?,
+            jwks_max_age_s,
+            // Whoever fetched the set just before must have the key in time.
+            key_announce_s: in_range(
+                "key_announce_s",
+                self.key_announce_s.unwrap_or(two_fetches_s),
+                two_fetches_s,
+                30 * 86_400,
+            )?,
+            device_cache_capacity: self.device_cache_capacity.unwrap_or(200_000),
+            request_timeout_s: in_range("request_timeout_s", self.request_timeout_s.unwrap_or(30), 1, 3_600)?,
+            shutdown_timeout_s: in_range(
+                "shutdown_timeout_s",
+                self.shutdown_timeout_s.unwrap_or(10),
+                0,
+                3_600,
+            )?,
+        })
+    }
+}
+
+impl Config {
+    /// How long a rotation of the signing key takes.
+    #[must_use]
+    pub const fn key_timing(&self) -> KeyTiming {
+        KeyTiming {
+            announce_s: self.key_announce_s,
+            publish_retired_s: self.max_token_lifetime_s + self.skew_s,
+        }
+    }
+
+    /// The TOML that reads as this configuration. Has no secrets, as there are
+    /// none in it.
+    ///
+    /// # Errors
+    /// If the data directory's name is not UTF-8.
+    pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
+        toml::to_string(self)
+    }
+}
+
+fn check_log_filter(filter: String) -> Result<String, InvalidConfig> {
+    match EnvFilter::try_new(&filter) {
+        Ok(_) => Ok(filter),
+        Err(error) => Err(InvalidConfig::Log { found: filter, reason: error.to_string() }),
+    }
+}
+
+fn in_range(field: &'static str, found: u64, min: u64, max: u64) -> Result<u64, InvalidConfig> {
+    if (min..=max).contains(&found) {
+        Ok(found)
+    } else {
+        Err(InvalidConfig::Range { field, found, min, max })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(toml: &str) -> Options {
+        toml::from_str(toml).unwrap()
+    }
+
+    fn refused(toml: &str) -> String {
+        options(toml).over(options("data_dir = 'x'")).resolve().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_defaults() {
+        let config = options("data_dir = 'x'").resolve().unwrap();
+        assert_eq!(config.issuer.as_str(), "http://127.0.0.1:8080");
+        assert_eq!(config.key_announce_s, 600);
+        assert_eq!(config.key_timing().publish_retired_s, 86_405);
+    }
+
+    #[test]
+    fn what_is_in_force_reads_as_itself() {
+        let config = options(
+            "data_dir = 'x'\nlisten = '[::1]:1'\nops_listen = '127.0.0.1:2'\nissuer = 'https://id.example/'\n\
+             log_format = 'json'\njwks_max_age_s = 60",
+        )
+        .resolve()
+        .unwrap();
+        assert_eq!(options(&config.to_toml().unwrap()).resolve().unwrap(), config);
+    }
+
+    #[test]
+    fn the_stronger_word_wins_and_silence_does_not() {
+        let strong = options("skew_s = 1");
+        let merged = strong.over(options("skew_s = 2\nlisten = '127.0.0.1:9'"));
+        assert_eq!((merged.skew_s, merged.listen.map(|a| a.port())), (Some(1), Some(9)));
+    }
+
+    #[test]
+    fn wrong_values_name_their_field() {
+        assert!(refused("listen = '0.0.0.0:80'").starts_with("listen: 0.0.0.0:80"));
+        assert!(refused("ops_listen = '10.0.0.1:80'").starts_with("ops_listen: "));
+        assert!(refused("listen = '127.0.0.1:0'").starts_with("issuer: is missing"));
+        assert!(refused("issuer = 'http://id.example'").starts_with("issuer: "));
+        assert!(refused("max_token_lifetime_s = 0").starts_with("max_token_lifetime_s: 0"));
+        assert!(refused("key_announce_s = 599").starts_with("key_announce_s: 599"));
+        assert!(refused("log = 'a=b=c'").starts_with("log: "));
+        assert!(refused("jwks_max_age_s = 0").starts_with("jwks_max_age_s: 0"));
+        assert!(Options::default().resolve().unwrap_err().to_string().starts_with("data_dir: "));
+    }
+
+    #[test]
+    fn unknown_and_mistyped_fields_are_refused() {
+        for toml in ["lisen = '127.0.0.1:1'", "token_lifetime = 5", "skew_s = '5'", "skew_s = -1", "[listen]"]
+        {
+            assert!(toml::from_str::<Options>(toml).is_err(), "{toml}");
+        }
+    }
+
+    #[test]
+    fn beyond_loopback_only_when_told() {
+        let toml = "data_dir = 'x'\nlisten = '0.0.0.0:80'\nissuer = 'http://id.example'\n\
+                    allow_insecure_http = true";
+        assert!(options(toml).resolve().is_ok());
+        let without_issuer = "data_dir = 'x'\nlisten = '0.0.0.0:80'\nallow_insecure_http = true";
+        assert!(options(without_issuer).resolve().is_err());
+    }
+}

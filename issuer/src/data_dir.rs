@@ -1,0 +1,329 @@
+//! The data directory: who may read it, and that only one server uses it.
+//!
+//! It holds `issuer.sqlite3`, `root.key`, `admin.sock` and `lock`. The folder
+//! is its owner's alone (0700), every file too (0600); anything more open is
+//! refused, as a key that others could read is no longer a secret.
+
+use std::fs::{DirBuilder, File, Metadata, Permissions, TryLockError};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use aws_lc_rs::rand::SecureRandom;
+use rustix::fs::{Mode, OFlags};
+use zeroize::Zeroizing;
+
+use crate::random::NoRandomness;
+use crate::root_key::{InvalidRootKey, RootKey};
+
+const DATABASE: &str = "issuer.sqlite3";
+const ROOT_KEY: &str = "root.key";
+const SOCKET: &str = "admin.sock";
+const LOCK: &str = "lock";
+
+/// The longest path of a unix socket on Linux, without its final zero.
+const MAX_SOCKET_PATH: usize = 107;
+
+/// Where the admin socket of a server with this data directory is.
+#[must_use]
+pub fn socket_path(data_dir: &Path) -> PathBuf {
+    data_dir.join(SOCKET)
+}
+
+/// A data directory that this process alone uses, until it is dropped.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+/// A data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DataDirError {
+    /// Reading or writing failed.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// What was read or written.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// Others can read or write it.
+    #[error(
+        "{}: others can use it (its mode is {mode:o}); run: chmod {wanted:o} {}",
+        path.display(), path.display()
+    )]
+    TooOpen {
+        /// What.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+        /// What its mode should be.
+        wanted: u32,
+    },
+    /// It belongs to somebody else.
+    #[error("{}: belongs to user {owner}, this program runs as user {user}", path.display())]
+    OtherOwner {
+        /// What.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
+        /// Who asks.
+        user: u32,
+    },
+    /// Another server uses it.
+    #[error("{}: another fleetbadge-issuer uses this data directory", path.display())]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// There is a database, but not the root key that it needs.
+    #[error("{}: is missing, but there is a database that needs it; restore it from a backup", path.display())]
+    RootKeyLost {
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// The root key cannot be read.
+    #[error("{}: {source}", path.display())]
+    RootKey {
+        /// Where it is.
+        path: PathBuf,
+        /// Why.
+        source: InvalidRootKey,
+    },
+    /// Something stands where the admin socket belongs.
+    #[error("{}: is not a socket; move it away", path.display())]
+    NotASocket {
+        /// What.
+        path: PathBuf,
+    },
+    /// The path of the admin socket is too long for a socket.
+    #[error("data_dir: the path of {} has {length} bytes, a socket's has at most {MAX_SOCKET_PATH}", path.display())]
+    PathTooLong {
+        /// The path.
+        path: PathBuf,
+        /// How long it is.
+        length: usize,
+    },
+    /// No root key can be made.
+    #[error(transparent)]
+    NoRandomness(#[from] NoRandomness),
+}
+
+impl DataDir {
+    /// Opens the directory, makes it if there is none, and locks it.
+    ///
+    /// # Errors
+    /// [`DataDirError`].
+    pub fn open(path: &Path) -> Result<Self, DataDirError> {
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(at(path))?;
+        close_if_empty(path)?;
+        check_owner_alone(path, &path.metadata().map_err(at(path))?, 0o700)?;
+        let socket = socket_path(path);
+        let length = socket.as_os_str().len();
+        if length > MAX_SOCKET_PATH {
+            return Err(DataDirError::PathTooLong { path: socket, length });
+        }
+        let lock = open_private(&path.join(LOCK), OFlags::RDWR | OFlags::CREATE)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { path: path.into(), _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(DataDirError::InUse { path: path.into() }),
+            Err(TryLockError::Error(source)) => Err(DataDirError::Io { path: path.join(LOCK), source }),
+        }
+    }
+
+    /// The root key; made, if there is no database yet that needs an old one.
+    ///
+    /// # Errors
+    /// [`DataDirError`].
+    pub fn root_key(&self, random: &dyn SecureRandom) -> Result<RootKey, DataDirError> {
+        let path = self.path.join(ROOT_KEY);
+        match open_private(&path, OFlags::RDONLY) {
+            Ok(mut file) => {
+                let mut text = Zeroizing::new(String::new());
+                file.read_to_string(&mut text).map_err(at(&path))?;
+                RootKey::from_text(&text).map_err(|source| DataDirError::RootKey { path, source })
+            }
+            Err(DataDirError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                if self.path.join(DATABASE).exists() {
+                    return Err(DataDirError::RootKeyLost { path });
+                }
+                let key = RootKey::generate(random)?;
+                self.write_root_key(&path, &key)?;
+                Ok(key)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Written beside and moved into place, so that there is never half a key.
+    fn write_root_key(&self, path: &Path, key: &RootKey) -> Result<(), DataDirError> {
+        let unfinished = path.with_extension("new");
+        let mut file = open_private(&unfinished, OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC)?;
+        file.write_all(key.to_text().as_bytes()).map_err(at(&unfinished))?;
+        file.sync_all().map_err(at(&unfinished))?;
+        std::fs::rename(&unfinished, path).map_err(at(path))?;
+        File::open(&self.path).and_then(|folder| folder.sync_all()).map_err(at(&self.path))
+    }
+
+    /// The database file; made empty if there is none, so that SQLite gives its
+    /// own files the same mode.
+    ///
+    /// # Errors
+    /// [`DataDirError`].
+    pub fn database(&self) -> Result<PathBuf, DataDirError> {
+        let path = self.path.join(DATABASE);
+        open_private(&path, OFlags::RDWR | OFlags::CREATE)?;
+        Ok(path)
+    }
+
+    /// Where to bind the admin socket, what an ended server left there removed.
+    ///
+    /// # Errors
+    /// [`DataDirError`].
+    pub fn free_socket(&self) -> Result<PathBuf, DataDirError> {
+        let path = socket_path(&self.path);
+        match path.symlink_metadata() {
+            Ok(metadata) if metadata.file_type().is_socket() => {
+                std::fs::remove_file(&path).map_err(at(&path))?;
+                Ok(path)
+            }
+            Ok(_) => Err(DataDirError::NotASocket { path }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(path),
+            Err(source) => Err(DataDirError::Io { path, source }),
+        }
+    }
+}
+
+/// Opens a file of this user's alone, never through a symbolic link.
+fn open_private(path: &Path, flags: OFlags) -> Result<File, DataDirError> {
+    let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)
+        .map(File::from)
+        .map_err(|errno| DataDirError::Io { path: path.into(), source: errno.into() })?;
+    check_owner_alone(path, &file.metadata().map_err(at(path))?, 0o600)?;
+    Ok(file)
+}
+
+/// A folder in which nothing was kept yet has betrayed nothing: it is closed
+/// for its owner instead of refused.
+fn close_if_empty(path: &Path) -> Result<(), DataDirError> {
+    let is_empty = path.read_dir().map_err(at(path))?.next().is_none();
+    let is_ours = path.metadata().map_err(at(path))?.uid() == rustix::process::geteuid().as_raw();
+    if is_empty && is_ours {
+        std::fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(at(path))?;
+    }
+    Ok(())
+}
+
+fn check_owner_alone(path: &Path, metadata: &Metadata, wanted: u32) -> Result<(), DataDirError> {
+    let user = rustix::process::geteuid().as_raw();
+    if metadata.uid() != user {
+        return Err(DataDirError::OtherOwner { path: path.into(), owner: metadata.uid(), user });
+    }
+    let mode = metadata.mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(DataDirError::TooOpen { path: path.into(), mode, wanted });
+    }
+    Ok(())
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> DataDirError {
+    move |source| DataDirError::Io { path: path.into(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    use std::os::unix::net::UnixListener;
+
+    use aws_lc_rs::rand::SystemRandom;
+
+    use super::*;
+
+    fn folder() -> (tempfile::TempDir, PathBuf) {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("data");
+        (parent, path)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a test needs no repeatable root key")]
+    fn root_key(data_dir: &DataDir) -> Result<RootKey, DataDirError> {
+        data_dir.root_key(&SystemRandom::new())
+    }
+
+    fn mode(path: &Path) -> u32 {
+        path.metadata().unwrap().mode() & 0o777
+    }
+
+    #[test]
+    fn made_for_its_owner_alone_and_found_again() {
+        let (_parent, path) = folder();
+        let data_dir = DataDir::open(&path).unwrap();
+        let key = root_key(&data_dir).unwrap();
+        data_dir.database().unwrap();
+        assert_eq!(mode(&path), 0o700);
+        for file in [ROOT_KEY, DATABASE, LOCK] {
+            assert_eq!(mode(&path.join(file)), 0o600, "{file}");
+        }
+        assert_eq!(*root_key(&data_dir).unwrap().to_text(), *key.to_text());
+    }
+
+    #[test]
+    fn one_server_at_a_time() {
+        let (_parent, path) = folder();
+        let first = DataDir::open(&path).unwrap();
+        assert!(matches!(DataDir::open(&path), Err(DataDirError::InUse { .. })));
+        drop(first);
+        assert!(DataDir::open(&path).is_ok());
+    }
+
+    #[test]
+    fn what_others_can_read_is_refused() {
+        let (_parent, path) = folder();
+        let data_dir = DataDir::open(&path).unwrap();
+        root_key(&data_dir).unwrap();
+        fs::set_permissions(path.join(ROOT_KEY), Permissions::from_mode(0o640)).unwrap();
+        let error = root_key(&data_dir).err().unwrap().to_string();
+        assert!(error.contains("chmod 600"), "{error}");
+        drop(data_dir);
+        fs::set_permissions(&path, Permissions::from_mode(0o711)).unwrap();
+        let error = DataDir::open(&path).unwrap_err().to_string();
+        assert!(error.contains("chmod 700"), "{error}");
+    }
+
+    #[test]
+    fn no_symbolic_link_is_followed() {
+        let (parent, path) = folder();
+        let data_dir = DataDir::open(&path).unwrap();
+        root_key(&data_dir).unwrap();
+        fs::rename(path.join(ROOT_KEY), parent.path().join("elsewhere")).unwrap();
+        symlink(parent.path().join("elsewhere"), path.join(ROOT_KEY)).unwrap();
+        assert!(matches!(root_key(&data_dir), Err(DataDirError::Io { .. })));
+    }
+
+    #[test]
+    fn a_lost_root_key_is_not_replaced() {
+        let (_parent, path) = folder();
+        let data_dir = DataDir::open(&path).unwrap();
+        data_dir.database().unwrap();
+        assert!(matches!(root_key(&data_dir), Err(DataDirError::RootKeyLost { .. })));
+        fs::write(path.join(ROOT_KEY), "garbage").unwrap();
+        fs::set_permissions(path.join(ROOT_KEY), Permissions::from_mode(0o600)).unwrap();
+        assert!(matches!(root_key(&data_dir), Err(DataDirError::RootKey { .. })));
+    }
+
+    #[test]
+    fn a_stale_socket_makes_room_and_nothing_else_does() {
+        let (_parent, path) = folder();
+        let data_dir = DataDir::open(&path).unwrap();
+        let socket = data_dir.free_socket().unwrap();
+        drop(UnixListener::bind(&socket).unwrap());
+        assert!(socket.exists());
+        assert_eq!(data_dir.free_socket().unwrap(), socket);
+        assert!(!socket.exists());
+        fs::write(&socket, "").unwrap();
+        assert!(matches!(data_dir.free_socket(), Err(DataDirError::NotASocket { .. })));
+    }
+}

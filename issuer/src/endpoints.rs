@@ -1,0 +1,6 @@
+//! What devices and brokers ask over HTTP, one file for each endpoint.
+
+pub(crate) mod jwks;
+pub(crate) mod metadata;
+pub(crate) mod ops;
+pub(crate) mod token;

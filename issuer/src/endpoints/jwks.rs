@@ -1,0 +1,19 @@
+//! `GET /oauth2/jwks`: the public keys (RFC 7517 §5).
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
+use http::{HeaderMap, StatusCode, header};
+
+use crate::app::App;
+
+pub(crate) async fn get(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+    let keys = app.keys.current();
+    let known = headers.get(header::IF_NONE_MATCH).is_some_and(|tag| *tag == *keys.etag);
+    let cache = [(header::CACHE_CONTROL, app.jwks_cache_control.clone()), (header::ETAG, keys.etag.clone())];
+    if known {
+        return (StatusCode::NOT_MODIFIED, cache).into_response();
+    }
+    (cache, [(header::CONTENT_TYPE, "application/json")], keys.jwks.clone()).into_response()
+}

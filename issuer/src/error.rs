@@ -1,0 +1,113 @@
+//! Errors of the token endpoint, as clients see them (RFC 6749 §5.2).
+//!
+//! What a client sees says what it did wrong and nothing about others; what
+//! went wrong inside is logged where it happened.
+
+use std::borrow::Cow;
+use std::fmt::Display;
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use serde::Serialize;
+
+/// A token request is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum TokenError {
+    /// The request is malformed; why.
+    InvalidRequest(Cow<'static, str>),
+    /// The body has more bytes than are read.
+    BodyTooLarge {
+        /// How many are read.
+        max: usize,
+    },
+    /// The client did not send its request in time.
+    RequestTimeout,
+    /// Whoever asks has not proven to be a device that may have tokens. Never
+    /// says why: unknown, wrong secret and disabled look the same.
+    InvalidClient,
+    /// A grant type that is not offered.
+    UnsupportedGrantType,
+    /// A scope that is malformed, unknown or not the device's; why.
+    InvalidScope(String),
+    /// Something failed here.
+    ServerError,
+}
+
+impl TokenError {
+    /// Every code that there is.
+    pub(crate) const CODES: [&str; 5] =
+        ["invalid_request", "invalid_client", "unsupported_grant_type", "invalid_scope", "server_error"];
+
+    /// Logs a failure of this server. The client learns only that there is one.
+    pub(crate) fn internal(error: &dyn Display) -> Self {
+        tracing::error!(%error, "a token could not be issued");
+        Self::ServerError
+    }
+
+    /// The `error` of the answer.
+    #[must_use]
+    pub(crate) const fn code(&self) -> &'static str {
+        match self {
+            Self::InvalidRequest(_) | Self::BodyTooLarge { .. } | Self::RequestTimeout => "invalid_request",
+            Self::InvalidClient => "invalid_client",
+            Self::UnsupportedGrantType => "unsupported_grant_type",
+            Self::InvalidScope(_) => "invalid_scope",
+            Self::ServerError => "server_error",
+        }
+    }
+
+    /// The status of the answer.
+    #[must_use]
+    pub(crate) const fn status(&self) -> StatusCode {
+        match self {
+            Self::InvalidRequest(_) | Self::UnsupportedGrantType | Self::InvalidScope(_) => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::InvalidClient => StatusCode::UNAUTHORIZED,
+            Self::ServerError => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    fn description(&self) -> Cow<'_, str> {
+        match self {
+            Self::InvalidRequest(why) => Cow::Borrowed(why),
+            Self::BodyTooLarge { max } => format!("the body has more than {max} bytes").into(),
+            Self::RequestTimeout => "the request did not come in time".into(),
+            Self::InvalidClient => "client authentication failed".into(),
+            Self::UnsupportedGrantType => "grant_type must be client_credentials".into(),
+            Self::InvalidScope(why) => Cow::Borrowed(why),
+            Self::ServerError => "the server failed; try again later".into(),
+        }
+    }
+}
+
+impl IntoResponse for TokenError {
+    fn into_response(self) -> Response {
+        #[derive(Serialize)]
+        struct Body<'a> {
+            error: &'static str,
+            error_description: &'a str,
+        }
+
+        let description: String = self.description().chars().map(describable).collect();
+        let body = axum::Json(Body { error: self.code(), error_description: &description });
+        let mut response = (self.status(), body).into_response();
+        if self == Self::InvalidClient {
+            let challenge = HeaderValue::from_static("Basic realm=\"fleetbadge\", charset=\"UTF-8\"");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        response
+    }
+}
+
+/// `error_description` is of `%x20-21 / %x23-5B / %x5D-7E`.
+const fn describable(c: char) -> char {
+    match c {
+        '"' => '\'',
+        '\\' => '/',
+        ' '..='~' => c,
+        _ => '?',
+    }
+}

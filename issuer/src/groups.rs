@@ -1,0 +1,209 @@
+//! The groups and their policies: all in memory, changed in the store.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use fleetbadge_validator::ids::GroupName;
+use fleetbadge_validator::scope::Scope;
+use fleetbadge_validator::time::UnixSeconds;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+
+use crate::devices::DEFAULT_GROUP;
+use crate::mint::{MAX_MINTED_LENGTH, MintError, largest_token_length};
+use crate::names::{NameRefused, parse_name};
+use crate::policy::{InvalidPolicy, Policy, PolicyDocument};
+use crate::store::{GroupRecord, Store, StoreError};
+
+/// A group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// Its name.
+    pub name: GroupName,
+    /// What its devices may have.
+    pub policy: Policy,
+    /// When it was first set.
+    pub created_at: UnixSeconds,
+    /// When it was last set.
+    pub updated_at: UnixSeconds,
+}
+
+/// A change of a policy; what is not there stays as it is. A new group starts
+/// without topics, with every scope, audience `mqtt` and 900 seconds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[expect(missing_docs, reason = "the fields of PolicyDocument, by their names")]
+pub struct PolicyChange {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub publish: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subscribe: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audience: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_lifetime_s: Option<u64>,
+}
+
+impl PolicyChange {
+    fn apply_to(self, policy: PolicyDocument) -> PolicyDocument {
+        PolicyDocument {
+            publish: self.publish.unwrap_or(policy.publish),
+            subscribe: self.subscribe.unwrap_or(policy.subscribe),
+            scope: self.scope.unwrap_or(policy.scope),
+            audience: self.audience.unwrap_or(policy.audience),
+            token_lifetime_s: self.token_lifetime_s.unwrap_or(policy.token_lifetime_s),
+        }
+    }
+}
+
+/// A group cannot be set or found.
+#[derive(Debug, thiserror::Error)]
+pub enum GroupError {
+    /// A name that cannot be one.
+    #[error(transparent)]
+    Name(#[from] NameRefused),
+    /// A policy that cannot be one.
+    #[error("{0}")]
+    Policy(#[from] InvalidPolicy),
+    /// There is no such group.
+    #[error("there is no group {name:?}")]
+    NoSuchGroup {
+        /// Its name.
+        name: String,
+    },
+    /// A stored group no longer fits the configuration.
+    #[error("group {name}: {reason}")]
+    Stored {
+        /// Its name.
+        name: GroupName,
+        /// Why it cannot be used.
+        reason: InvalidPolicy,
+    },
+    /// A token of the group cannot be written.
+    #[error(transparent)]
+    Mint(#[from] MintError),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The groups of an issuer.
+pub struct Groups {
+    store: Arc<dyn Store>,
+    issuer: Box<str>,
+    max_token_lifetime_s: u64,
+    current: ArcSwap<BTreeMap<GroupName, Arc<Group>>>,
+    change: Mutex<()>,
+}
+
+impl Groups {
+    /// Reads the groups; makes the group `default` if there is none at all.
+    pub(crate) async fn open(
+        store: Arc<dyn Store>,
+        issuer: &str,
+        max_token_lifetime_s: u64,
+        now: UnixSeconds,
+    ) -> Result<Self, GroupError> {
+        let records = store.groups().await?;
+        let is_first_start = records.is_empty();
+        let groups = records.into_iter().map(|record| {
+            let GroupRecord { name, policy, created_at, updated_at } = record;
+            match policy_of(&policy, max_token_lifetime_s, issuer) {
+                Ok(policy) => Ok((name.clone(), Arc::new(Group { name, policy, created_at, updated_at }))),
+                Err(GroupError::Policy(reason)) => Err(GroupError::Stored { name, reason }),
+                Err(error) => Err(error),
+            }
+        });
+        let current = ArcSwap::from_pointee(groups.collect::<Result<_, _>>()?);
+        let groups =
+            Self { store, issuer: issuer.into(), max_token_lifetime_s, current, change: Mutex::default() };
+        if is_first_start {
+            let own_topics = Some(vec!["devices/${clientid}/#".to_owned()]);
+            let change = PolicyChange {
+                publish: own_topics.clone(),
+                subscribe: own_topics,
+                ..PolicyChange::default()
+            };
+            groups.set(DEFAULT_GROUP, change, now).await?;
+        }
+        Ok(groups)
+    }
+
+    /// The group of this name.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<Arc<Group>> {
+        self.current.load().get(name).cloned()
+    }
+
+    /// All groups, by name.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Group>> {
+        self.current.load().values().cloned().collect()
+    }
+
+    /// The group of this name, for somebody who counts on it.
+    ///
+    /// # Errors
+    /// [`GroupError::NoSuchGroup`].
+    pub fn get(&self, name: &str) -> Result<Arc<Group>, GroupError> {
+        self.find(name).ok_or_else(|| GroupError::NoSuchGroup { name: name.into() })
+    }
+
+    /// Changes a group or makes it. Takes effect with the next token.
+    ///
+    /// # Errors
+    /// [`GroupError`].
+    pub async fn set(
+        &self,
+        name: &str,
+        change: PolicyChange,
+        now: UnixSeconds,
+    ) -> Result<Arc<Group>, GroupError> {
+        let name: GroupName = parse_name("name", name.into())?;
+        let _one_at_a_time = self.change.lock().await;
+        let former = self.find(name.as_str());
+        let document = former.as_ref().map_or_else(initial_policy, |group| group.policy.to_document());
+        let policy = policy_of(&change.apply_to(document), self.max_token_lifetime_s, &self.issuer)?;
+        let created_at = former.map_or(now, |group| group.created_at);
+        let group = Arc::new(Group { name, policy, created_at, updated_at: now });
+        self.store
+            .set_group(&GroupRecord {
+                name: group.name.clone(),
+                policy: group.policy.to_document(),
+                created_at,
+                updated_at: now,
+            })
+            .await?;
+        let mut groups = BTreeMap::clone(&self.current.load());
+        groups.insert(group.name.clone(), Arc::clone(&group));
+        self.current.store(Arc::new(groups));
+        Ok(group)
+    }
+}
+
+fn initial_policy() -> PolicyDocument {
+    PolicyDocument {
+        publish: Vec::new(),
+        subscribe: Vec::new(),
+        scope: Scope::ALL.to_string(),
+        audience: "mqtt".into(),
+        token_lifetime_s: 900,
+    }
+}
+
+/// Reads a policy, and makes sure that its tokens can be minted.
+fn policy_of(
+    document: &PolicyDocument,
+    max_token_lifetime_s: u64,
+    issuer: &str,
+) -> Result<Policy, GroupError> {
+    let policy = Policy::from_document(document, max_token_lifetime_s)?;
+    let length = largest_token_length(&policy, issuer)?;
+    if length > MAX_MINTED_LENGTH {
+        return Err(InvalidPolicy::TokenTooLarge { length, max: MAX_MINTED_LENGTH }.into());
+    }
+    Ok(policy)
+}

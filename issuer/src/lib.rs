@@ -1,0 +1,202 @@
+//! The issuer: an OAuth 2.0 authorization server (RFC 6749) for the devices of
+//! an MQTT fleet, and its operator CLI.
+//!
+//! A program that wants an issuer inside itself needs four steps:
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::sync::Arc;
+//!
+//! use fleetbadge_issuer::{Issuer, config::Options, devices::NewDevice};
+//! use fleetbadge_validator::time::SystemClock;
+//!
+//! let options = Options { data_dir: Some("data".into()), ..Options::default() };
+//! let issuer = Issuer::open(options.resolve()?, Arc::new(SystemClock)).await?;
+//! let added = issuer.add_device(NewDevice { name: "pump-1".into(), ..NewDevice::default() }).await?;
+//! let bound = issuer.bind().await?;
+//! println!("{} may ask at {}", added.device.name, bound.public_address()?);
+//! bound.run(async { let _ = tokio::signal::ctrl_c().await; }).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! How a token comes about: `router` → `endpoints::token` → `client_auth`, then
+//! `grants` → [`policy`] decides, [`mint`] signs. The last two are pure.
+
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::rand::SystemRandom;
+use axum::Router;
+use fleetbadge_validator::keys::KeySet;
+use fleetbadge_validator::time::Clock;
+
+mod admin;
+mod app;
+pub mod cli;
+mod client_auth;
+pub mod config;
+pub mod data_dir;
+pub mod devices;
+mod endpoints;
+mod error;
+mod form;
+mod grants;
+pub mod groups;
+pub mod issuer_url;
+pub mod keys;
+mod metrics;
+pub mod mint;
+pub mod names;
+pub mod policy;
+pub mod random;
+pub mod root_key;
+mod router;
+pub mod secret;
+pub mod serve;
+pub mod signing_keys;
+pub mod store;
+#[cfg(test)]
+mod test_support;
+
+use app::App;
+use config::Config;
+use data_dir::{DataDir, DataDirError};
+use devices::{AddedDevice, DeviceError, Devices, NewDevice};
+use groups::{GroupError, Groups};
+use keys::{KeyError, Keys};
+use metrics::Metrics;
+use random::Random;
+use serve::{BoundIssuer, ServeError};
+use store::sqlite::SqliteStore;
+use store::{DeviceRecord, Store, StoreError};
+
+/// An issuer whose data directory is open. No listener is bound yet.
+pub struct Issuer {
+    app: Arc<App>,
+    config: Config,
+    data_dir: DataDir,
+}
+
+/// An issuer cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "one variant for each part of an issuer")]
+pub enum OpenError {
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Groups(#[from] GroupError),
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+    #[error("metrics: {0}")]
+    Metrics(#[from] metrics_exporter_prometheus::BuildError),
+    #[error("metadata: {0}")]
+    Metadata(#[from] serde_json::Error),
+}
+
+impl Issuer {
+    /// Opens the data directory of `config`; makes everything in it that is
+    /// not there yet: root key, database, the group `default`, a signing key.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn open(config: Config, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the one place that the server's randomness comes from"
+        )]
+        let random: Random = Arc::new(SystemRandom::new());
+        let now = clock.now();
+        let data_dir = DataDir::open(&config.data_dir)?;
+        let root_key = data_dir.root_key(&*random)?;
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&data_dir.database()?).await?);
+        let issuer = config.issuer.clone();
+        let metrics = Metrics::new()?;
+        let app = App {
+            devices: Devices::new(
+                Arc::clone(&store),
+                config.device_cache_capacity,
+                metrics.device_cache_misses.clone(),
+                root_key.secret_hasher(),
+                Arc::clone(&random),
+            ),
+            groups: Groups::open(Arc::clone(&store), issuer.as_str(), config.max_token_lifetime_s, now)
+                .await?,
+            keys: Keys::open(
+                Arc::clone(&store),
+                root_key.key_sealer(),
+                issuer.as_str(),
+                config.key_timing(),
+                now,
+            )
+            .await?,
+            metadata: endpoints::metadata::document(&issuer)?,
+            jwks_cache_control: format!("public, max-age={}", config.jwks_max_age_s),
+            request_timeout: Duration::from_secs(config.request_timeout_s),
+            issuer,
+            clock,
+            random,
+            store,
+            metrics,
+        };
+        Ok(Self { app: Arc::new(app), config, data_dir })
+    }
+
+    /// What it runs with.
+    #[must_use]
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Adds a device. Its secret is in the answer and can never be had again.
+    ///
+    /// # Errors
+    /// [`DeviceError`].
+    pub async fn add_device(&self, new: NewDevice) -> Result<AddedDevice, DeviceError> {
+        self.app.devices.add(new, self.app.now()).await
+    }
+
+    /// The device of this name, if there is one.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn device(&self, name: &str) -> Result<Option<Arc<DeviceRecord>>, StoreError> {
+        self.app.devices.find(name).await
+    }
+
+    /// What gives the keys that tokens are verified with, at any time, also
+    /// once the issuer is serving.
+    #[must_use]
+    pub fn key_source(&self) -> KeySource {
+        KeySource(Arc::clone(&self.app))
+    }
+
+    /// The routes of the public listener, for a server of one's own.
+    pub fn public_router(&self) -> Router {
+        router::public(Arc::clone(&self.app))
+    }
+
+    /// Binds the listeners.
+    ///
+    /// # Errors
+    /// [`ServeError`].
+    pub async fn bind(self) -> Result<BoundIssuer, ServeError> {
+        BoundIssuer::bind(self).await
+    }
+}
+
+/// Gives the keys of an issuer in the same process, without HTTP.
+#[derive(Clone)]
+pub struct KeySource(Arc<App>);
+
+impl KeySource {
+    /// The keys that are published now.
+    #[must_use]
+    pub fn current(&self) -> Arc<KeySet> {
+        Arc::clone(&self.0.keys.current().key_set)
+    }
+}

@@ -1,0 +1,94 @@
+//! What is counted, for `/metrics`.
+//!
+//! The handles are made once: counting is an atomic addition.
+
+use std::time::{Duration, Instant};
+
+use metrics::{Counter, Histogram, with_local_recorder};
+use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
+
+use crate::error::TokenError;
+
+const REQUESTS: &str = "fleetbadge_token_requests_total";
+const DURATION: &str = "fleetbadge_token_request_duration_seconds";
+const CACHE_MISSES: &str = "fleetbadge_device_cache_misses_total";
+const STORE_ERRORS: &str = "fleetbadge_store_errors_total";
+/// From half of what a token costs to the time after which clients give up.
+const BUCKETS_S: [f64; 10] = [0.000_05, 0.000_1, 0.000_25, 0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0];
+
+/// The metrics of an issuer.
+pub(crate) struct Metrics {
+    handle: PrometheusHandle,
+    issued: Counter,
+    refused: [(&'static str, Counter); TokenError::CODES.len()],
+    duration: Histogram,
+    /// How often a device was not in memory.
+    pub(crate) device_cache_misses: Counter,
+    /// How often the database failed a token request or a probe.
+    pub(crate) store_errors: Counter,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Result<Self, BuildError> {
+        let recorder = PrometheusBuilder::new().set_buckets(&BUCKETS_S)?.build_recorder();
+        Ok(with_local_recorder(&recorder, || {
+            metrics::describe_counter!(REQUESTS, "Token requests by result: issued, or the OAuth error.");
+            metrics::describe_histogram!(DURATION, "From a token request to its answer.");
+            metrics::describe_counter!(CACHE_MISSES, "Devices that were read from the database.");
+            metrics::describe_counter!(
+                STORE_ERRORS,
+                "Failures of the database in token requests and probes."
+            );
+            Self {
+                handle: recorder.handle(),
+                issued: metrics::counter!(REQUESTS, "result" => "issued"),
+                refused: TokenError::CODES.map(|code| (code, metrics::counter!(REQUESTS, "result" => code))),
+                duration: metrics::histogram!(DURATION),
+                device_cache_misses: metrics::counter!(CACHE_MISSES),
+                store_errors: metrics::counter!(STORE_ERRORS),
+            }
+        }))
+    }
+
+    /// Counts the answer to a token request that came in at `started`.
+    pub(crate) fn token_request(&self, started: Started, result: Result<(), &TokenError>) {
+        match result {
+            Ok(()) => self.issued.increment(1),
+            Err(error) => {
+                let counter = self.refused.iter().find(|(code, _)| *code == error.code());
+                if let Some((_, counter)) = counter {
+                    counter.increment(1);
+                }
+            }
+        }
+        self.duration.record(started.elapsed());
+    }
+
+    /// Prometheus' text format.
+    pub(crate) fn render(&self) -> String {
+        self.handle.render()
+    }
+
+    /// Sums up what was recorded; without it memory would grow.
+    pub(crate) fn run_upkeep(&self) {
+        self.handle.run_upkeep();
+    }
+}
+
+/// When something began, on a clock that only measures.
+#[derive(Clone, Copy)]
+pub(crate) struct Started(Instant);
+
+impl Started {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "durations for the metrics and for refusals, no right depends on them"
+    )]
+    pub(crate) fn now() -> Self {
+        Self(Instant::now())
+    }
+
+    pub(crate) fn elapsed(self) -> Duration {
+        self.0.elapsed()
+    }
+}

@@ -1,0 +1,256 @@
+//! From a grant and a key to a signed token: pure.
+//!
+//! The token is a compact JWS (RFC 7515 §7.1) of the claims that
+//! [`fleetbadge_validator::claims`] defines, its header that of RFC 9068 §2.1.
+
+use std::fmt;
+
+use aws_lc_rs::rand::SecureRandom;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use fleetbadge_validator::claims::{Acl, Audience, Claims, Text};
+use fleetbadge_validator::scope::ScopeWord;
+use fleetbadge_validator::time::UnixSeconds;
+use jsonwebtoken::signature::Signer as _;
+
+use crate::policy::{Grant, LONGEST_NAME, Policy};
+use crate::random::{NoRandomness, random_bytes};
+use crate::signing_keys::{HEADER_LENGTH, SIGNATURE_LENGTH, SigningKey};
+
+/// The most bytes of a token that is minted; checkers accept twice that.
+pub const MAX_MINTED_LENGTH: usize = 4 * 1024;
+
+/// The `jti` of a token: 128 random bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TokenId([u8; 16]);
+
+impl TokenId {
+    /// A new one.
+    ///
+    /// # Errors
+    /// [`NoRandomness`], if the system has none to give.
+    pub fn generate(random: &dyn SecureRandom) -> Result<Self, NoRandomness> {
+        random_bytes(random).map(Self)
+    }
+}
+
+impl fmt::Display for TokenId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&URL_SAFE_NO_PAD.encode(self.0))
+    }
+}
+
+/// A token cannot be minted.
+#[derive(Debug, thiserror::Error)]
+pub enum MintError {
+    /// The token has more than [`MAX_MINTED_LENGTH`] bytes.
+    #[error(
+        "a token of group {group} has {length} bytes, at most {MAX_MINTED_LENGTH} are minted; \
+         give the group fewer or shorter filters"
+    )]
+    TooLarge {
+        /// The group whose policy it is.
+        group: String,
+        /// How long the token is.
+        length: usize,
+    },
+    /// The claims cannot be written.
+    #[error("the claims cannot be written: {0}")]
+    Json(#[from] serde_json::Error),
+    /// The cryptographic library cannot sign.
+    #[error("the cryptographic library cannot sign")]
+    Signing(#[from] jsonwebtoken::signature::Error),
+}
+
+/// Mints the token that says what `grant` says.
+///
+/// # Errors
+/// [`MintError`].
+pub fn mint(
+    grant: &Grant<'_>,
+    issuer: &str,
+    key: &SigningKey,
+    token_id: TokenId,
+    now: UnixSeconds,
+) -> Result<String, MintError> {
+    let payload = payload(grant, issuer, token_id, now)?;
+    let length = token_length(payload.len());
+    if length > MAX_MINTED_LENGTH {
+        return Err(MintError::TooLarge { group: grant.group.to_string(), length });
+    }
+    let mut token = String::with_capacity(length);
+    token.push_str(key.header());
+    token.push('.');
+    URL_SAFE_NO_PAD.encode_string(&payload, &mut token);
+    let signature = key.try_sign(token.as_bytes())?;
+    token.push('.');
+    URL_SAFE_NO_PAD.encode_string(&signature, &mut token);
+    Ok(token)
+}
+
+/// The length of the largest token that a policy can lead to: the longest
+/// names wherever there is a name.
+///
+/// # Errors
+/// [`MintError::Json`].
+#[expect(clippy::expect_used, reason = "a name of the greatest length, checked where it is defined")]
+pub fn largest_token_length(policy: &Policy, issuer: &str) -> Result<usize, MintError> {
+    let device = LONGEST_NAME.parse().expect("is a name");
+    let group = LONGEST_NAME.parse().expect("is a name");
+    let mqtt_client_id = LONGEST_NAME.parse().expect("is a name");
+    let grant = policy.granted(&device, &group, &mqtt_client_id, policy.scope);
+    let in_the_far_future = UnixSeconds(9_000_000_000);
+    payload(&grant, issuer, TokenId([0; 16]), in_the_far_future).map(|payload| token_length(payload.len()))
+}
+
+fn payload(
+    grant: &Grant<'_>,
+    issuer: &str,
+    token_id: TokenId,
+    now: UnixSeconds,
+) -> Result<Vec<u8>, MintError> {
+    let has_topics =
+        grant.scope.contains(ScopeWord::MqttPublish) || grant.scope.contains(ScopeWord::MqttSubscribe);
+    let claims = Claims {
+        iss: issuer.into(),
+        sub: grant.device.as_str().into(),
+        aud: Audience::One(grant.audience.into()),
+        exp: now.plus(grant.lifetime_s),
+        iat: now,
+        nbf: Some(now),
+        jti: token_id.to_string().into(),
+        client_id: grant.device.as_str().into(),
+        scope: grant.scope.to_string().into(),
+        mqtt_client_id: grant.mqtt_client_id.as_str().into(),
+        acl: has_topics
+            .then(|| Acl { publish: borrowed(&grant.publish), subscribe: borrowed(&grant.subscribe) }),
+        groups: Some(vec![grant.group.as_str().into()]),
+        cnf: None,
+    };
+    let mut payload = Vec::with_capacity(1024);
+    serde_json::to_writer(&mut payload, &claims)?;
+    Ok(payload)
+}
+
+fn borrowed(filters: &[String]) -> Vec<Text<'_>> {
+    filters.iter().map(|filter| filter.as_str().into()).collect()
+}
+
+const fn token_length(payload_length: usize) -> usize {
+    HEADER_LENGTH + 1 + (payload_length * 4).div_ceil(3) + 1 + SIGNATURE_LENGTH
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_lc_rs::rand::SystemRandom;
+    use fleetbadge_validator::access::Action;
+    use fleetbadge_validator::keys::KeySet;
+    use fleetbadge_validator::verify::Verifier;
+
+    use super::*;
+    use crate::policy::PolicyDocument;
+    use crate::root_key::RootKey;
+
+    const ISSUER: &str = "https://id.example";
+    const NOW: UnixSeconds = UnixSeconds(1_800_000_000);
+
+    fn policy(filters: usize) -> Policy {
+        let document = PolicyDocument {
+            publish: (0..filters).map(|n| format!("devices/${{clientid}}/{n}")).collect(),
+            subscribe: vec!["devices/${clientid}/#".into()],
+            scope: "mqtt.connect mqtt.publish mqtt.subscribe".into(),
+            audience: "mqtt".into(),
+            token_lifetime_s: 900,
+        };
+        Policy::from_document(&document, 86_400).unwrap()
+    }
+
+    fn key() -> SigningKey {
+        SigningKey::generate(&RootKey::from_bytes([1; 32]).key_sealer()).unwrap().0
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a test needs no repeatable token ID")]
+    fn token_id() -> TokenId {
+        TokenId::generate(&SystemRandom::new()).unwrap()
+    }
+
+    fn minted(policy: &Policy, key: &SigningKey, name: &str, scope: &str) -> Result<String, MintError> {
+        let (device, group, id) = (name.parse().unwrap(), name.parse().unwrap(), name.parse().unwrap());
+        let grant = policy.granted(
+            &device,
+            &group,
+            &id,
+            fleetbadge_validator::scope::Scope::from_request(scope).unwrap(),
+        );
+        mint(&grant, ISSUER, key, token_id(), NOW)
+    }
+
+    #[test]
+    fn the_validator_reads_what_is_minted() {
+        let key = key();
+        let token = minted(&policy(1), &key, "pump-1", "mqtt.connect mqtt.publish").unwrap();
+        let jwks = serde_json::json!({ "keys": [key.public().to_jwk()] }).to_string();
+        let (keys, skipped) = KeySet::from_json(ISSUER, jwks.as_bytes()).unwrap();
+        assert!(skipped.is_empty());
+        let verified = Verifier::new(ISSUER, "mqtt").verify(&token, "pump-1", &keys, NOW).unwrap();
+        assert_eq!(verified.expires_at(), NOW.plus(900));
+        assert_eq!(verified.signed().groups().collect::<Vec<_>>(), ["pump-1"]);
+        assert!(verified.allows(Action::Publish, "devices/pump-1/0", NOW).is_ok());
+        assert!(verified.allows(Action::Subscribe, "devices/pump-1/#", NOW).is_err());
+    }
+
+    #[test]
+    fn another_library_reads_it_too() {
+        let key = key();
+        let token = minted(&policy(1), &key, "pump-1", "mqtt.connect").unwrap();
+        let jwk = key.public().to_jwk();
+        let (x, y) = (jwk.x.unwrap(), jwk.y.unwrap());
+        let other = jsonwebtoken::DecodingKey::from_ec_components(&x, &y).unwrap();
+        let mut rules = jsonwebtoken::Validation::new(jsonwebtoken::Algorithm::ES256);
+        // It would read the machine's clock.
+        rules.validate_exp = false;
+        rules.set_issuer(&[ISSUER]);
+        rules.set_audience(&["mqtt"]);
+        let read = jsonwebtoken::decode::<serde_json::Value>(&token, &other, &rules).unwrap();
+        assert_eq!(read.header.typ.as_deref(), Some("at+jwt"));
+        assert_eq!(read.claims["sub"], "pump-1");
+        assert_eq!(read.claims["exp"], NOW.0 + 900);
+    }
+
+    #[test]
+    fn the_header_is_exact() {
+        let key = key();
+        let token = minted(&policy(1), &key, "pump-1", "mqtt.connect").unwrap();
+        let header = URL_SAFE_NO_PAD.decode(token.split('.').next().unwrap()).unwrap();
+        let expected = format!(r#"{{"alg":"ES256","typ":"at+jwt","kid":"{}"}}"#, key.kid());
+        assert_eq!(String::from_utf8(header).unwrap(), expected);
+    }
+
+    #[test]
+    fn no_acl_without_a_word_for_topics() {
+        let token = minted(&policy(1), &key(), "pump-1", "mqtt.connect").unwrap();
+        let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
+        let claims: serde_json::Value = serde_json::from_slice(&payload).unwrap();
+        assert_eq!(claims.get("acl"), None);
+        assert_eq!(claims["scope"], "mqtt.connect");
+    }
+
+    #[test]
+    fn the_length_is_known_beforehand_and_bounded() {
+        let all = "mqtt.connect mqtt.publish mqtt.subscribe";
+        let fits =
+            (1..64).take_while(|n| largest_token_length(&policy(*n), ISSUER).unwrap() <= MAX_MINTED_LENGTH);
+        let most = fits.last().unwrap();
+        let token = minted(&policy(most), &key(), LONGEST_NAME, all).unwrap();
+        // The times in a token of today have the same ten digits.
+        assert_eq!(token.len(), largest_token_length(&policy(most), ISSUER).unwrap());
+        let error = minted(&policy(most + 1), &key(), LONGEST_NAME, all).unwrap_err();
+        assert!(matches!(error, MintError::TooLarge { length, .. } if length > MAX_MINTED_LENGTH));
+    }
+
+    #[test]
+    fn token_ids_differ() {
+        assert_ne!(token_id(), token_id());
+        assert_eq!(token_id().to_string().len(), 22);
+    }
+}

@@ -1,0 +1,273 @@
+//! Who may have which scope and which topics: a pure decision.
+//!
+//! A group carries a [`Policy`]. A token request names what it wants less of
+//! (RFC 6749 §3.3); [`Policy::grant`] says what the device gets:
+//!
+//! 1. the MQTT client identifier: a registered one, the first unless asked;
+//! 2. the scope: the group's, or the part of it that was asked for;
+//! 3. the topics: the group's filters with the names put in, `pub` only with
+//!    `mqtt.publish` and `sub` only with `mqtt.subscribe`.
+
+use fleetbadge_validator::ids::{DeviceName, GroupName, MqttClientId};
+use fleetbadge_validator::scope::{InvalidScope, Scope, ScopeWord};
+use serde::{Deserialize, Serialize};
+
+mod template;
+
+pub(crate) use template::LONGEST_NAME;
+pub use template::{FilterTemplate, InvalidTemplate, Names, Placeholder};
+
+/// The most filters that a policy may have in each direction.
+pub const MAX_FILTERS: usize = 64;
+/// The shortest life of a token that can be configured, in seconds: what tests
+/// of renewals want. A fleet wants minutes.
+pub const MIN_TOKEN_LIFETIME_S: u64 = 1;
+/// The most bytes that an audience may have.
+const MAX_AUDIENCE_LENGTH: usize = 255;
+
+/// What the devices of a group may have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Which topics a device may publish to.
+    pub publish: Vec<FilterTemplate>,
+    /// What a device may subscribe to.
+    pub subscribe: Vec<FilterTemplate>,
+    /// What a token may be for.
+    pub scope: Scope,
+    /// Which broker the tokens are for: their `aud`.
+    pub audience: Box<str>,
+    /// How long a token is good, in seconds.
+    pub token_lifetime_s: u64,
+}
+
+/// A [`Policy`] as the admin API, the CLI and the database write it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyDocument {
+    /// Filters, with placeholders.
+    pub publish: Vec<String>,
+    /// Filters, with placeholders.
+    pub subscribe: Vec<String>,
+    /// Scope words with one space between them.
+    pub scope: String,
+    /// The `aud` of tokens.
+    pub audience: String,
+    /// The life of tokens, in seconds.
+    pub token_lifetime_s: u64,
+}
+
+/// A document is not a policy. Each variant begins with the field's name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the fields are what the messages say")]
+pub enum InvalidPolicy {
+    /// A filter cannot be used.
+    #[error("{field}: {filter:?} {reason}")]
+    Filter { field: &'static str, filter: String, reason: InvalidTemplate },
+    /// A filter stands twice.
+    #[error("{field}: {filter:?} is there twice")]
+    DuplicateFilter { field: &'static str, filter: String },
+    /// More than [`MAX_FILTERS`].
+    #[error("{field}: has {count} filters; at most {MAX_FILTERS} are allowed")]
+    TooManyFilters { field: &'static str, count: usize },
+    /// Not a scope, or an unknown word in it.
+    #[error("{0}")]
+    Scope(#[from] InvalidScope),
+    /// Empty, too long, or with characters that do not belong there.
+    #[error("audience: {audience:?} is not 1 to {MAX_AUDIENCE_LENGTH} visible ASCII characters")]
+    Audience { audience: String },
+    /// Too short or too long.
+    #[error(
+        "token_lifetime_s: {found} is not between {MIN_TOKEN_LIFETIME_S} and {max} (max_token_lifetime_s)"
+    )]
+    Lifetime { found: u64, max: u64 },
+    /// Devices could be registered whose tokens are too large to be minted.
+    #[error(
+        "publish, subscribe: the token of a device with the longest names would have {length} bytes, at most \
+         {max} are minted; use fewer or shorter filters"
+    )]
+    TokenTooLarge { length: usize, max: usize },
+}
+
+impl InvalidPolicy {
+    /// The field that is wrong.
+    #[must_use]
+    pub const fn field(&self) -> &'static str {
+        match self {
+            Self::Filter { field, .. }
+            | Self::DuplicateFilter { field, .. }
+            | Self::TooManyFilters { field, .. } => field,
+            Self::Scope(_) => "scope",
+            Self::Audience { .. } => "audience",
+            Self::Lifetime { .. } => "token_lifetime_s",
+            Self::TokenTooLarge { .. } => "publish",
+        }
+    }
+}
+
+impl Policy {
+    /// Reads a document.
+    ///
+    /// # Errors
+    /// [`InvalidPolicy`] says which field is wrong.
+    pub fn from_document(
+        document: &PolicyDocument,
+        max_token_lifetime_s: u64,
+    ) -> Result<Self, InvalidPolicy> {
+        let lifetime_s = document.token_lifetime_s;
+        if !(MIN_TOKEN_LIFETIME_S..=max_token_lifetime_s).contains(&lifetime_s) {
+            return Err(InvalidPolicy::Lifetime { found: lifetime_s, max: max_token_lifetime_s });
+        }
+        let audience = document.audience.as_str();
+        if audience.is_empty()
+            || audience.len() > MAX_AUDIENCE_LENGTH
+            || !audience.bytes().all(|b| b.is_ascii_graphic())
+        {
+            return Err(InvalidPolicy::Audience { audience: audience.into() });
+        }
+        Ok(Self {
+            publish: parse_filters("publish", &document.publish)?,
+            subscribe: parse_filters("subscribe", &document.subscribe)?,
+            scope: Scope::from_request(&document.scope)?,
+            audience: audience.into(),
+            token_lifetime_s: lifetime_s,
+        })
+    }
+
+    /// The document that reads as this policy.
+    #[must_use]
+    pub fn to_document(&self) -> PolicyDocument {
+        let write = |filters: &[FilterTemplate]| filters.iter().map(|f| f.as_str().to_owned()).collect();
+        PolicyDocument {
+            publish: write(&self.publish),
+            subscribe: write(&self.subscribe),
+            scope: self.scope.to_string(),
+            audience: self.audience.to_string(),
+            token_lifetime_s: self.token_lifetime_s,
+        }
+    }
+
+    /// Decides what `subject` gets of what it asks for.
+    ///
+    /// # Errors
+    /// [`Refusal`] says what it cannot have.
+    pub fn grant<'a>(&'a self, subject: &Subject<'a>, request: &Request<'_>) -> Result<Grant<'a>, Refusal> {
+        let mqtt_client_id = match request.mqtt_client_id {
+            None => subject.mqtt_client_ids.first(),
+            Some(wanted) => subject.mqtt_client_ids.iter().find(|id| id.as_str() == wanted),
+        }
+        .ok_or(Refusal::MqttClientIdNotRegistered)?;
+        let scope = match request.scope {
+            None => self.scope,
+            Some(wanted) => {
+                let wanted = Scope::from_request(wanted)?;
+                if wanted.intersection(self.scope) != wanted {
+                    return Err(Refusal::ScopeNotGranted { wanted, of_group: self.scope });
+                }
+                wanted
+            }
+        };
+        Ok(self.granted(subject.device, subject.group, mqtt_client_id, scope))
+    }
+
+    /// What a device of the group gets under these names and with this scope.
+    pub(crate) fn granted<'a>(
+        &'a self,
+        device: &'a DeviceName,
+        group: &'a GroupName,
+        mqtt_client_id: &'a MqttClientId,
+        scope: Scope,
+    ) -> Grant<'a> {
+        let names = Names { client_id: mqtt_client_id, device, group };
+        let filters = |word, templates: &[FilterTemplate]| -> Vec<String> {
+            if !scope.contains(word) {
+                return Vec::new();
+            }
+            templates.iter().map(|template| template.fill(&names)).collect()
+        };
+        Grant {
+            device,
+            group,
+            mqtt_client_id,
+            scope,
+            audience: &self.audience,
+            lifetime_s: self.token_lifetime_s,
+            publish: filters(ScopeWord::MqttPublish, &self.publish),
+            subscribe: filters(ScopeWord::MqttSubscribe, &self.subscribe),
+        }
+    }
+}
+
+/// Who asks: a device that has proven who it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// Its name.
+    pub device: &'a DeviceName,
+    /// Its group.
+    pub group: &'a GroupName,
+    /// As whom it may connect; the first is the default.
+    pub mqtt_client_ids: &'a [MqttClientId],
+}
+
+/// What a token request asks for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Request<'a> {
+    /// The `scope` parameter.
+    pub scope: Option<&'a str>,
+    /// The `mqtt_client_id` parameter.
+    pub mqtt_client_id: Option<&'a str>,
+}
+
+/// What a token is to say about its device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the claims, by their meaning in `fleetbadge_validator::claims`")]
+pub struct Grant<'a> {
+    pub device: &'a DeviceName,
+    pub group: &'a GroupName,
+    pub mqtt_client_id: &'a MqttClientId,
+    pub scope: Scope,
+    pub audience: &'a str,
+    pub lifetime_s: u64,
+    pub publish: Vec<String>,
+    pub subscribe: Vec<String>,
+}
+
+/// A device cannot have what it asks for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// `mqtt_client_id` is none of the registered ones.
+    #[error("mqtt_client_id is not registered for this device")]
+    MqttClientIdNotRegistered,
+    /// `scope` is malformed or has an unknown word.
+    #[error("{0}")]
+    InvalidScope(#[from] InvalidScope),
+    /// `scope` has a word that the group does not have.
+    #[error("the device may have the scope {of_group}, not {wanted}")]
+    ScopeNotGranted {
+        /// What was asked for.
+        wanted: Scope,
+        /// What could be had.
+        of_group: Scope,
+    },
+}
+
+fn parse_filters(field: &'static str, filters: &[String]) -> Result<Vec<FilterTemplate>, InvalidPolicy> {
+    if filters.len() > MAX_FILTERS {
+        return Err(InvalidPolicy::TooManyFilters { field, count: filters.len() });
+    }
+    let mut templates: Vec<FilterTemplate> = Vec::with_capacity(filters.len());
+    for filter in filters {
+        let template = FilterTemplate::parse(filter).map_err(|reason| InvalidPolicy::Filter {
+            field,
+            filter: filter.clone(),
+            reason,
+        })?;
+        if templates.contains(&template) {
+            return Err(InvalidPolicy::DuplicateFilter { field, filter: filter.clone() });
+        }
+        templates.push(template);
+    }
+    Ok(templates)
+}
+
+#[cfg(test)]
+mod tests;

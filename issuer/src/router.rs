@@ -1,0 +1,72 @@
+//! Every route, in one place for each listener.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::middleware::{Next, from_fn, map_response};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+
+use crate::admin;
+use crate::app::App;
+use crate::endpoints::{jwks, metadata, ops, token};
+
+/// The token endpoint, below the issuer.
+pub(crate) const TOKEN_PATH: &str = "/oauth2/token";
+/// The key set, below the issuer.
+pub(crate) const JWKS_PATH: &str = "/oauth2/jwks";
+
+/// What devices and brokers reach.
+pub(crate) fn public(app: Arc<App>) -> Router {
+    let base = app.issuer.path();
+    Router::new()
+        .route(&format!("{base}{TOKEN_PATH}"), post(token::post).layer(map_response(token::never_cached)))
+        .route(&format!("{base}{JWKS_PATH}"), get(jwks::get))
+        // RFC 8414 §3.1 puts the issuer's path behind, OpenID Connect before.
+        .route(&format!("/.well-known/oauth-authorization-server{base}"), get(metadata::get))
+        .route(&format!("{base}/.well-known/openid-configuration"), get(metadata::get))
+        .with_state(app)
+}
+
+/// What probes and Prometheus reach.
+pub(crate) fn ops(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/healthz", get(ops::healthz))
+        .route("/readyz", get(ops::readyz))
+        .route("/metrics", get(ops::metrics))
+        .with_state(app)
+}
+
+/// What operators reach, over the unix socket alone.
+pub(crate) fn admin(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/admin/v1/devices", get(admin::devices::list).post(admin::devices::add))
+        .route("/admin/v1/devices/{name}", get(admin::devices::show).delete(admin::devices::remove))
+        .route("/admin/v1/devices/{name}/enable", post(admin::devices::enable))
+        .route("/admin/v1/devices/{name}/disable", post(admin::devices::disable))
+        .route("/admin/v1/groups", get(admin::groups::list))
+        .route("/admin/v1/groups/{name}", get(admin::groups::show).patch(admin::groups::set))
+        .route("/admin/v1/keys", get(admin::keys::list))
+        .route("/admin/v1/keys/rotate", post(admin::keys::rotate))
+        .fallback(admin::problem::no_such_route)
+        .method_not_allowed_fallback(admin::problem::method_not_allowed)
+        .layer(from_fn(to_the_end))
+        .with_state(app)
+}
+
+/// Goes on with a request whose client has hung up: a change that reached the
+/// database must reach what is in memory, too.
+async fn to_the_end(request: Request, next: Next) -> Response {
+    match tokio::spawn(next.run(request)).await {
+        Ok(response) => response,
+        Err(error) => {
+            tracing::error!(%error, "an operator's request failed");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,177 @@
+//! The embedded database: one SQLite file in the data directory.
+
+use std::path::Path;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use fleetbadge_validator::time::UnixSeconds;
+use sqlx::SqlSafeStr as _;
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+
+use super::{AddDeviceError, DeviceRecord, DeviceStatus, GroupRecord, SigningKeyRecord, Store, StoreError};
+
+mod devices;
+mod groups;
+mod signing_keys;
+
+/// Every change of the schema, in order. None is ever edited.
+const MIGRATIONS: [(i64, &str, &str); 1] =
+    [(1, "initial", include_str!("../../migrations/sqlite/0001_initial.sql"))];
+
+/// How long a write waits for another one.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+const MAX_CONNECTIONS: u32 = 4;
+
+/// A [`super::Store`] in an SQLite file.
+pub struct SqliteStore {
+    pool: SqlitePool,
+}
+
+impl SqliteStore {
+    /// Opens the database at `path`, makes it if there is none, and brings its
+    /// schema up to date.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        // What an operator was told is done must survive a power cut.
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(BUSY_TIMEOUT);
+        let pool = SqlitePoolOptions::new()
+            .max_connections(MAX_CONNECTIONS)
+            .test_before_acquire(false)
+            .connect_with(options)
+            .await?;
+        let store = Self { pool };
+        store.migrate().await?;
+        Ok(store)
+    }
+
+    async fn migrate(&self) -> Result<(), StoreError> {
+        let migrations = MIGRATIONS.map(|(version, description, sql)| {
+            Migration::new(version, description.into(), MigrationType::Simple, sql.into_sql_str(), false)
+        });
+        let known = MIGRATIONS.map(|(version, ..)| version).into_iter().max().unwrap_or_default();
+        match Migrator::with_migrations(migrations.into()).run(&self.pool).await {
+            Err(MigrateError::VersionMissing(found)) => Err(StoreError::NewerSchema { found, known }),
+            other => Ok(other?),
+        }
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn add_device(&self, device: &DeviceRecord) -> Result<(), AddDeviceError> {
+        devices::add(&self.pool, device).await
+    }
+
+    async fn device(&self, name: &str) -> Result<Option<DeviceRecord>, StoreError> {
+        devices::get(&self.pool, name).await
+    }
+
+    async fn devices(&self, after: Option<&str>, limit: u32) -> Result<Vec<DeviceRecord>, StoreError> {
+        devices::page(&self.pool, after, limit).await
+    }
+
+    async fn set_device_status(&self, name: &str, status: DeviceStatus) -> Result<bool, StoreError> {
+        devices::set_status(&self.pool, name, status).await
+    }
+
+    async fn remove_device(&self, name: &str) -> Result<bool, StoreError> {
+        devices::remove(&self.pool, name).await
+    }
+
+    async fn groups(&self) -> Result<Vec<GroupRecord>, StoreError> {
+        groups::all(&self.pool).await
+    }
+
+    async fn set_group(&self, group: &GroupRecord) -> Result<(), StoreError> {
+        groups::set(&self.pool, group).await
+    }
+
+    async fn signing_keys(&self) -> Result<Vec<SigningKeyRecord>, StoreError> {
+        signing_keys::all(&self.pool).await
+    }
+
+    async fn set_signing_keys(&self, keys: &[SigningKeyRecord]) -> Result<(), StoreError> {
+        signing_keys::set(&self.pool, keys).await
+    }
+
+    async fn delete_signing_key(&self, kid: &str) -> Result<(), StoreError> {
+        signing_keys::delete(&self.pool, kid).await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        sqlx::query("SELECT 1 FROM groups LIMIT 1").execute(&self.pool).await?;
+        Ok(())
+    }
+}
+
+/// SQLite's integers have a sign. A time after the year 292 billion stays
+/// there.
+fn to_sql(time: UnixSeconds) -> i64 {
+    time.0.try_into().unwrap_or(i64::MAX)
+}
+
+fn time_from_sql(what: &'static str, time: i64) -> Result<UnixSeconds, StoreError> {
+    time.try_into().map(UnixSeconds).map_err(|_| corrupt(what, &format_args!("the time {time}")))
+}
+
+fn corrupt(what: &'static str, reason: &dyn std::fmt::Display) -> StoreError {
+    StoreError::Corrupt { what, reason: reason.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::contract;
+
+    async fn open(folder: &tempfile::TempDir) -> SqliteStore {
+        SqliteStore::open(&folder.path().join("issuer.sqlite3")).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn keeps_the_contract() {
+        contract::check(|| async {
+            let folder = tempfile::tempdir().unwrap();
+            let store = open(&folder).await;
+            (store, folder)
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_newer_schema_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(&folder).await;
+        sqlx::query(
+            "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+             VALUES (99, 'later', 1, x'00', 0)",
+        )
+        .execute(&store.pool)
+        .await
+        .unwrap();
+        let Err(error) = SqliteStore::open(&folder.path().join("issuer.sqlite3")).await else {
+            panic!("a newer schema was accepted");
+        };
+        assert!(matches!(error, StoreError::NewerSchema { found: 99, known: 1 }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn writes_are_durable() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(&folder).await;
+        store.ping().await.unwrap();
+        let pragma = |text: &'static str| sqlx::query_scalar::<_, String>(text).fetch_one(&store.pool);
+        assert_eq!(pragma("SELECT CAST(synchronous AS TEXT) FROM pragma_synchronous").await.unwrap(), "2");
+        assert_eq!(pragma("PRAGMA journal_mode").await.unwrap(), "wal");
+    }
+}

@@ -1,0 +1,156 @@
+//! An issuer in a folder of its own, asked without a network.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use fleetbadge_validator::denied::Denied;
+use fleetbadge_validator::time::{ManualClock, UnixSeconds};
+use fleetbadge_validator::verify::{VerifiedToken, Verifier};
+use http::{HeaderMap, Method, Request, StatusCode, header};
+use serde_json::Value;
+use tower::ServiceExt as _;
+
+use crate::app::App;
+use crate::config::Options;
+use crate::devices::NewDevice;
+use crate::groups::PolicyChange;
+use crate::{Issuer, router};
+
+pub(crate) const ISSUER: &str = "https://id.example";
+pub(crate) const NOW: UnixSeconds = UnixSeconds(1_800_000_000);
+
+pub(crate) struct TestIssuer {
+    pub(crate) issuer: Issuer,
+    pub(crate) clock: ManualClock,
+    _folder: tempfile::TempDir,
+}
+
+/// What came back.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    pub(crate) fn header(&self, name: impl header::AsHeaderName) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+
+    /// The `error` of an OAuth error.
+    pub(crate) fn error(&self) -> String {
+        self.json()["error"].as_str().unwrap().to_owned()
+    }
+}
+
+impl TestIssuer {
+    pub(crate) async fn new() -> Self {
+        Self::with(Options::default()).await
+    }
+
+    pub(crate) async fn with(options: Options) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = ManualClock::at(NOW);
+        let own = Options {
+            data_dir: Some(folder.path().join("data")),
+            listen: Some("127.0.0.1:0".parse().unwrap()),
+            issuer: Some(ISSUER.into()),
+            ..Options::default()
+        };
+        let config = options.over(own).resolve().unwrap();
+        let issuer = Issuer::open(config, Arc::new(clock.clone())).await.unwrap();
+        Self { issuer, clock, _folder: folder }
+    }
+
+    pub(crate) fn app(&self) -> Arc<App> {
+        Arc::clone(&self.issuer.app)
+    }
+
+    /// Adds a device and returns its secret.
+    pub(crate) async fn add(&self, name: &str, mqtt_client_ids: &[&str]) -> String {
+        let new = NewDevice {
+            name: name.into(),
+            group: None,
+            mqtt_client_ids: mqtt_client_ids.iter().map(|id| (*id).into()).collect(),
+        };
+        self.issuer.add_device(new).await.unwrap().secret.expose().to_owned()
+    }
+
+    /// Changes the policy of the group `default`.
+    pub(crate) async fn set_group(&self, change: PolicyChange) {
+        self.app().groups.set("default", change, NOW).await.unwrap();
+    }
+
+    pub(crate) async fn public(&self, request: Request<Body>) -> Answer {
+        ask(router::public(self.app()), request).await
+    }
+
+    pub(crate) async fn ops(&self, path: &str) -> Answer {
+        ask(router::ops(self.app()), Request::get(path).body(Body::empty()).unwrap()).await
+    }
+
+    pub(crate) async fn admin(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
+        let request = Request::builder().method(method).uri(path);
+        let request = match body {
+            Some(body) => {
+                request.header(header::CONTENT_TYPE, "application/json").body(Body::from(body.to_string()))
+            }
+            None => request.body(Body::empty()),
+        };
+        ask(router::admin(self.app()), request.unwrap()).await
+    }
+
+    /// Asks for a token with `client_secret_basic`.
+    pub(crate) async fn token(&self, name: &str, secret: &str, more: &str) -> Answer {
+        let body = format!("grant_type=client_credentials{more}");
+        self.public(token_request(body).header(header::AUTHORIZATION, basic(name, secret)).into()).await
+    }
+
+    /// What a broker with audience `mqtt` says.
+    pub(crate) fn verify(&self, answer: &Answer, client_id: &str) -> Result<VerifiedToken, Denied> {
+        let token = answer.json()["access_token"].as_str().unwrap().to_owned();
+        let keys = self.issuer.key_source().current();
+        Verifier::new(ISSUER, "mqtt").verify(&token, client_id, &keys, self.app().now())
+    }
+}
+
+/// A request to the token endpoint that can still be spoilt.
+pub(crate) struct TokenRequest(http::request::Builder, String);
+
+pub(crate) fn token_request(body: impl Into<String>) -> TokenRequest {
+    let request =
+        Request::post("/oauth2/token").header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+    TokenRequest(request, body.into())
+}
+
+impl TokenRequest {
+    pub(crate) fn header(self, name: header::HeaderName, value: impl AsRef<str>) -> Self {
+        Self(self.0.header(name, value.as_ref()), self.1)
+    }
+}
+
+impl From<TokenRequest> for Request<Body> {
+    fn from(TokenRequest(request, body): TokenRequest) -> Self {
+        request.body(body.into()).unwrap()
+    }
+}
+
+/// RFC 6749 §2.3.1.
+pub(crate) fn basic(name: &str, secret: &str) -> String {
+    let encode = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+    format!("Basic {}", STANDARD.encode(format!("{}:{}", encode(name), encode(secret))))
+}
+
+async fn ask(router: Router, request: Request<Body>) -> Answer {
+    let response = router.oneshot(request).await.unwrap();
+    let (parts, body) = response.into_parts();
+    let body = to_bytes(body, usize::MAX).await.unwrap().into();
+    Answer { status: parts.status, headers: parts.headers, body }
+}

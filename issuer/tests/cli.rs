@@ -1,0 +1,368 @@
+//! The program as operators and devices meet it: a real server, its files,
+//! its exit codes and what it says.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::fs::{self, File, Permissions};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
+
+const ISSUER: &str = "http://127.0.0.1:1";
+
+/// A folder for one test; the data directory is in it.
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn data_dir(&self) -> PathBuf {
+        self.0.path().join("data")
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fleetbadge-issuer"));
+        command.args(arguments).env("FLEETBADGE_DATA_DIR", self.data_dir());
+        command
+    }
+
+    /// Runs a command to its end.
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// Runs a command that must go well, and reads the JSON it prints.
+    fn json(&self, arguments: &[&str]) -> Value {
+        let output = self.run(&[arguments, &["--json"]].concat());
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// Runs a command that must not, and returns its exit code and what it says.
+    fn refused(&self, arguments: &[&str]) -> (i32, String) {
+        let output = self.run(arguments);
+        assert_eq!(output.stdout, b"", "{arguments:?}");
+        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    }
+
+    fn log(&self) -> PathBuf {
+        self.0.path().join("log")
+    }
+
+    fn serve(&self, more: &[&str]) -> Server {
+        let log = File::options().append(true).create(true).open(self.log()).unwrap();
+        let mut process = self
+            .command(
+                &[
+                    &["serve", "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--issuer", ISSUER],
+                    more,
+                ]
+                .concat(),
+            )
+            .env("FLEETBADGE_LOG", "trace")
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let mut said = String::new();
+        let mut stdout = BufReader::new(process.stdout.take().unwrap());
+        while !said.contains("device add") {
+            assert_ne!(stdout.read_line(&mut said).unwrap(), 0, "{said}{}", self.read_log());
+        }
+        let word_after =
+            |label: &str| said.split_once(label).unwrap().1.split_whitespace().next().unwrap().to_owned();
+        let ops =
+            word_after("operations").trim_start_matches("http://").split('/').next().unwrap().to_owned();
+        Server { process, address: word_after("listening on"), ops, said }
+    }
+
+    fn read_log(&self) -> String {
+        fs::read_to_string(self.log()).unwrap_or_default()
+    }
+}
+
+/// A server that runs, until it is dropped.
+struct Server {
+    process: Child,
+    address: String,
+    ops: String,
+    said: String,
+}
+
+impl Server {
+    /// Sends a request as it stands and returns all that comes back.
+    fn ask(address: &str, request: &str) -> String {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    fn get(address: &str, path: &str) -> String {
+        Self::ask(address, &format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))
+    }
+
+    /// Asks for a token; returns the status and the body.
+    fn token(&self, device: &Value) -> (u16, Value) {
+        let text = |member: &str| device[member].as_str().unwrap();
+        let pair = STANDARD.encode(format!("{}:{}", text("client_id"), text("client_secret")));
+        let body = "grant_type=client_credentials";
+        let answer = Self::ask(
+            &self.address,
+            &format!(
+                "POST /oauth2/token HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Basic {pair}\r\n\
+                 Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            ),
+        );
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), serde_json::from_str(body).unwrap())
+    }
+
+    fn stop(mut self, signal: &str) -> ExitStatus {
+        let id = self.process.id().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+        self.process.wait().unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn mode(path: &Path) -> u32 {
+    path.metadata().unwrap().mode() & 0o777
+}
+
+#[test]
+fn from_an_empty_folder_to_a_token_and_over_restarts() {
+    let place = Place::new();
+    let server = place.serve(&[]);
+    assert!(
+        server.said.contains(&format!(
+            "fleetbadge-issuer device add pump-1 --data-dir {}",
+            place.data_dir().display()
+        ))
+    );
+    assert_eq!(mode(&place.data_dir()), 0o700);
+    for entry in fs::read_dir(place.data_dir()).unwrap() {
+        let path = entry.unwrap().path();
+        assert_eq!(mode(&path), 0o600, "{}", path.display());
+    }
+
+    let device = place.json(&["device", "add", "pump-1", "--mqtt-client-id", "c1", "c2"]);
+    assert_eq!(device["mqtt_client_ids"], serde_json::json!(["c1", "c2"]));
+    assert_eq!(device["group"], "default");
+    let (status, token) = server.token(&device);
+    assert_eq!((status, &token["mqtt_client_id"]), (200, &"c1".into()));
+    let keys = |server: &Server| {
+        Server::get(&server.address, "/oauth2/jwks").split_once("\r\n\r\n").unwrap().1.to_owned()
+    };
+    let published = keys(&server);
+
+    // An orderly end, and one that leaves its socket behind.
+    assert!(server.stop("-TERM").success());
+    assert!(!place.data_dir().join("admin.sock").exists());
+    let server = place.serve(&[]);
+    assert_eq!(keys(&server), published);
+    server.stop("-KILL");
+    assert!(place.data_dir().join("admin.sock").exists());
+    let server = place.serve(&[]);
+    assert_eq!(server.token(&device).0, 200);
+    assert!(server.stop("-INT").success());
+}
+
+#[test]
+fn secrets_are_in_no_log_and_no_file() {
+    let place = Place::new();
+    let server = place.serve(&["--log-format", "json"]);
+    let device = place.json(&["device", "add", "pump-1"]);
+    let (_, answer) = server.token(&device);
+    let mut wrong = device.clone();
+    wrong["client_secret"] = "fbs_canary-wrong".into();
+    assert_eq!(server.token(&wrong).0, 401);
+    let metrics = Server::get(&server.ops, "/metrics");
+    assert!(server.stop("-TERM").success());
+
+    let log = place.read_log();
+    assert!(log.contains("device added"), "{log}");
+    let root_key = fs::read_to_string(place.data_dir().join("root.key")).unwrap();
+    let canaries = [
+        device["client_secret"].as_str().unwrap(),
+        answer["access_token"].as_str().unwrap(),
+        "fbs_canary-wrong",
+        root_key.split_once(':').unwrap().1.trim(),
+    ];
+    for canary in canaries {
+        let encoded = STANDARD.encode(format!("pump-1:{canary}"));
+        for (place, text) in [("log", &log), ("metrics", &metrics)] {
+            assert!(!text.contains(canary) && !text.contains(&encoded), "{canary} is in the {place}");
+        }
+        for entry in fs::read_dir(place.data_dir()).unwrap() {
+            let path = entry.unwrap().path();
+            if !path.ends_with("root.key") {
+                let bytes = fs::read(&path).unwrap();
+                let found = bytes.windows(canary.len()).any(|window| window == canary.as_bytes());
+                assert!(!found, "{canary} is in {}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn what_operators_do_and_what_is_refused() {
+    let place = Place::new();
+    let (code, said) = place.refused(&["device", "list"]);
+    assert_eq!(code, 3);
+    assert!(said.contains("start it with: fleetbadge-issuer serve"), "{said}");
+
+    let server = place.serve(&[]);
+    for name in ["b", "a", "c"] {
+        place.json(&["device", "add", name]);
+    }
+    let list = place.run(&["device", "list", "--json"]);
+    let names: Vec<Value> = list
+        .stdout
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| serde_json::from_slice::<Value>(line).unwrap()["client_id"].clone())
+        .collect();
+    assert_eq!(names, ["a", "b", "c"]);
+
+    assert_eq!(place.json(&["device", "disable", "a"])["status"], "disabled");
+    assert_eq!(place.json(&["device", "show", "a"])["status"], "disabled");
+    assert_eq!(place.json(&["device", "enable", "a"])["status"], "enabled");
+    assert_eq!(place.json(&["device", "remove", "a"])["removed"], true);
+    let (code, said) = place.refused(&["device", "add", "a"]);
+    assert_eq!((code, said.contains("never used again")), (1, true), "{said}");
+    assert_eq!(place.refused(&["device", "show", "a"]).0, 1);
+    assert_eq!(place.refused(&["device", "show", "../groups"]).0, 1);
+    let (code, said) = place.refused(&["device", "add", "x/y"]);
+    assert_eq!((code, said.starts_with("fleetbadge-issuer: name: ")), (1, true), "{said}");
+
+    let group = place.json(&[
+        "group",
+        "set",
+        "pumps",
+        "--publish",
+        "up/${device}",
+        "up/all",
+        "--subscribe",
+        "down/${device}/#",
+        "--token-lifetime-s",
+        "60",
+        "--scope",
+        "mqtt.connect",
+        "mqtt.publish",
+        "--audience",
+        "hall-1",
+    ]);
+    assert_eq!(group["publish"], serde_json::json!(["up/${device}", "up/all"]));
+    assert_eq!(group["scope"], "mqtt.connect mqtt.publish");
+    let group = place.json(&["group", "set", "pumps", "--publish"]);
+    assert_eq!(group["publish"], serde_json::json!([]));
+    assert_eq!(group["token_lifetime_s"], 60);
+    let device = place.json(&["device", "add", "p", "--group", "pumps"]);
+    assert_eq!(server.token(&device).1["expires_in"], 60);
+
+    assert_eq!(place.json(&["key", "list"])["state"], "active");
+    assert!(place.run(&["key", "rotate"]).status.success());
+    assert_eq!(place.refused(&["key", "rotate"]).0, 1);
+    assert!(place.run(&["key", "rotate", "--now"]).status.success());
+    assert_eq!(server.token(&device).0, 200);
+
+    // Usage.
+    assert_eq!(place.refused(&["device", "add"]).0, 2);
+    assert_eq!(place.refused(&["device", "ad", "x"]).0, 2);
+    // For people there is text, with the way on.
+    let added = String::from_utf8(place.run(&["device", "add", "d"]).stdout).unwrap();
+    assert!(
+        added.contains(&format!("curl -u 'd:SECRET' -d grant_type=client_credentials {ISSUER}/oauth2/token")),
+        "{added}"
+    );
+}
+
+#[test]
+fn a_server_that_cannot_be_safe_does_not_start() {
+    let place = Place::new();
+    let refused =
+        |arguments: &[&str]| place.refused(&[&["serve", "--listen", "127.0.0.1:0"], arguments].concat());
+    assert_eq!(refused(&[]).0, 2);
+    let (code, said) = refused(&["--issuer", "http://id.example"]);
+    assert_eq!((code, said.contains("issuer: ")), (2, true), "{said}");
+    let (code, said) = place.refused(&["serve", "--listen", "0.0.0.0:0", "--issuer", "https://id.example"]);
+    assert_eq!((code, said.contains("--allow-insecure-http")), (2, true), "{said}");
+    assert!(!place.data_dir().exists());
+
+    let server = place.serve(&[]);
+    let (code, said) = refused(&["--issuer", ISSUER]);
+    assert_eq!((code, said.contains("another fleetbadge-issuer")), (4, true), "{said}");
+    drop(server);
+    fs::set_permissions(place.data_dir().join("root.key"), Permissions::from_mode(0o644)).unwrap();
+    let (code, said) = refused(&["--issuer", ISSUER]);
+    assert_eq!((code, said.contains("chmod 600")), (4, true), "{said}");
+    fs::remove_file(place.data_dir().join("root.key")).unwrap();
+    let (code, said) = refused(&["--issuer", ISSUER]);
+    assert_eq!((code, said.contains("restore it")), (4, true), "{said}");
+}
+
+#[test]
+fn flags_win_over_environment_over_file_over_defaults() {
+    let place = Place::new();
+    let file = place.0.path().join("issuer.toml");
+    fs::write(&file, "listen = '127.0.0.1:1001'\nskew_s = 1\njwks_max_age_s = 100\n").unwrap();
+    let output = place
+        .command(&["serve", "--print-config", "--config", file.to_str().unwrap(), "--skew-s", "3"])
+        .env("FLEETBADGE_SKEW_S", "2")
+        .env("FLEETBADGE_JWKS_MAX_AGE_S", "200")
+        .env("FLEETBADGE_ALLOW_INSECURE_HTTP", "true")
+        .output()
+        .unwrap();
+    let config = String::from_utf8(output.stdout).unwrap();
+    for line in [
+        "skew_s = 3",
+        "jwks_max_age_s = 200",
+        "listen = \"127.0.0.1:1001\"",
+        "issuer = \"http://127.0.0.1:1001\"",
+        "key_announce_s = 400",
+        "allow_insecure_http = true",
+        "max_token_lifetime_s = 86400",
+    ] {
+        assert!(config.lines().any(|l| l == line), "{line} is not in\n{config}");
+    }
+    fs::write(&file, "skew = 1\n").unwrap();
+    let (code, said) = place.refused(&["serve", "--config", file.to_str().unwrap()]);
+    assert_eq!((code, said.contains("unknown field `skew`")), (2, true), "{said}");
+}
+
+#[test]
+fn slow_clients_are_cut_off_and_probes_are_answered() {
+    let place = Place::new();
+    let server = place.serve(&["--request-timeout-s", "1"]);
+    // Neither silence nor half a request holds a connection.
+    for beginning in ["", "GET /oauth2/jwks HTTP/1.1\r\nHost: x\r\n"] {
+        let answer = Server::ask(&server.address, beginning);
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "{answer}");
+    }
+    let half_a_body = "POST /oauth2/token HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+                       Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 9\r\n\r\nx";
+    assert!(Server::ask(&server.address, half_a_body).starts_with("HTTP/1.1 408"));
+    for path in ["/healthz", "/readyz", "/metrics"] {
+        assert!(Server::get(&server.ops, path).starts_with("HTTP/1.1 200"), "{path}");
+        assert!(Server::get(&server.address, path).starts_with("HTTP/1.1 404"), "{path}");
+    }
+}
