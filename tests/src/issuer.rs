@@ -1,0 +1,147 @@
+//! The real issuer, on an empty data directory of its own.
+
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::device::{Response, curl};
+use crate::ports;
+use crate::process::{Finished, Running, run};
+use crate::programs::Program;
+
+/// A running issuer. Dropping it ends it and removes its directory.
+#[derive(Debug)]
+pub struct Issuer {
+    process: Running,
+    data_dir: TempDir,
+    port: u16,
+}
+
+/// What `device add --json` prints.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Device {
+    /// The device's name, its OAuth client identifier.
+    pub client_id: String,
+    /// Its secret.
+    pub client_secret: String,
+    /// The MQTT client IDs that it may connect as, the default first.
+    pub mqtt_client_ids: Vec<String>,
+    /// Its group.
+    pub group: String,
+}
+
+impl Issuer {
+    /// A new issuer on a free port.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    #[must_use]
+    pub fn start() -> Self {
+        let data_dir = tempfile::Builder::new().prefix("fleetbadge-issuer-").tempdir().expect("a directory");
+        let port = ports::free();
+        let process = serve(data_dir.path(), port);
+        Self { process, data_dir, port }
+    }
+
+    /// The issuer identifier.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Where its keys are.
+    #[must_use]
+    pub fn jwks_url(&self) -> String {
+        self.url() + "/oauth2/jwks"
+    }
+
+    /// Its data directory.
+    #[must_use]
+    pub fn data_dir(&self) -> &Path {
+        self.data_dir.path()
+    }
+
+    /// Everything it has said.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.process.output()
+    }
+
+    /// Ends it as a service manager does.
+    pub fn stop(&mut self) -> Finished {
+        self.process.stop()
+    }
+
+    /// Starts it again after [`Issuer::stop`], with the same data.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn restart(&mut self) {
+        self.process.stop();
+        self.process = serve(self.data_dir.path(), self.port);
+    }
+
+    /// Runs an operator's command.
+    #[must_use]
+    pub fn command(&self, arguments: &[&str]) -> Finished {
+        let mut command = Program::Issuer.command();
+        command.args(arguments).arg("--data-dir").arg(self.data_dir());
+        run(command)
+    }
+
+    /// Runs an operator's command with `--json`, and reads what it prints.
+    ///
+    /// # Panics
+    /// When it fails.
+    #[must_use]
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        let finished = self.command(&[arguments, &["--json"]].concat());
+        assert_eq!(finished.code, Some(0), "{arguments:?}: {}", finished.stderr);
+        serde_json::from_str(&finished.stdout).unwrap_or_else(|error| panic!("{error}: {}", finished.stdout))
+    }
+
+    /// Registers a device in the group `default`.
+    ///
+    /// # Panics
+    /// When that fails.
+    #[must_use]
+    pub fn add_device(&self, name: &str) -> Device {
+        serde_json::from_value(self.json(&["device", "add", name])).expect("the promised object")
+    }
+
+    /// A token request of `device` with curl, `parameters` beside the grant.
+    #[must_use]
+    pub fn request_token(&self, device: &Device, parameters: &[&str]) -> Response {
+        let (user, url) =
+            (format!("{}:{}", device.client_id, device.client_secret), self.url() + "/oauth2/token");
+        let mut arguments = vec!["--user", &user, "--data", "grant_type=client_credentials"];
+        for parameter in parameters {
+            arguments.extend(["--data", parameter]);
+        }
+        arguments.push(&url);
+        curl(arguments)
+    }
+
+    /// A token of `device`.
+    ///
+    /// # Panics
+    /// When it gets none.
+    #[must_use]
+    pub fn token(&self, device: &Device) -> String {
+        let response = self.request_token(device, &[]);
+        assert_eq!(response.status, 200, "{response:?}");
+        response.json()["access_token"].as_str().expect("a token").to_owned()
+    }
+}
+
+fn serve(data_dir: &Path, port: u16) -> Running {
+    let listen = format!("127.0.0.1:{port}");
+    let mut command = Program::Issuer.command();
+    command.arg("serve").arg("--data-dir").arg(data_dir);
+    command.args(["--listen", &listen, "--issuer", &format!("http://{listen}")]);
+    let process = Running::spawn(command);
+    process.wait_for(&listen);
+    process
+}

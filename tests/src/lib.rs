@@ -1,0 +1,32 @@
+//! Real parts for end-to-end tests: brokers, devices and our own programs,
+//! each started for one test on a free loopback port and gone with it.
+//!
+//! - [`broker`]: Mosquitto in three versions; [`on_every_mosquitto!`] makes a
+//!   test for each.
+//! - [`device`]: the Mosquitto clients and curl; [`paho`]: a device that a test
+//!   leads step by step; [`wire`]: MQTT packets by hand, for exact codes.
+//! - [`issuer`]: the real issuer; [`badges`]: tokens that it would never mint.
+//! - [`programs`]: our binaries and the plugin, always freshly built.
+//! - [`process`]: what all of these are made of. [`ports`], [`patience`].
+//!
+//! Whatever goes wrong is a panic that tells what the programs of the test
+//! have said. `tests/install` gets the parts that are not ours.
+
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test harness reports to the test runner, by panics and stderr"
+)]
+
+pub mod badges;
+pub mod broker;
+pub mod device;
+pub mod issuer;
+pub mod paho;
+pub mod patience;
+pub mod ports;
+pub mod process;
+pub mod programs;
+pub mod wire;

@@ -1,0 +1,19 @@
+//! End-to-end tests against real brokers and clients, a module per behaviour.
+
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on fails, also in its helpers"
+)]
+
+mod agent;
+mod brokers;
+mod chain;
+mod expiry;
+mod guard;
+mod issue;
+mod programs;
+mod quickstart;
+mod readme;
+mod traps;
