@@ -8,9 +8,11 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fleetbadge_issuer::mint::{TokenId, mint};
-use fleetbadge_issuer::policy::{Policy, PolicyDocument, Request, Subject};
+use fleetbadge_issuer::policy::{Policy, PolicyDocument, RefreshWindow, Request, Subject};
+use fleetbadge_issuer::profile::{Content, Profile};
 use fleetbadge_issuer::root_key::RootKey;
 use fleetbadge_issuer::signing_keys::SigningKey;
+use fleetbadge_issuer::store::Attributes;
 use fleetbadge_ratio::{Target, compare};
 use fleetbadge_validator::time::UnixSeconds;
 
@@ -21,17 +23,29 @@ fn main() {
         publish: vec!["devices/${clientid}/#".into(), "fleet/${group}/${device}/telemetry".into()],
         subscribe: vec!["commands/${clientid}/#".into()],
         scope: "mqtt.connect mqtt.publish mqtt.subscribe".into(),
-        audience: "mqtt".into(),
+        audiences: vec!["mqtt".into()],
         token_lifetime_s: 900,
+        refresh_window: RefreshWindow::default(),
+        static_passwords: false,
+        device_password_grant: false,
     };
     let policy = Policy::from_document(&document, 86_400).unwrap();
     let (device, group) = ("pump-1".parse().unwrap(), "pumps".parse().unwrap());
     let ids = ["pump-1".parse().unwrap()];
-    let subject = Subject { device: &device, group: &group, mqtt_client_ids: &ids };
+    let attributes = Attributes::default();
+    let subject = Subject { device: &device, group: &group, mqtt_client_ids: &ids, attributes: &attributes };
     let decide_and_mint = || {
         let grant = policy.grant(&subject, &Request::default()).unwrap();
-        let token_id = TokenId::generate(&random).unwrap();
-        mint(&grant, "https://id.example", &key, token_id, UnixSeconds(1_800_000_000)).unwrap()
+        let content = Content {
+            grant: &grant,
+            issuer: "https://id.example",
+            audience: "mqtt",
+            token_id: TokenId::generate(&random).unwrap(),
+            now: UnixSeconds(1_800_000_000),
+            lifetime_s: 900,
+            certificate: None,
+        };
+        mint(&content, &Profile::Fleetbadge, &key).unwrap()
     };
 
     let token = decide_and_mint();

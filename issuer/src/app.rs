@@ -6,6 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use fleetbadge_validator::time::{Clock, UnixSeconds};
 
+use crate::brokers::Brokers;
+use crate::credential_uses::CredentialUses;
 use crate::devices::Devices;
 use crate::error::TokenError;
 use crate::groups::Groups;
@@ -14,6 +16,7 @@ use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::random::Random;
 use crate::store::{Store, StoreError};
+use crate::used_jtis::UsedJtis;
 
 /// The state of a running issuer.
 pub(crate) struct App {
@@ -23,6 +26,9 @@ pub(crate) struct App {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) devices: Devices,
     pub(crate) groups: Groups,
+    pub(crate) brokers: Arc<Brokers>,
+    pub(crate) credential_uses: CredentialUses,
+    pub(crate) used_jtis: UsedJtis,
     pub(crate) keys: Keys,
     pub(crate) metrics: Metrics,
     pub(crate) metadata: Bytes,
@@ -46,6 +52,12 @@ impl App {
     pub(crate) async fn tick(&self) {
         if let Err(error) = self.keys.refresh(self.now()).await {
             tracing::error!(%error, "the signing keys could not be brought up to date");
+        }
+        if let Err(error) = self.credential_uses.flush().await {
+            tracing::warn!(%error, "when credentials were used could not be written");
+        }
+        if let Err(error) = self.store.forget_jtis(self.now()).await {
+            tracing::warn!(%error, "statements that have ended could not be forgotten");
         }
         self.metrics.run_upkeep();
     }

@@ -1,4 +1,4 @@
-//! Who asks for a token (RFC 6749 §2.3).
+//! Who asks (RFC 6749 §2.3): a device, or a registered broker.
 //!
 //! 1. [`Credentials::from_request`] finds the one method that was used;
 //! 2. [`authenticate`] proves who it is, or says no.
@@ -13,10 +13,11 @@ use std::time::Duration;
 use http::{HeaderMap, header};
 
 use crate::app::App;
+use crate::credentials::CredentialId;
 use crate::error::TokenError;
 use crate::form::Form;
 use crate::metrics::Started;
-use crate::store::DeviceRecord;
+use crate::store::{BrokerRecord, DeviceRecord};
 
 mod secret;
 
@@ -63,15 +64,82 @@ impl Credentials {
     }
 }
 
-/// A device that has proven who it is. Only [`authenticate`] makes one.
-pub(crate) struct AuthenticatedDevice(Arc<DeviceRecord>);
+/// Who has proven who they are. Only [`authenticate`] makes one.
+pub(crate) enum Client {
+    /// A device.
+    Device(AuthenticatedDevice),
+    /// A broker.
+    Broker(AuthenticatedBroker),
+}
+
+/// A device that has proven who it is.
+pub(crate) struct AuthenticatedDevice {
+    device: Arc<DeviceRecord>,
+    /// How it did so.
+    pub(crate) method: Method,
+}
 
 impl std::ops::Deref for AuthenticatedDevice {
     type Target = DeviceRecord;
 
     fn deref(&self) -> &DeviceRecord {
+        &self.device
+    }
+}
+
+/// A broker that has proven who it is.
+pub(crate) struct AuthenticatedBroker(Arc<BrokerRecord>);
+
+impl std::ops::Deref for AuthenticatedBroker {
+    type Target = BrokerRecord;
+
+    fn deref(&self) -> &BrokerRecord {
         &self.0
     }
+}
+
+/// How a device has proven who it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Method {
+    /// With a secret (RFC 6749 §2.3.1).
+    Secret,
+    /// With an assertion that its key signed (RFC 7523 §2.2).
+    PrivateKeyJwt,
+    /// With a certificate of this SHA-256 (RFC 8705 §2).
+    Certificate {
+        /// The SHA-256 of its DER.
+        sha256: [u8; 32],
+    },
+}
+
+impl Client {
+    /// The device, for what brokers have no use for.
+    ///
+    /// # Errors
+    /// [`TokenError::UnauthorizedClient`].
+    pub(crate) fn into_device(self) -> Result<AuthenticatedDevice, TokenError> {
+        match self {
+            Self::Device(device) => Ok(device),
+            Self::Broker(_) => Err(TokenError::UnauthorizedClient("this is for devices, not for brokers")),
+        }
+    }
+
+    /// The broker, for what is no concern of devices.
+    ///
+    /// # Errors
+    /// [`TokenError::UnauthorizedClient`].
+    pub(crate) fn into_broker(self) -> Result<AuthenticatedBroker, TokenError> {
+        match self {
+            Self::Broker(broker) => Ok(broker),
+            Self::Device(_) => Err(TokenError::UnauthorizedClient("this is for brokers, not for devices")),
+        }
+    }
+}
+
+/// Who somebody has proven to be, and with which credential.
+struct Proven {
+    client: Client,
+    credential: CredentialId,
 }
 
 /// Proves who asks.
@@ -79,17 +147,21 @@ impl std::ops::Deref for AuthenticatedDevice {
 /// # Errors
 /// [`TokenError::InvalidClient`]; [`TokenError::ServerError`] if the database
 /// fails.
-pub(crate) async fn authenticate(
-    app: &App,
-    credentials: &Credentials,
-) -> Result<AuthenticatedDevice, TokenError> {
+pub(crate) async fn authenticate(app: &App, credentials: &Credentials) -> Result<Client, TokenError> {
     let asked = Started::now();
-    let device = match credentials {
+    let proven = match credentials {
         Credentials::Secret(credentials) => secret::verify(app, credentials).await?,
         Credentials::None => None,
     };
-    match device {
-        Some(device) => Ok(AuthenticatedDevice(device)),
+    match proven {
+        Some(Proven { client, credential }) => {
+            let name = match &client {
+                Client::Device(device) => device.name.as_str(),
+                Client::Broker(broker) => broker.name.as_str(),
+            };
+            app.credential_uses.record(name, &credential, app.now());
+            Ok(client)
+        }
         None => {
             wait(asked).await;
             Err(TokenError::InvalidClient)

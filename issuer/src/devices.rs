@@ -5,7 +5,7 @@
 //! and then taken out of the cache, which also stops a load that is under way
 //! from putting back what it read before.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use fleetbadge_validator::ids::{DeviceName, GroupName, MqttClientId, check_name};
@@ -13,13 +13,18 @@ use fleetbadge_validator::time::UnixSeconds;
 use metrics::Counter;
 use quick_cache::sync::Cache;
 
+use crate::credentials::{CredentialId, Credentials, SecretRecord, SecretVerifier};
 use crate::names::{NameRefused, parse_name};
 use crate::random::{NoRandomness, Random};
 use crate::secret::{ClientSecret, SecretHasher};
-use crate::store::{AddDeviceError, DeviceRecord, DeviceStatus, SecretRecord, Store, StoreError};
+use crate::store::{Attributes, DeviceQuery, DeviceRecord, DeviceStatus, Store, StoreError, WriteError};
 
 /// The most MQTT client identifiers that a device may have.
 pub const MAX_MQTT_CLIENT_IDS: usize = 16;
+/// The most attributes that a device may have.
+pub const MAX_ATTRIBUTES: usize = 16;
+/// How often a change is tried again when somebody else was faster.
+const MAX_ATTEMPTS: usize = 16;
 /// The group of a device that is added without one.
 pub const DEFAULT_GROUP: &str = "default";
 
@@ -32,6 +37,8 @@ pub struct NewDevice {
     pub group: Option<String>,
     /// As whom it may connect, the first by default; its name if empty.
     pub mqtt_client_ids: Vec<String>,
+    /// What goes into topics for `${attr.NAME}`.
+    pub attributes: BTreeMap<String, String>,
 }
 
 /// A device and the secret that was made for it, which nobody can see again.
@@ -61,15 +68,49 @@ pub enum DeviceError {
         /// How many.
         count: usize,
     },
-    /// One of its names is, or was, another device's.
-    #[error("{}", name_taken(name, device, *removed))]
+    /// More than [`MAX_ATTRIBUTES`].
+    #[error("attributes: has {count}; at most {MAX_ATTRIBUTES} are allowed")]
+    TooManyAttributes {
+        /// How many.
+        count: usize,
+    },
+    /// One of its names is, or was, another client's.
+    #[error("{}", name_taken(name, taken, client, *removed))]
     NameTaken {
         /// The name.
         name: String,
+        /// What is in its way: the same name, or its twin by case.
+        taken: String,
+        /// Whose it is.
+        client: String,
+        /// Whether that client has been removed.
+        removed: bool,
+    },
+    /// One of its public keys is another device's.
+    #[error("jwks: the key {thumbprint} belongs to device {device}")]
+    KeyTaken {
+        /// Its thumbprint.
+        thumbprint: String,
         /// Whose it is.
         device: String,
-        /// Whether that device has been removed.
-        removed: bool,
+    },
+    /// It has as many credentials of a kind as it may have.
+    #[error("{field}: the device has {max}, the most that it may have; remove one first")]
+    TooManyCredentials {
+        /// Which kind.
+        field: &'static str,
+        /// How many it may have.
+        max: usize,
+    },
+    /// It has no such credential.
+    #[error("device {device} has no {what} {id}")]
+    NoSuchCredential {
+        /// The device.
+        device: String,
+        /// Which kind.
+        what: &'static str,
+        /// What was named.
+        id: String,
     },
     /// There is no such group.
     #[error("group: there is no group {group}; make it with: fleetbadge-issuer group set {group}")]
@@ -86,6 +127,12 @@ pub enum DeviceError {
     /// No secret can be made.
     #[error(transparent)]
     NoRandomness(#[from] NoRandomness),
+    /// It was changed by others each time that it was tried.
+    #[error("device {name} is being changed by others; try again")]
+    Busy {
+        /// Its name.
+        name: String,
+    },
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -147,26 +194,42 @@ impl Devices {
         let name: DeviceName = parse_name("name", new.name)?;
         let group: GroupName = parse_name("group", new.group.unwrap_or_else(|| DEFAULT_GROUP.into()))?;
         let mqtt_client_ids = parse_mqtt_client_ids(&name, new.mqtt_client_ids)?;
-        let secret = ClientSecret::generate(&*self.random)?;
-        let hash = self.hasher.hash(name.as_str(), &secret);
+        let attributes = parse_attributes(new.attributes)?;
+        let (secret, record) = self.make_secret(name.as_str(), None, now)?;
+        let credentials = Credentials { secrets: vec![record], ..Credentials::default() };
         let device = DeviceRecord {
             name,
             group,
             status: DeviceStatus::Enabled,
             mqtt_client_ids,
-            secrets: [SecretRecord { hash, created_at: now, expires_at: None }].into(),
+            attributes,
+            credentials,
             created_at: now,
+            revision: 0,
         };
-        self.store.add_device(&device).await?;
+        self.store.add_device(&device).await.map_err(|error| write_error(error, device.name.as_str()))?;
         Ok(AddedDevice { device, secret })
     }
 
-    /// The first `limit` devices after the name `after`, by name.
+    /// Makes a secret for a client, and what is kept of it.
+    pub(crate) fn make_secret(
+        &self,
+        client: &str,
+        expires_at: Option<UnixSeconds>,
+        now: UnixSeconds,
+    ) -> Result<(ClientSecret, SecretRecord), NoRandomness> {
+        let secret = ClientSecret::generate(&*self.random)?;
+        let verifier = SecretVerifier::Made(self.hasher.hash(client, &secret));
+        let id = CredentialId::generate(&*self.random)?;
+        Ok((secret, SecretRecord { id, verifier, created_at: now, expires_at }))
+    }
+
+    /// Some devices, by name.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn page(&self, after: Option<&str>, limit: u32) -> Result<Vec<DeviceRecord>, StoreError> {
-        self.store.devices(after, limit).await
+    pub async fn page(&self, query: DeviceQuery<'_>) -> Result<Vec<DeviceRecord>, StoreError> {
+        self.store.devices(query).await
     }
 
     /// A device as it is stored.
@@ -177,15 +240,50 @@ impl Devices {
         self.store.device(name).await?.ok_or_else(|| no_such_device(name))
     }
 
-    /// Lets a device have tokens, or no more. Takes effect with the next
-    /// request.
+    /// Changes a device, as a whole or not at all. `change` may be called
+    /// several times, each time with what the device is then. Takes effect
+    /// with the next request.
+    ///
+    /// # Errors
+    /// What `change` says; [`DeviceError::NoSuchDevice`],
+    /// [`DeviceError::NameTaken`], [`DeviceError::KeyTaken`],
+    /// [`DeviceError::NoSuchGroup`], [`DeviceError::Store`].
+    pub async fn change<T>(
+        &self,
+        name: &str,
+        change: impl Fn(&mut DeviceRecord) -> Result<T, DeviceError>,
+    ) -> Result<(DeviceRecord, T), DeviceError> {
+        for _ in 0..MAX_ATTEMPTS {
+            let mut device = self.get(name).await?;
+            let former = device.clone();
+            let result = change(&mut device)?;
+            if device == former {
+                return Ok((device, result));
+            }
+            let written = self.store.update_device(&device).await;
+            self.cache.remove(name);
+            match written {
+                Ok(()) => {
+                    device.revision += 1;
+                    return Ok((device, result));
+                }
+                Err(WriteError::Conflict) => {}
+                Err(error) => return Err(write_error(error, name)),
+            }
+        }
+        Err(DeviceError::Busy { name: name.into() })
+    }
+
+    /// Lets a device have tokens, or no more.
     ///
     /// # Errors
     /// [`DeviceError::NoSuchDevice`], [`DeviceError::Store`].
     pub async fn set_status(&self, name: &str, status: DeviceStatus) -> Result<DeviceRecord, DeviceError> {
-        let found = self.store.set_device_status(name, status).await?;
-        self.cache.remove(name);
-        if found { self.get(name).await } else { Err(no_such_device(name)) }
+        let set = |device: &mut DeviceRecord| {
+            device.status = status;
+            Ok(())
+        };
+        self.change(name, set).await.map(|(device, ())| device)
     }
 
     /// Removes a device. Its names stay taken.
@@ -199,17 +297,34 @@ impl Devices {
     }
 }
 
-impl From<AddDeviceError> for DeviceError {
-    fn from(error: AddDeviceError) -> Self {
-        match error {
-            AddDeviceError::NameTaken { name, device, removed } => Self::NameTaken { name, device, removed },
-            AddDeviceError::NoSuchGroup { group } => Self::NoSuchGroup { group },
-            AddDeviceError::Store(error) => Self::Store(error),
+pub(crate) fn write_error(error: WriteError, name: &str) -> DeviceError {
+    match error {
+        WriteError::NameTaken { name, taken, client, removed } => {
+            DeviceError::NameTaken { name, taken, client, removed }
         }
+        WriteError::KeyTaken { thumbprint, device } => DeviceError::KeyTaken { thumbprint, device },
+        WriteError::NoSuchGroup { group } => DeviceError::NoSuchGroup { group },
+        WriteError::Gone => no_such_device(name),
+        WriteError::Conflict | WriteError::EnrolmentUsedUp | WriteError::ResourceTaken { .. } => {
+            DeviceError::Busy { name: name.into() }
+        }
+        WriteError::Store(error) => DeviceError::Store(error),
     }
 }
 
-fn parse_mqtt_client_ids(name: &DeviceName, given: Vec<String>) -> Result<Box<[MqttClientId]>, DeviceError> {
+/// Reads the attributes of a device.
+pub(crate) fn parse_attributes(given: BTreeMap<String, String>) -> Result<Attributes, DeviceError> {
+    if given.len() > MAX_ATTRIBUTES {
+        return Err(DeviceError::TooManyAttributes { count: given.len() });
+    }
+    let parse = |(name, value)| Ok((parse_name("attributes", name)?, parse_name("attributes", value)?));
+    given.into_iter().map(parse).collect()
+}
+
+pub(crate) fn parse_mqtt_client_ids(
+    name: &DeviceName,
+    given: Vec<String>,
+) -> Result<Vec<MqttClientId>, DeviceError> {
     let given = if given.is_empty() { vec![name.to_string()] } else { given };
     if given.len() > MAX_MQTT_CLIENT_IDS {
         return Err(DeviceError::TooManyMqttClientIds { count: given.len() });
@@ -225,19 +340,20 @@ fn no_such_device(name: &str) -> DeviceError {
     DeviceError::NoSuchDevice { name: name.into() }
 }
 
-fn name_taken(name: &str, device: &str, removed: bool) -> String {
-    match (name == device, removed) {
-        (true, false) => format!("there is a device {name} already"),
+pub(crate) fn name_taken(name: &str, taken: &str, client: &str, removed: bool) -> String {
+    const FOR_EVER: &str = "a name is never used again, as old tokens and topics could mean it";
+    let twin = if name == taken {
+        String::new()
+    } else {
+        format!("{name} differs from {taken} by case alone; people would take one for the other: ")
+    };
+    match (taken == client, removed) {
+        (true, false) => format!("{twin}there is a device or broker {taken} already"),
         (false, false) => {
-            format!("{name} belongs to device {device}; client IDs and device names are one namespace")
+            format!("{twin}{taken} belongs to {client}; client IDs and names are one namespace")
         }
-        (true, true) => format!(
-            "there was a device {name}; a name is never used again, as old tokens and topics could mean it"
-        ),
-        (false, true) => format!(
-            "{name} belonged to device {device}, which was removed; a name is never used again, as old tokens \
-             and topics could mean it"
-        ),
+        (true, true) => format!("{twin}there was a device or broker {taken}; {FOR_EVER}"),
+        (false, true) => format!("{twin}{taken} belonged to {client}, which was removed; {FOR_EVER}"),
     }
 }
 

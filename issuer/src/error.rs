@@ -25,18 +25,46 @@ pub(crate) enum TokenError {
     /// Whoever asks has not proven to be a device that may have tokens. Never
     /// says why: unknown, wrong secret and disabled look the same.
     InvalidClient,
+    /// A grant that is not good: a wrong password, for instance. Never says
+    /// why.
+    InvalidGrant,
+    /// The client may not do this; why.
+    UnauthorizedClient(&'static str),
     /// A grant type that is not offered.
     UnsupportedGrantType,
     /// A scope that is malformed, unknown or not the device's; why.
     InvalidScope(String),
+    /// A broker that is unknown, not the device's, or cannot do what the token
+    /// would need (RFC 8707 §2); why.
+    InvalidTarget(String),
+    /// Too many failures; after how many seconds to try again.
+    TooManyFailures {
+        /// In seconds.
+        retry_after_s: u64,
+    },
+    /// Not possible yet; after how many seconds to try again.
+    TemporarilyUnavailable {
+        /// In seconds.
+        retry_after_s: u64,
+    },
     /// Something failed here.
     ServerError,
 }
 
 impl TokenError {
     /// Every code that there is.
-    pub(crate) const CODES: [&str; 5] =
-        ["invalid_request", "invalid_client", "unsupported_grant_type", "invalid_scope", "server_error"];
+    pub(crate) const CODES: [&str; 10] = [
+        "invalid_request",
+        "invalid_client",
+        "invalid_grant",
+        "unauthorized_client",
+        "unsupported_grant_type",
+        "invalid_scope",
+        "invalid_target",
+        "slow_down",
+        "temporarily_unavailable",
+        "server_error",
+    ];
 
     /// Logs a failure of this server. The client learns only that there is one.
     pub(crate) fn internal(error: &dyn Display) -> Self {
@@ -51,7 +79,12 @@ impl TokenError {
             Self::InvalidRequest(_) | Self::BodyTooLarge { .. } | Self::RequestTimeout => "invalid_request",
             Self::InvalidClient => "invalid_client",
             Self::UnsupportedGrantType => "unsupported_grant_type",
+            Self::InvalidGrant => "invalid_grant",
+            Self::UnauthorizedClient(_) => "unauthorized_client",
             Self::InvalidScope(_) => "invalid_scope",
+            Self::InvalidTarget(_) => "invalid_target",
+            Self::TooManyFailures { .. } => "slow_down",
+            Self::TemporarilyUnavailable { .. } => "temporarily_unavailable",
             Self::ServerError => "server_error",
         }
     }
@@ -60,9 +93,14 @@ impl TokenError {
     #[must_use]
     pub(crate) const fn status(&self) -> StatusCode {
         match self {
-            Self::InvalidRequest(_) | Self::UnsupportedGrantType | Self::InvalidScope(_) => {
-                StatusCode::BAD_REQUEST
-            }
+            Self::InvalidRequest(_)
+            | Self::InvalidGrant
+            | Self::UnauthorizedClient(_)
+            | Self::UnsupportedGrantType
+            | Self::InvalidScope(_)
+            | Self::InvalidTarget(_) => StatusCode::BAD_REQUEST,
+            Self::TooManyFailures { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::TemporarilyUnavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::InvalidClient => StatusCode::UNAUTHORIZED,
@@ -76,8 +114,16 @@ impl TokenError {
             Self::BodyTooLarge { max } => format!("the body has more than {max} bytes").into(),
             Self::RequestTimeout => "the request did not come in time".into(),
             Self::InvalidClient => "client authentication failed".into(),
+            Self::InvalidGrant => "the user name or the password is wrong".into(),
+            Self::UnauthorizedClient(why) => (*why).into(),
             Self::UnsupportedGrantType => "grant_type must be client_credentials".into(),
-            Self::InvalidScope(why) => Cow::Borrowed(why),
+            Self::InvalidScope(why) | Self::InvalidTarget(why) => Cow::Borrowed(why),
+            Self::TooManyFailures { retry_after_s } => {
+                format!("too many wrong passwords; try again in {retry_after_s} s").into()
+            }
+            Self::TemporarilyUnavailable { retry_after_s } => {
+                format!("not ready yet; try again in {retry_after_s} s").into()
+            }
             Self::ServerError => "the server failed; try again later".into(),
         }
     }
@@ -97,6 +143,10 @@ impl IntoResponse for TokenError {
         if self == Self::InvalidClient {
             let challenge = HeaderValue::from_static("Basic realm=\"fleetbadge\", charset=\"UTF-8\"");
             response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        if let Self::TooManyFailures { retry_after_s } | Self::TemporarilyUnavailable { retry_after_s } = self
+        {
+            response.headers_mut().insert(header::RETRY_AFTER, retry_after_s.into());
         }
         response
     }

@@ -1,7 +1,16 @@
-//! The ways to get a token (RFC 6749 §1.3), one file each.
+//! The ways to get a token (RFC 6749 §1.3), one file each, and what they have
+//! in common: [`issue`].
 
+use serde::Serialize;
+
+use crate::app::App;
 use crate::error::TokenError;
 use crate::form::Form;
+use crate::mint::{TokenId, jittered, mint};
+use crate::policy::{Refusal, Request, Subject};
+use crate::profile::Content;
+use crate::random::random_bytes;
+use crate::store::DeviceRecord;
 
 pub(crate) mod client_credentials;
 
@@ -23,6 +32,122 @@ impl GrantType {
             Some("client_credentials") => Ok(Self::ClientCredentials),
             Some(_) => Err(TokenError::UnsupportedGrantType),
             None => Err(TokenError::InvalidRequest("grant_type is missing".into())),
+        }
+    }
+}
+
+/// What a token is asked for with.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct TokenRequest<'a> {
+    /// Which part of the group's scope; all of it by default.
+    pub(crate) scope: Option<&'a str>,
+    /// As whom to connect; the first registered identifier by default.
+    pub(crate) mqtt_client_id: Option<&'a str>,
+    /// For which broker (RFC 8707); the group's first audience by default.
+    pub(crate) resource: Option<&'a str>,
+    /// The SHA-256 of the certificate that the token is to be bound to.
+    pub(crate) certificate: Option<[u8; 32]>,
+}
+
+/// A token, as it is answered (RFC 6749 §5.1). There is no refresh token
+/// (§4.4.3).
+#[derive(Serialize)]
+pub(crate) struct TokenResponse {
+    access_token: String,
+    token_type: &'static str,
+    expires_in: u64,
+    scope: String,
+    mqtt_client_id: String,
+    /// When an agent is to renew it, in seconds from now: not before,
+    refresh_from_s: u64,
+    /// and not after.
+    refresh_to_s: u64,
+}
+
+/// Issues a token to a device that may have one:
+///
+/// 1. which broker it is for;
+/// 2. what the group's policy grants;
+/// 3. how that broker reads it, signed with what it verifies.
+///
+/// # Errors
+/// [`TokenError`].
+pub(crate) fn issue(
+    app: &App,
+    device: &DeviceRecord,
+    request: &TokenRequest<'_>,
+) -> Result<TokenResponse, TokenError> {
+    let now = app.now();
+    let group = app
+        .groups
+        .find(device.group.as_str())
+        .ok_or_else(|| TokenError::internal(&"the device's group is gone"))?;
+    let broker = match request.resource {
+        Some(resource) => {
+            let broker = app.brokers.of_resource(resource);
+            Some(
+                broker
+                    .ok_or_else(|| TokenError::InvalidTarget("resource names no registered broker".into()))?,
+            )
+        }
+        None => None,
+    };
+    let wanted = broker.as_ref().map(|broker| &*broker.audience);
+    let audience = group.policy.audience(wanted).ok_or_else(|| {
+        TokenError::InvalidTarget("the device's group may have no tokens for this resource".into())
+    })?;
+    let target = app.brokers.target(audience);
+    let subject = Subject {
+        device: &device.name,
+        group: &device.group,
+        mqtt_client_ids: &device.mqtt_client_ids,
+        attributes: &device.attributes,
+    };
+    let grant = group
+        .policy
+        .grant(&subject, &Request { scope: request.scope, mqtt_client_id: request.mqtt_client_id })?;
+    if request.certificate.is_some() && !target.profile.checks_confirmation() {
+        return Err(TokenError::InvalidTarget(format!(
+            "the device's tokens are bound to its certificate, which this broker ({}) does not check",
+            target.profile.as_str()
+        )));
+    }
+    let keys = app.keys.current();
+    let key = keys
+        .ring
+        .active(target.algorithm, now)
+        .ok_or(TokenError::TemporarilyUnavailable { retry_after_s: 1 })?;
+    let token_id = TokenId::generate(&*app.random).map_err(|error| TokenError::internal(&error))?;
+    let draw = random_bytes(&*app.random).map_err(|error| TokenError::internal(&error))?;
+    let content = Content {
+        grant: &grant,
+        issuer: app.issuer.as_str(),
+        audience,
+        token_id,
+        now,
+        lifetime_s: jittered(group.policy.token_lifetime_s, u32::from_ne_bytes(draw)),
+        certificate: request.certificate,
+    };
+    let access_token = mint(&content, &target.profile, key).map_err(|error| TokenError::internal(&error))?;
+    let (refresh_from_s, refresh_to_s) = group.policy.refresh_window.of_lifetime(content.lifetime_s);
+    Ok(TokenResponse {
+        access_token,
+        token_type: "Bearer",
+        expires_in: content.lifetime_s,
+        scope: grant.scope.to_string(),
+        mqtt_client_id: grant.mqtt_client_id.to_string(),
+        refresh_from_s,
+        refresh_to_s,
+    })
+}
+
+impl From<Refusal> for TokenError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::MqttClientIdNotRegistered => Self::InvalidRequest(refusal.to_string().into()),
+            Refusal::InvalidScope(_) | Refusal::ScopeNotGranted { .. } => {
+                Self::InvalidScope(refusal.to_string())
+            }
         }
     }
 }

@@ -10,10 +10,12 @@ use fleetbadge_validator::time::UnixSeconds;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
+use crate::brokers::Brokers;
 use crate::devices::DEFAULT_GROUP;
 use crate::mint::{MAX_MINTED_LENGTH, MintError, largest_token_length};
 use crate::names::{NameRefused, parse_name};
-use crate::policy::{InvalidPolicy, Policy, PolicyDocument};
+use crate::policy::{InvalidPolicy, Policy, PolicyDocument, RefreshWindow};
+use crate::profile::Inexpressible;
 use crate::store::{GroupRecord, Store, StoreError};
 
 /// A group.
@@ -42,9 +44,15 @@ pub struct PolicyChange {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scope: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub audience: Option<String>,
+    pub audiences: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_lifetime_s: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refresh_window: Option<RefreshWindow>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub static_passwords: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device_password_grant: Option<bool>,
 }
 
 impl PolicyChange {
@@ -53,8 +61,11 @@ impl PolicyChange {
             publish: self.publish.unwrap_or(policy.publish),
             subscribe: self.subscribe.unwrap_or(policy.subscribe),
             scope: self.scope.unwrap_or(policy.scope),
-            audience: self.audience.unwrap_or(policy.audience),
+            audiences: self.audiences.unwrap_or(policy.audiences),
             token_lifetime_s: self.token_lifetime_s.unwrap_or(policy.token_lifetime_s),
+            refresh_window: self.refresh_window.unwrap_or(policy.refresh_window),
+            static_passwords: self.static_passwords.unwrap_or(policy.static_passwords),
+            device_password_grant: self.device_password_grant.unwrap_or(policy.device_password_grant),
         }
     }
 }
@@ -95,6 +106,7 @@ pub struct Groups {
     store: Arc<dyn Store>,
     issuer: Box<str>,
     max_token_lifetime_s: u64,
+    brokers: Arc<Brokers>,
     current: ArcSwap<BTreeMap<GroupName, Arc<Group>>>,
     change: Mutex<()>,
 }
@@ -105,21 +117,28 @@ impl Groups {
         store: Arc<dyn Store>,
         issuer: &str,
         max_token_lifetime_s: u64,
+        brokers: Arc<Brokers>,
         now: UnixSeconds,
     ) -> Result<Self, GroupError> {
         let records = store.groups().await?;
         let is_first_start = records.is_empty();
         let groups = records.into_iter().map(|record| {
             let GroupRecord { name, policy, created_at, updated_at } = record;
-            match policy_of(&policy, max_token_lifetime_s, issuer) {
+            match policy_of(&policy, max_token_lifetime_s, issuer, &brokers) {
                 Ok(policy) => Ok((name.clone(), Arc::new(Group { name, policy, created_at, updated_at }))),
                 Err(GroupError::Policy(reason)) => Err(GroupError::Stored { name, reason }),
                 Err(error) => Err(error),
             }
         });
         let current = ArcSwap::from_pointee(groups.collect::<Result<_, _>>()?);
-        let groups =
-            Self { store, issuer: issuer.into(), max_token_lifetime_s, current, change: Mutex::default() };
+        let groups = Self {
+            store,
+            issuer: issuer.into(),
+            max_token_lifetime_s,
+            brokers,
+            current,
+            change: Mutex::default(),
+        };
         if is_first_start {
             let own_topics = Some(vec!["devices/${clientid}/#".to_owned()]);
             let change = PolicyChange {
@@ -166,7 +185,8 @@ impl Groups {
         let _one_at_a_time = self.change.lock().await;
         let former = self.find(name.as_str());
         let document = former.as_ref().map_or_else(initial_policy, |group| group.policy.to_document());
-        let policy = policy_of(&change.apply_to(document), self.max_token_lifetime_s, &self.issuer)?;
+        let policy =
+            policy_of(&change.apply_to(document), self.max_token_lifetime_s, &self.issuer, &self.brokers)?;
         let created_at = former.map_or(now, |group| group.created_at);
         let group = Arc::new(Group { name, policy, created_at, updated_at: now });
         self.store
@@ -189,19 +209,35 @@ fn initial_policy() -> PolicyDocument {
         publish: Vec::new(),
         subscribe: Vec::new(),
         scope: Scope::ALL.to_string(),
-        audience: "mqtt".into(),
+        audiences: vec!["mqtt".into()],
         token_lifetime_s: 900,
+        refresh_window: RefreshWindow::default(),
+        static_passwords: false,
+        device_password_grant: false,
     }
 }
 
-/// Reads a policy, and makes sure that its tokens can be minted.
+/// Reads a policy, and makes sure that its tokens can be written and minted
+/// for every audience.
 fn policy_of(
     document: &PolicyDocument,
     max_token_lifetime_s: u64,
     issuer: &str,
+    brokers: &Brokers,
 ) -> Result<Policy, GroupError> {
     let policy = Policy::from_document(document, max_token_lifetime_s)?;
-    let length = largest_token_length(&policy, issuer)?;
+    for audience in &policy.audiences {
+        let target = brokers.target(audience);
+        let inexpressible = |Inexpressible { field, rule, reason }| InvalidPolicy::Inexpressible {
+            field,
+            rule,
+            audience: audience.to_string(),
+            profile: target.profile.as_str(),
+            reason,
+        };
+        target.profile.check_policy(&policy).map_err(inexpressible)?;
+    }
+    let length = largest_token_length(&policy, issuer, |audience| brokers.target(audience))?;
     if length > MAX_MINTED_LENGTH {
         return Err(InvalidPolicy::TokenTooLarge { length, max: MAX_MINTED_LENGTH }.into());
     }

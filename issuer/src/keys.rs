@@ -81,7 +81,14 @@ impl Keys {
         if store.signing_keys().await?.is_empty() {
             let (key, sealed) = SigningKey::generate(&sealer)?;
             let schedule = Schedule { announced_at: now, active_at: now, retired_at: None, dropped_at: None };
-            store.set_signing_keys(&[SigningKeyRecord { kid: key.kid().into(), sealed, schedule }]).await?;
+            store
+                .set_signing_keys(&[SigningKeyRecord {
+                    kid: key.kid().into(),
+                    algorithm: key.algorithm(),
+                    sealed,
+                    schedule,
+                }])
+                .await?;
         }
         let current = load(&*store, &sealer, issuer, now).await?;
         let current = ArcSwap::from_pointee(current);
@@ -130,7 +137,12 @@ impl Keys {
         let changed: Vec<SigningKeyRecord> = match plan_rotation(&schedules, self.timing, at_once, now)? {
             Rotation::Successor { active, successor } => {
                 let (key, sealed) = SigningKey::generate(&self.sealer)?;
-                let successor = SigningKeyRecord { kid: key.kid().into(), sealed, schedule: successor };
+                let successor = SigningKeyRecord {
+                    kid: key.kid().into(),
+                    algorithm: key.algorithm(),
+                    sealed,
+                    schedule: successor,
+                };
                 with_schedule(active).into_iter().chain([successor]).collect()
             }
             Rotation::Promotion { active, announced } => {
@@ -165,7 +177,7 @@ async fn load(
         .signing_keys()
         .await?
         .into_iter()
-        .map(|SigningKeyRecord { kid, sealed, schedule }| {
+        .map(|SigningKeyRecord { kid, sealed, schedule, .. }| {
             Ok(ScheduledKey { key: SigningKey::open(&kid, &sealed, sealer)?, schedule })
         })
         .collect();
@@ -185,6 +197,8 @@ async fn load(
 
 #[cfg(test)]
 mod tests {
+    use fleetbadge_validator::jwk::Algorithm;
+
     use super::*;
     use crate::root_key::RootKey;
     use crate::store::sqlite::SqliteStore;
@@ -203,7 +217,7 @@ mod tests {
     }
 
     fn active(keys: &Keys, now: UnixSeconds) -> String {
-        keys.current().ring.active(now).unwrap().kid().to_owned()
+        keys.current().ring.active(Algorithm::ES256, now).unwrap().kid().to_owned()
     }
 
     #[tokio::test]

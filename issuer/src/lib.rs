@@ -35,9 +35,12 @@ use fleetbadge_validator::time::Clock;
 
 mod admin;
 mod app;
+pub mod brokers;
 pub mod cli;
 mod client_auth;
 pub mod config;
+pub mod credential_uses;
+pub mod credentials;
 pub mod data_dir;
 pub mod devices;
 mod endpoints;
@@ -50,7 +53,9 @@ pub mod keys;
 mod metrics;
 pub mod mint;
 pub mod names;
+mod peer;
 pub mod policy;
+pub mod profile;
 pub mod random;
 pub mod root_key;
 mod router;
@@ -60,9 +65,12 @@ pub mod signing_keys;
 pub mod store;
 #[cfg(test)]
 mod test_support;
+pub mod used_jtis;
 
 use app::App;
+use brokers::Brokers;
 use config::Config;
+use credential_uses::CredentialUses;
 use data_dir::{DataDir, DataDirError};
 use devices::{AddedDevice, DeviceError, Devices, NewDevice};
 use groups::{GroupError, Groups};
@@ -72,6 +80,7 @@ use random::Random;
 use serve::{BoundIssuer, ServeError};
 use store::sqlite::SqliteStore;
 use store::{DeviceRecord, Store, StoreError};
+use used_jtis::UsedJtis;
 
 /// An issuer whose data directory is open. No listener is bound yet.
 pub struct Issuer {
@@ -115,6 +124,7 @@ impl Issuer {
         let root_key = data_dir.root_key(&*random)?;
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&data_dir.database()?).await?);
         let issuer = config.issuer.clone();
+        let brokers = Arc::new(Brokers::open(Arc::clone(&store)).await?);
         let metrics = Metrics::new()?;
         let app = App {
             devices: Devices::new(
@@ -124,8 +134,17 @@ impl Issuer {
                 root_key.secret_hasher(),
                 Arc::clone(&random),
             ),
-            groups: Groups::open(Arc::clone(&store), issuer.as_str(), config.max_token_lifetime_s, now)
-                .await?,
+            groups: Groups::open(
+                Arc::clone(&store),
+                issuer.as_str(),
+                config.max_token_lifetime_s,
+                Arc::clone(&brokers),
+                now,
+            )
+            .await?,
+            brokers,
+            credential_uses: CredentialUses::new(Arc::clone(&store)),
+            used_jtis: UsedJtis::new(Arc::clone(&store)),
             keys: Keys::open(
                 Arc::clone(&store),
                 root_key.key_sealer(),

@@ -1,21 +1,22 @@
 //! From a grant and a key to a signed token: pure.
 //!
-//! The token is a compact JWS (RFC 7515 §7.1) of the claims that
-//! [`fleetbadge_validator::claims`] defines, its header that of RFC 9068 §2.1.
+//! The token is a compact JWS (RFC 7515 §7.1) of the claims that a
+//! [`Profile`] writes, its header that of RFC 9068 §2.1.
 
 use std::fmt;
 
 use aws_lc_rs::rand::SecureRandom;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use fleetbadge_validator::claims::{Acl, Audience, Claims, Text};
-use fleetbadge_validator::scope::ScopeWord;
+use fleetbadge_validator::jwk::Algorithm;
 use fleetbadge_validator::time::UnixSeconds;
 use jsonwebtoken::signature::Signer as _;
 
-use crate::policy::{Grant, LONGEST_NAME, Policy};
+use crate::brokers::Target;
+use crate::policy::{FilterTemplate, Grant, LONGEST_NAME, Policy};
+use crate::profile::{Content, Profile};
 use crate::random::{NoRandomness, random_bytes};
-use crate::signing_keys::{HEADER_LENGTH, SIGNATURE_LENGTH, SigningKey};
+use crate::signing_keys::{HEADER_LENGTH, SigningKey, signature_length};
 
 /// The most bytes of a token that is minted; checkers accept twice that.
 pub const MAX_MINTED_LENGTH: usize = 4 * 1024;
@@ -62,24 +63,18 @@ pub enum MintError {
     Signing(#[from] jsonwebtoken::signature::Error),
 }
 
-/// Mints the token that says what `grant` says.
+/// Mints the token that says what `content` says, written as `profile` does.
 ///
 /// # Errors
 /// [`MintError`].
-pub fn mint(
-    grant: &Grant<'_>,
-    issuer: &str,
-    key: &SigningKey,
-    token_id: TokenId,
-    now: UnixSeconds,
-) -> Result<String, MintError> {
-    let payload = payload(grant, issuer, token_id, now)?;
-    let length = token_length(payload.len());
+pub fn mint(content: &Content<'_>, profile: &Profile, key: &SigningKey) -> Result<String, MintError> {
+    let payload = profile.write(content)?;
+    let length = token_length(payload.len(), key.algorithm());
     if length > MAX_MINTED_LENGTH {
-        return Err(MintError::TooLarge { group: grant.group.to_string(), length });
+        return Err(MintError::TooLarge { group: content.grant.group.to_string(), length });
     }
     let mut token = String::with_capacity(length);
-    token.push_str(key.header());
+    token.push_str(key.header(profile.token_type()));
     token.push('.');
     URL_SAFE_NO_PAD.encode_string(&payload, &mut token);
     let signature = key.try_sign(token.as_bytes())?;
@@ -88,56 +83,58 @@ pub fn mint(
     Ok(token)
 }
 
-/// The length of the largest token that a policy can lead to: the longest
-/// names wherever there is a name.
+/// The life of a token, shortened by up to a tenth as `draw` says: a fleet
+/// that got its tokens at the same time is not to renew them at the same time.
+#[must_use]
+pub const fn jittered(lifetime_s: u64, draw: u32) -> u64 {
+    let tenth = lifetime_s / 10;
+    // 32 bits over at most a year: the unevenness is under a thousandth.
+    lifetime_s - draw as u64 % (tenth + 1)
+}
+
+/// The length of the largest token that a policy can lead to, for any of its
+/// audiences: the longest names wherever there is a name.
 ///
 /// # Errors
 /// [`MintError::Json`].
 #[expect(clippy::expect_used, reason = "a name of the greatest length, checked where it is defined")]
-pub fn largest_token_length(policy: &Policy, issuer: &str) -> Result<usize, MintError> {
+pub fn largest_token_length<'a>(
+    policy: &'a Policy,
+    issuer: &str,
+    target: impl Fn(&'a str) -> Target<'a>,
+) -> Result<usize, MintError> {
     let device = LONGEST_NAME.parse().expect("is a name");
     let group = LONGEST_NAME.parse().expect("is a name");
-    let mqtt_client_id = LONGEST_NAME.parse().expect("is a name");
-    let grant = policy.granted(&device, &group, &mqtt_client_id, policy.scope);
-    let in_the_far_future = UnixSeconds(9_000_000_000);
-    payload(&grant, issuer, TokenId([0; 16]), in_the_far_future).map(|payload| token_length(payload.len()))
-}
-
-fn payload(
-    grant: &Grant<'_>,
-    issuer: &str,
-    token_id: TokenId,
-    now: UnixSeconds,
-) -> Result<Vec<u8>, MintError> {
-    let has_topics =
-        grant.scope.contains(ScopeWord::MqttPublish) || grant.scope.contains(ScopeWord::MqttSubscribe);
-    let claims = Claims {
-        iss: issuer.into(),
-        sub: grant.device.as_str().into(),
-        aud: Audience::One(grant.audience.into()),
-        exp: now.plus(grant.lifetime_s),
-        iat: now,
-        nbf: Some(now),
-        jti: token_id.to_string().into(),
-        client_id: grant.device.as_str().into(),
-        scope: grant.scope.to_string().into(),
-        mqtt_client_id: grant.mqtt_client_id.as_str().into(),
-        acl: has_topics
-            .then(|| Acl { publish: borrowed(&grant.publish), subscribe: borrowed(&grant.subscribe) }),
-        groups: Some(vec![grant.group.as_str().into()]),
-        cnf: None,
+    let mqtt_client_ids = [LONGEST_NAME.parse().expect("is a name")];
+    let longest = |template: &FilterTemplate| template.longest();
+    let grant = Grant {
+        device: &device,
+        group: &group,
+        mqtt_client_id: &mqtt_client_ids[0],
+        scope: policy.scope,
+        publish: policy.publish.iter().map(longest).collect(),
+        subscribe: policy.subscribe.iter().map(longest).collect(),
     };
-    let mut payload = Vec::with_capacity(1024);
-    serde_json::to_writer(&mut payload, &claims)?;
-    Ok(payload)
+    let mut largest = 0;
+    for audience in &policy.audiences {
+        let target = target(audience);
+        let content = Content {
+            grant: &grant,
+            issuer,
+            audience,
+            token_id: TokenId([0; 16]),
+            now: UnixSeconds(9_000_000_000),
+            lifetime_s: policy.token_lifetime_s,
+            certificate: target.profile.checks_confirmation().then_some([0; 32]),
+        };
+        let payload = target.profile.write(&content)?;
+        largest = largest.max(token_length(payload.len(), target.algorithm));
+    }
+    Ok(largest)
 }
 
-fn borrowed(filters: &[String]) -> Vec<Text<'_>> {
-    filters.iter().map(|filter| filter.as_str().into()).collect()
-}
-
-const fn token_length(payload_length: usize) -> usize {
-    HEADER_LENGTH + 1 + (payload_length * 4).div_ceil(3) + 1 + SIGNATURE_LENGTH
+const fn token_length(payload_length: usize, algorithm: Algorithm) -> usize {
+    HEADER_LENGTH + 1 + (payload_length * 4).div_ceil(3) + 1 + signature_length(algorithm)
 }
 
 #[cfg(test)]
@@ -147,9 +144,12 @@ mod tests {
     use fleetbadge_validator::keys::KeySet;
     use fleetbadge_validator::verify::Verifier;
 
+    use std::borrow::Cow;
+
     use super::*;
-    use crate::policy::PolicyDocument;
+    use crate::policy::{PolicyDocument, RefreshWindow, Request, Subject};
     use crate::root_key::RootKey;
+    use crate::store::Attributes;
 
     const ISSUER: &str = "https://id.example";
     const NOW: UnixSeconds = UnixSeconds(1_800_000_000);
@@ -159,10 +159,17 @@ mod tests {
             publish: (0..filters).map(|n| format!("devices/${{clientid}}/{n}")).collect(),
             subscribe: vec!["devices/${clientid}/#".into()],
             scope: "mqtt.connect mqtt.publish mqtt.subscribe".into(),
-            audience: "mqtt".into(),
+            audiences: vec!["mqtt".into()],
             token_lifetime_s: 900,
+            refresh_window: RefreshWindow::default(),
+            static_passwords: false,
+            device_password_grant: false,
         };
         Policy::from_document(&document, 86_400).unwrap()
+    }
+
+    fn target(audience: &str) -> Target<'_> {
+        Target { audience, profile: Cow::Owned(Profile::Fleetbadge), algorithm: Algorithm::ES256 }
     }
 
     fn key() -> SigningKey {
@@ -175,14 +182,28 @@ mod tests {
     }
 
     fn minted(policy: &Policy, key: &SigningKey, name: &str, scope: &str) -> Result<String, MintError> {
-        let (device, group, id) = (name.parse().unwrap(), name.parse().unwrap(), name.parse().unwrap());
-        let grant = policy.granted(
-            &device,
-            &group,
-            &id,
-            fleetbadge_validator::scope::Scope::from_request(scope).unwrap(),
-        );
-        mint(&grant, ISSUER, key, token_id(), NOW)
+        let (device, group, ids) = (name.parse().unwrap(), name.parse().unwrap(), [name.parse().unwrap()]);
+        let attributes = Attributes::default();
+        let subject =
+            Subject { device: &device, group: &group, mqtt_client_ids: &ids, attributes: &attributes };
+        let grant = policy.grant(&subject, &Request { scope: Some(scope), mqtt_client_id: None }).unwrap();
+        let content = Content {
+            grant: &grant,
+            issuer: ISSUER,
+            audience: "mqtt",
+            token_id: token_id(),
+            now: NOW,
+            lifetime_s: policy.token_lifetime_s,
+            certificate: None,
+        };
+        mint(&content, &Profile::Fleetbadge, key)
+    }
+
+    #[test]
+    fn a_life_is_shortened_by_a_tenth_at_most() {
+        let lives: Vec<u64> = (0..1000).map(|n| jittered(900, n * 4_294_967)).collect();
+        assert_eq!((lives.iter().min(), lives.iter().max()), (Some(&810), Some(&900)));
+        assert_eq!(jittered(9, u32::MAX), 9);
     }
 
     #[test]
@@ -227,23 +248,23 @@ mod tests {
     }
 
     #[test]
-    fn no_acl_without_a_word_for_topics() {
+    fn an_empty_acl_without_a_word_for_topics() {
         let token = minted(&policy(1), &key(), "pump-1", "mqtt.connect").unwrap();
         let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
         let claims: serde_json::Value = serde_json::from_slice(&payload).unwrap();
-        assert_eq!(claims.get("acl"), None);
+        assert_eq!(claims["acl"], serde_json::json!({"pub": [], "sub": []}));
         assert_eq!(claims["scope"], "mqtt.connect");
     }
 
     #[test]
     fn the_length_is_known_beforehand_and_bounded() {
         let all = "mqtt.connect mqtt.publish mqtt.subscribe";
-        let fits =
-            (1..64).take_while(|n| largest_token_length(&policy(*n), ISSUER).unwrap() <= MAX_MINTED_LENGTH);
+        let fits = (1..64)
+            .take_while(|n| largest_token_length(&policy(*n), ISSUER, target).unwrap() <= MAX_MINTED_LENGTH);
         let most = fits.last().unwrap();
         let token = minted(&policy(most), &key(), LONGEST_NAME, all).unwrap();
         // The times in a token of today have the same ten digits.
-        assert_eq!(token.len(), largest_token_length(&policy(most), ISSUER).unwrap());
+        assert_eq!(token.len(), largest_token_length(&policy(most), ISSUER, target).unwrap());
         let error = minted(&policy(most + 1), &key(), LONGEST_NAME, all).unwrap_err();
         assert!(matches!(error, MintError::TooLarge { length, .. } if length > MAX_MINTED_LENGTH));
     }

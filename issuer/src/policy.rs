@@ -7,10 +7,15 @@
 //! 2. the scope: the group's, or the part of it that was asked for;
 //! 3. the topics: the group's filters with the names put in, `pub` only with
 //!    `mqtt.publish` and `sub` only with `mqtt.subscribe`.
+//!
+//! Which broker the token is for is decided before, see [`Policy::audience`];
+//! how it is written for that broker after, see [`crate::profile`].
 
 use fleetbadge_validator::ids::{DeviceName, GroupName, MqttClientId};
 use fleetbadge_validator::scope::{InvalidScope, Scope, ScopeWord};
 use serde::{Deserialize, Serialize};
+
+use crate::store::Attributes;
 
 mod template;
 
@@ -22,6 +27,8 @@ pub const MAX_FILTERS: usize = 64;
 /// The shortest life of a token that can be configured, in seconds: what tests
 /// of renewals want. A fleet wants minutes.
 pub const MIN_TOKEN_LIFETIME_S: u64 = 1;
+/// The most audiences that a policy may have.
+pub const MAX_AUDIENCES: usize = 16;
 /// The most bytes that an audience may have.
 const MAX_AUDIENCE_LENGTH: usize = 255;
 
@@ -34,10 +41,45 @@ pub struct Policy {
     pub subscribe: Vec<FilterTemplate>,
     /// What a token may be for.
     pub scope: Scope,
-    /// Which broker the tokens are for: their `aud`.
-    pub audience: Box<str>,
+    /// Which brokers the tokens may be for: their `aud`, the first unless
+    /// asked. Never empty.
+    pub audiences: Vec<Box<str>>,
     /// How long a token is good, in seconds.
     pub token_lifetime_s: u64,
+    /// When agents are to renew a token.
+    pub refresh_window: RefreshWindow,
+    /// Whether devices may have static passwords, which registered brokers
+    /// exchange for tokens.
+    pub static_passwords: bool,
+    /// Whether a device may itself exchange its static password for a token:
+    /// for old firmware, as RFC 9700 §2.4 forbids it for users.
+    pub device_password_grant: bool,
+}
+
+/// In which part of a token's life agents are to renew it, in percent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RefreshWindow {
+    /// Not before.
+    pub from_percent: u8,
+    /// Not after.
+    pub to_percent: u8,
+}
+
+impl Default for RefreshWindow {
+    fn default() -> Self {
+        Self { from_percent: 50, to_percent: 80 }
+    }
+}
+
+impl RefreshWindow {
+    /// The window of a token that is good for so many seconds: seconds after
+    /// it was issued.
+    #[must_use]
+    pub fn of_lifetime(self, lifetime_s: u64) -> (u64, u64) {
+        let part = |percent: u8| lifetime_s * u64::from(percent) / 100;
+        (part(self.from_percent), part(self.to_percent))
+    }
 }
 
 /// A [`Policy`] as the admin API, the CLI and the database write it.
@@ -50,10 +92,19 @@ pub struct PolicyDocument {
     pub subscribe: Vec<String>,
     /// Scope words with one space between them.
     pub scope: String,
-    /// The `aud` of tokens.
-    pub audience: String,
+    /// The `aud` that tokens may have, the first by default.
+    pub audiences: Vec<String>,
     /// The life of tokens, in seconds.
     pub token_lifetime_s: u64,
+    /// When agents are to renew, in percent of the life.
+    #[serde(default)]
+    pub refresh_window: RefreshWindow,
+    /// Whether devices may have static passwords.
+    #[serde(default)]
+    pub static_passwords: bool,
+    /// Whether a device may itself exchange its static password.
+    #[serde(default)]
+    pub device_password_grant: bool,
 }
 
 /// A document is not a policy. Each variant begins with the field's name.
@@ -73,8 +124,29 @@ pub enum InvalidPolicy {
     #[error("{0}")]
     Scope(#[from] InvalidScope),
     /// Empty, too long, or with characters that do not belong there.
-    #[error("audience: {audience:?} is not 1 to {MAX_AUDIENCE_LENGTH} visible ASCII characters")]
+    #[error("audiences: {audience:?} is not 1 to {MAX_AUDIENCE_LENGTH} visible ASCII characters")]
     Audience { audience: String },
+    /// None at all, too many, or one twice.
+    #[error("audiences: {found:?} are not 1 to {MAX_AUDIENCES} different ones")]
+    Audiences { found: Vec<String> },
+    /// A scope that lets a device do nothing anywhere.
+    #[error("scope: {found:?} lacks mqtt.connect, without which no broker lets a device in")]
+    NoConnect { found: String },
+    /// Not a part of the life.
+    #[error("refresh_window: {from_percent} to {to_percent} percent is not a window between 1 and 95")]
+    RefreshWindow { from_percent: u8, to_percent: u8 },
+    /// A right that hangs in the air.
+    #[error("device_password_grant: needs static_passwords, which this group does not have")]
+    NoStaticPasswords,
+    /// A rule that a broker among the audiences cannot express exactly.
+    #[error("{field}: {rule:?} cannot be had for audience {audience:?} ({profile}): {reason}")]
+    Inexpressible {
+        field: &'static str,
+        rule: String,
+        audience: String,
+        profile: &'static str,
+        reason: &'static str,
+    },
     /// Too short or too long.
     #[error(
         "token_lifetime_s: {found} is not between {MIN_TOKEN_LIFETIME_S} and {max} (max_token_lifetime_s)"
@@ -96,8 +168,11 @@ impl InvalidPolicy {
             Self::Filter { field, .. }
             | Self::DuplicateFilter { field, .. }
             | Self::TooManyFilters { field, .. } => field,
-            Self::Scope(_) => "scope",
-            Self::Audience { .. } => "audience",
+            Self::Inexpressible { field, .. } => field,
+            Self::Scope(_) | Self::NoConnect { .. } => "scope",
+            Self::Audience { .. } | Self::Audiences { .. } => "audiences",
+            Self::RefreshWindow { .. } => "refresh_window",
+            Self::NoStaticPasswords => "device_password_grant",
             Self::Lifetime { .. } => "token_lifetime_s",
             Self::TokenTooLarge { .. } => "publish",
         }
@@ -117,19 +192,26 @@ impl Policy {
         if !(MIN_TOKEN_LIFETIME_S..=max_token_lifetime_s).contains(&lifetime_s) {
             return Err(InvalidPolicy::Lifetime { found: lifetime_s, max: max_token_lifetime_s });
         }
-        let audience = document.audience.as_str();
-        if audience.is_empty()
-            || audience.len() > MAX_AUDIENCE_LENGTH
-            || !audience.bytes().all(|b| b.is_ascii_graphic())
-        {
-            return Err(InvalidPolicy::Audience { audience: audience.into() });
+        let scope = Scope::from_request(&document.scope)?;
+        if !scope.contains(ScopeWord::MqttConnect) {
+            return Err(InvalidPolicy::NoConnect { found: document.scope.clone() });
+        }
+        let RefreshWindow { from_percent, to_percent } = document.refresh_window;
+        if from_percent < 1 || from_percent > to_percent || to_percent > 95 {
+            return Err(InvalidPolicy::RefreshWindow { from_percent, to_percent });
+        }
+        if document.device_password_grant && !document.static_passwords {
+            return Err(InvalidPolicy::NoStaticPasswords);
         }
         Ok(Self {
             publish: parse_filters("publish", &document.publish)?,
             subscribe: parse_filters("subscribe", &document.subscribe)?,
-            scope: Scope::from_request(&document.scope)?,
-            audience: audience.into(),
+            scope,
+            audiences: parse_audiences(&document.audiences)?,
             token_lifetime_s: lifetime_s,
+            refresh_window: document.refresh_window,
+            static_passwords: document.static_passwords,
+            device_password_grant: document.device_password_grant,
         })
     }
 
@@ -141,8 +223,22 @@ impl Policy {
             publish: write(&self.publish),
             subscribe: write(&self.subscribe),
             scope: self.scope.to_string(),
-            audience: self.audience.to_string(),
+            audiences: self.audiences.iter().map(ToString::to_string).collect(),
             token_lifetime_s: self.token_lifetime_s,
+            refresh_window: self.refresh_window,
+            static_passwords: self.static_passwords,
+            device_password_grant: self.device_password_grant,
+        }
+    }
+
+    /// The audience of a token: the one that was asked for, the first unless
+    /// one was. None if the group does not have it.
+    #[must_use]
+    pub fn audience(&self, wanted: Option<&str>) -> Option<&str> {
+        let mut audiences = self.audiences.iter().map(AsRef::as_ref);
+        match wanted {
+            None => audiences.next(),
+            Some(wanted) => audiences.find(|audience| *audience == wanted),
         }
     }
 
@@ -150,7 +246,7 @@ impl Policy {
     ///
     /// # Errors
     /// [`Refusal`] says what it cannot have.
-    pub fn grant<'a>(&'a self, subject: &Subject<'a>, request: &Request<'_>) -> Result<Grant<'a>, Refusal> {
+    pub fn grant<'a>(&self, subject: &Subject<'a>, request: &Request<'_>) -> Result<Grant<'a>, Refusal> {
         let mqtt_client_id = match request.mqtt_client_id {
             None => subject.mqtt_client_ids.first(),
             Some(wanted) => subject.mqtt_client_ids.iter().find(|id| id.as_str() == wanted),
@@ -166,31 +262,30 @@ impl Policy {
                 wanted
             }
         };
-        Ok(self.granted(subject.device, subject.group, mqtt_client_id, scope))
+        Ok(self.granted(subject, mqtt_client_id, scope))
     }
 
-    /// What a device of the group gets under these names and with this scope.
-    pub(crate) fn granted<'a>(
-        &'a self,
-        device: &'a DeviceName,
-        group: &'a GroupName,
+    /// What a device of the group gets under this client identifier and with
+    /// this scope.
+    fn granted<'a>(
+        &self,
+        subject: &Subject<'a>,
         mqtt_client_id: &'a MqttClientId,
         scope: Scope,
     ) -> Grant<'a> {
-        let names = Names { client_id: mqtt_client_id, device, group };
+        let Subject { device, group, attributes, .. } = *subject;
+        let names = Names { client_id: mqtt_client_id, device, group, attributes };
         let filters = |word, templates: &[FilterTemplate]| -> Vec<String> {
             if !scope.contains(word) {
                 return Vec::new();
             }
-            templates.iter().map(|template| template.fill(&names)).collect()
+            templates.iter().filter_map(|template| template.fill(&names)).collect()
         };
         Grant {
             device,
             group,
             mqtt_client_id,
             scope,
-            audience: &self.audience,
-            lifetime_s: self.token_lifetime_s,
             publish: filters(ScopeWord::MqttPublish, &self.publish),
             subscribe: filters(ScopeWord::MqttSubscribe, &self.subscribe),
         }
@@ -206,6 +301,8 @@ pub struct Subject<'a> {
     pub group: &'a GroupName,
     /// As whom it may connect; the first is the default.
     pub mqtt_client_ids: &'a [MqttClientId],
+    /// What is known of it.
+    pub attributes: &'a Attributes,
 }
 
 /// What a token request asks for.
@@ -225,8 +322,6 @@ pub struct Grant<'a> {
     pub group: &'a GroupName,
     pub mqtt_client_id: &'a MqttClientId,
     pub scope: Scope,
-    pub audience: &'a str,
-    pub lifetime_s: u64,
     pub publish: Vec<String>,
     pub subscribe: Vec<String>,
 }
@@ -248,6 +343,33 @@ pub enum Refusal {
         /// What could be had.
         of_group: Scope,
     },
+}
+
+fn parse_audiences(audiences: &[String]) -> Result<Vec<Box<str>>, InvalidPolicy> {
+    let mut parsed: Vec<Box<str>> = Vec::with_capacity(audiences.len());
+    for audience in audiences {
+        check_audience(audience)?;
+        if parsed.iter().any(|known| **known == **audience) {
+            return Err(InvalidPolicy::Audiences { found: audiences.into() });
+        }
+        parsed.push(audience.as_str().into());
+    }
+    if (1..=MAX_AUDIENCES).contains(&parsed.len()) {
+        Ok(parsed)
+    } else {
+        Err(InvalidPolicy::Audiences { found: audiences.into() })
+    }
+}
+
+/// Checks that a string can be an `aud`.
+pub(crate) fn check_audience(audience: &str) -> Result<(), InvalidPolicy> {
+    if audience.is_empty()
+        || audience.len() > MAX_AUDIENCE_LENGTH
+        || !audience.bytes().all(|b| b.is_ascii_graphic())
+    {
+        return Err(InvalidPolicy::Audience { audience: audience.into() });
+    }
+    Ok(())
 }
 
 fn parse_filters(field: &'static str, filters: &[String]) -> Result<Vec<FilterTemplate>, InvalidPolicy> {

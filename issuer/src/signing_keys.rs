@@ -16,7 +16,7 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPai
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fleetbadge_validator::claims::TOKEN_TYPE;
-use fleetbadge_validator::jwk::{Jwks, PublicKey};
+use fleetbadge_validator::jwk::{Algorithm, Jwks, PublicKey};
 use fleetbadge_validator::time::UnixSeconds;
 use jsonwebtoken::crypto::JwtSigner;
 use jsonwebtoken::signature::{Error as SignatureError, Signer};
@@ -27,12 +27,19 @@ mod schedule;
 
 pub use schedule::{KeyState, KeyTiming, Rotation, RotationRefused, Schedule, plan_rotation};
 
-/// The length of the encoded header of a token: `alg`, `typ` and a thumbprint.
+/// The greatest length of the encoded header of a token: `alg`, `typ` and a
+/// thumbprint.
 pub(crate) const HEADER_LENGTH: usize = 110;
-/// The length of an encoded ES256 signature.
-pub(crate) const SIGNATURE_LENGTH: usize = 86;
 
-/// A private ES256 key, parsed: what `jsonwebtoken` calls a signer.
+/// The length of an encoded signature.
+pub(crate) const fn signature_length(algorithm: Algorithm) -> usize {
+    match algorithm {
+        Algorithm::ES256 | Algorithm::EdDSA => 86,
+        Algorithm::RS256 => 342,
+    }
+}
+
+/// A private key, parsed: what `jsonwebtoken` calls a signer.
 pub struct SigningKey {
     pair: EcdsaKeyPair,
     public: PublicKey,
@@ -103,8 +110,14 @@ impl SigningKey {
         &self.kid
     }
 
-    /// The header of the tokens that it signs, encoded.
-    pub(crate) const fn header(&self) -> &str {
+    /// What it signs with.
+    #[must_use]
+    pub const fn algorithm(&self) -> Algorithm {
+        self.public.algorithm()
+    }
+
+    /// The header of the tokens of this `typ` that it signs, encoded.
+    pub(crate) const fn header(&self, _typ: &str) -> &str {
         &self.header
     }
 }
@@ -147,11 +160,14 @@ impl KeyRing {
         &self.0
     }
 
-    /// The key that signs at `now`. None only if the clock shows a time before
-    /// the first key was made.
+    /// The key that signs at `now`. None if there is no such key yet, or the
+    /// clock shows a time before the first was made.
     #[must_use]
-    pub fn active(&self, now: UnixSeconds) -> Option<&SigningKey> {
-        self.0.iter().find(|key| key.schedule.state(now) == KeyState::Active).map(|key| &key.key)
+    pub fn active(&self, algorithm: Algorithm, now: UnixSeconds) -> Option<&SigningKey> {
+        self.0
+            .iter()
+            .find(|key| key.key.algorithm() == algorithm && key.schedule.state(now) == KeyState::Active)
+            .map(|key| &key.key)
     }
 
     /// The JWK Set of `now`: every key that is not dropped.
@@ -195,8 +211,11 @@ mod tests {
     #[test]
     fn the_lengths_are_as_stated() {
         let (key, _) = SigningKey::generate(&sealer(1)).unwrap();
-        assert_eq!(key.header().len(), HEADER_LENGTH);
-        assert_eq!(URL_SAFE_NO_PAD.encode(key.try_sign(b"x").unwrap()).len(), SIGNATURE_LENGTH);
+        assert_eq!(key.header(TOKEN_TYPE).len(), HEADER_LENGTH);
+        assert_eq!(
+            URL_SAFE_NO_PAD.encode(key.try_sign(b"x").unwrap()).len(),
+            signature_length(Algorithm::ES256)
+        );
     }
 
     #[test]
@@ -216,10 +235,9 @@ mod tests {
             .into(),
         );
         let seen = |now| {
-            let active = ring
-                .keys()
-                .iter()
-                .position(|k| Some(k.key.kid()) == ring.active(at(now)).map(SigningKey::kid));
+            let active = ring.keys().iter().position(|k| {
+                Some(k.key.kid()) == ring.active(Algorithm::ES256, at(now)).map(SigningKey::kid)
+            });
             (active.unwrap(), ring.jwks(at(now)).keys.len(), ring.next_change(at(now)).map(|t| t.0))
         };
         assert_eq!(seen(150), (0, 2, Some(200)));

@@ -1,118 +1,39 @@
-//! What is kept: devices with their secrets, groups and signing keys.
+//! What is kept: devices, groups, brokers, enrolments and signing keys.
 //!
 //! One trait, the same for every database; `contract` holds what each of them
 //! must do. A write is durable when it returns. To add to a record: change it
-//! here, add a migration, then each database's file of that name, then the
-//! contract.
-
-use std::fmt;
+//! in `record`; if it is not part of a document, add a migration, then each
+//! database's file of that name; then the contract.
 
 use async_trait::async_trait;
-use fleetbadge_validator::ids::{DeviceName, GroupName, MqttClientId};
 use fleetbadge_validator::time::UnixSeconds;
-use serde::{Deserialize, Serialize};
 
-use crate::policy::PolicyDocument;
-use crate::secret::SecretHash;
-use crate::signing_keys::Schedule;
+use crate::credentials::CredentialId;
 
 #[cfg(test)]
 mod contract;
+mod record;
 pub mod sqlite;
 
-/// A device as it is kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeviceRecord {
-    /// Its name: its `client_id`.
-    pub name: DeviceName,
-    /// The group whose policy it has.
-    pub group: GroupName,
-    /// Whether it may have tokens.
-    pub status: DeviceStatus,
-    /// As whom it may connect; the first is the default. Never empty.
-    pub mqtt_client_ids: Box<[MqttClientId]>,
-    /// What it proves itself with.
-    pub secrets: Box<[SecretRecord]>,
-    /// When it was added.
-    pub created_at: UnixSeconds,
-}
-
-/// Whether a device may have tokens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DeviceStatus {
-    /// It may.
-    Enabled,
-    /// It may not, until enabled again.
-    Disabled,
-}
-
-impl DeviceStatus {
-    /// How it is written.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Enabled => "enabled",
-            Self::Disabled => "disabled",
-        }
-    }
-}
-
-impl fmt::Display for DeviceStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-/// A secret as it is kept. A device may have several.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SecretRecord {
-    /// Its keyed hash.
-    pub hash: SecretHash,
-    /// When it was made.
-    pub created_at: UnixSeconds,
-    /// From when on it is no longer good, if ever.
-    pub expires_at: Option<UnixSeconds>,
-}
-
-/// A group as it is kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GroupRecord {
-    /// Its name.
-    pub name: GroupName,
-    /// What its devices may have.
-    pub policy: PolicyDocument,
-    /// When it was first set.
-    pub created_at: UnixSeconds,
-    /// When it was last set.
-    pub updated_at: UnixSeconds,
-}
-
-/// A signing key as it is kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SigningKeyRecord {
-    /// Its thumbprint.
-    pub kid: String,
-    /// The private key, encrypted under the root key.
-    pub sealed: Vec<u8>,
-    /// When it does what.
-    pub schedule: Schedule,
-}
+pub use record::{
+    Attributes, BrokerRecord, CredentialUse, DeviceQuery, DeviceRecord, DeviceStatus, EnrolmentRecord,
+    EnrolmentTerms, GroupRecord, SigningKeyRecord, UsedJti,
+};
 
 /// A database of an issuer.
 #[async_trait]
 pub trait Store: Send + Sync {
     /// Adds a device. All its names are taken for ever, or none is.
-    async fn add_device(&self, device: &DeviceRecord) -> Result<(), AddDeviceError>;
+    async fn add_device(&self, device: &DeviceRecord) -> Result<(), WriteError>;
     /// The device of this name.
     async fn device(&self, name: &str) -> Result<Option<DeviceRecord>, StoreError>;
-    /// The first `limit` devices whose names come after `after`, in the order
-    /// of their names' bytes.
-    async fn devices(&self, after: Option<&str>, limit: u32) -> Result<Vec<DeviceRecord>, StoreError>;
-    /// Sets the status of a device; false if there is no such device.
-    async fn set_device_status(&self, name: &str, status: DeviceStatus) -> Result<bool, StoreError>;
-    /// Removes a device and its secrets; its names stay taken. False if there
-    /// is no such device.
+    /// Some devices, in the order of their names' bytes.
+    async fn devices(&self, query: DeviceQuery<'_>) -> Result<Vec<DeviceRecord>, StoreError>;
+    /// Replaces a device by what was made of the same revision of it; the new
+    /// one has the next. Names that it did not have before are taken.
+    async fn update_device(&self, device: &DeviceRecord) -> Result<(), WriteError>;
+    /// Removes a device and its credentials; its names stay taken. False if
+    /// there is no such device.
     async fn remove_device(&self, name: &str) -> Result<bool, StoreError>;
 
     /// All groups, in the order of their names' bytes.
@@ -120,6 +41,39 @@ pub trait Store: Send + Sync {
     /// Adds a group, or replaces the policy of the one of this name; the time
     /// at which that was first set stays.
     async fn set_group(&self, group: &GroupRecord) -> Result<(), StoreError>;
+
+    /// All brokers, in the order of their names' bytes.
+    async fn brokers(&self) -> Result<Vec<BrokerRecord>, StoreError>;
+    /// Adds a broker. Its name is taken for ever.
+    async fn add_broker(&self, broker: &BrokerRecord) -> Result<(), WriteError>;
+    /// Replaces a broker by what was made of the same revision of it.
+    async fn update_broker(&self, broker: &BrokerRecord) -> Result<(), WriteError>;
+    /// Removes a broker; its name stays taken. False if there is no such
+    /// broker.
+    async fn remove_broker(&self, name: &str) -> Result<bool, StoreError>;
+
+    /// All enrolments, the oldest first.
+    async fn enrolments(&self) -> Result<Vec<EnrolmentRecord>, StoreError>;
+    /// The enrolment whose token has this SHA-256.
+    async fn enrolment(&self, token_hash: &[u8; 32]) -> Result<Option<EnrolmentRecord>, StoreError>;
+    /// Adds an enrolment.
+    async fn add_enrolment(&self, enrolment: &EnrolmentRecord) -> Result<(), StoreError>;
+    /// Removes an enrolment. False if there is none of this name.
+    async fn remove_enrolment(&self, id: &CredentialId) -> Result<bool, StoreError>;
+    /// Adds a device and takes one use from an enrolment: both or none.
+    async fn enrol(&self, enrolment: &CredentialId, device: &DeviceRecord) -> Result<(), WriteError>;
+
+    /// Remembers signed statements, all in one write. For each, whether it is
+    /// the first of its kind.
+    async fn use_jtis(&self, jtis: &[UsedJti]) -> Result<Vec<bool>, StoreError>;
+    /// Forgets the statements that ended before `now`.
+    async fn forget_jtis(&self, now: UnixSeconds) -> Result<(), StoreError>;
+
+    /// Remembers when credentials were last used, all in one write. A time
+    /// never goes back.
+    async fn record_uses(&self, uses: &[CredentialUse]) -> Result<(), StoreError>;
+    /// When each credential of a client was last used, in no order.
+    async fn credential_uses(&self, client: &str) -> Result<Vec<CredentialUse>, StoreError>;
 
     /// All signing keys, the oldest first.
     async fn signing_keys(&self) -> Result<Vec<SigningKeyRecord>, StoreError>;
@@ -162,18 +116,35 @@ pub enum StoreError {
     Migration(#[from] sqlx::migrate::MigrateError),
 }
 
-/// A device cannot be added.
+/// A client cannot be added or changed. Nothing was written.
 #[derive(Debug, thiserror::Error)]
-pub enum AddDeviceError {
-    /// One of its names is, or was, another device's.
-    #[error("{name} is taken by device {device}")]
+pub enum WriteError {
+    /// One of its names is, or was, another client's, or differs from such a
+    /// one only by case.
+    #[error("{name} is taken: {taken} belongs to {client}")]
     NameTaken {
         /// The name.
         name: String,
+        /// The name that is in its way: the same, or its twin by case.
+        taken: String,
+        /// Whose it is.
+        client: String,
+        /// Whether that client has been removed.
+        removed: bool,
+    },
+    /// One of its public keys is another device's.
+    #[error("the key {thumbprint} belongs to device {device}")]
+    KeyTaken {
+        /// Its thumbprint.
+        thumbprint: String,
         /// Whose it is.
         device: String,
-        /// Whether that device still exists.
-        removed: bool,
+    },
+    /// Its resource URI is another broker's.
+    #[error("the resource {resource} belongs to another broker")]
+    ResourceTaken {
+        /// The URI.
+        resource: String,
     },
     /// There is no such group.
     #[error("there is no group {group}")]
@@ -181,12 +152,21 @@ pub enum AddDeviceError {
         /// Its name.
         group: String,
     },
+    /// The enrolment has no use left, or is gone.
+    #[error("the enrolment has no use left")]
+    EnrolmentUsedUp,
+    /// There is no such client any more.
+    #[error("it is gone")]
+    Gone,
+    /// Somebody else changed it meanwhile.
+    #[error("it was changed meanwhile")]
+    Conflict,
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-impl From<sqlx::Error> for AddDeviceError {
+impl From<sqlx::Error> for WriteError {
     fn from(error: sqlx::Error) -> Self {
         Self::Store(error.into())
     }

@@ -79,6 +79,7 @@ impl TestIssuer {
             name: name.into(),
             group: None,
             mqtt_client_ids: mqtt_client_ids.iter().map(|id| (*id).into()).collect(),
+            ..NewDevice::default()
         };
         self.issuer.add_device(new).await.unwrap().secret.expose().to_owned()
     }

@@ -1,4 +1,4 @@
-//! The names of things: devices, groups and MQTT clients.
+//! The names of things: devices, groups, brokers, attributes and MQTT clients.
 //!
 //! One alphabet for all of them, `[A-Za-z0-9_~.:-]`, 1 to 64 characters. None
 //! of these characters means anything in a topic, an ACL template, a URL path
@@ -122,6 +122,18 @@ name_type! {
 name_type! {
     /// The name of a group: the part of the fleet that shares a policy.
     GroupName
+}
+name_type! {
+    /// The name of a broker: its OAuth `client_id` as a resource server.
+    BrokerName
+}
+name_type! {
+    /// The name of an attribute of devices.
+    AttributeName
+}
+name_type! {
+    /// The value of an attribute: put into topics, as names are.
+    AttributeValue
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 /// A signature algorithm that a token may have. There is no HMAC and no
 /// `none` among them, so that no header can ask for one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Algorithm {
     /// ECDSA over P-256 with SHA-256 (RFC 7518 §3.4).
     ES256,
@@ -26,6 +26,9 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::ES256, Self::RS256, Self::EdDSA];
+
     /// The `alg` that Fleetbadge writes.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

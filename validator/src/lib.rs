@@ -29,6 +29,7 @@ pub mod claims;
 pub mod denied;
 pub mod ids;
 pub mod jwk;
+pub mod jws;
 pub mod keys;
 pub mod memory;
 pub mod scope;

@@ -19,7 +19,6 @@
 //!
 //! What depends on who asks comes after, in [`crate::verify`].
 
-use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -27,12 +26,10 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::signature::Verifier as _;
-use serde::Deserialize;
-use serde::de::IgnoredAny;
 
-use crate::claims::{Claims, TOKEN_TYPE, Text, from_json_object, present};
+use crate::claims::{Claims, TOKEN_TYPE, Text, from_json_object};
 use crate::denied::{Denied, Excerpt};
-use crate::jwk::Algorithm;
+use crate::jws::{Header, InvalidJws, Segments};
 use crate::keys::KeySet;
 use crate::scope::Scope;
 use crate::time::UnixSeconds;
@@ -65,10 +62,15 @@ impl SignedToken {
     /// # Errors
     /// [`Denied`] says which check failed and on what.
     pub fn check(token: &str, keys: &KeySet, now: UnixSeconds, skew_s: u64) -> Result<Self, Denied> {
-        let segments = Segments::split(token)?;
+        let segments = Segments::split(token, MAX_TOKEN_LENGTH)?;
         let mut buffer = [0; MAX_HEADER_LENGTH];
         let header = Header::read(segments.header, &mut buffer)?;
-        let algorithm = header.check()?;
+        let algorithm = header.algorithm()?;
+        let typ = header.typ().unwrap_or_default();
+        if !typ.eq_ignore_ascii_case(TOKEN_TYPE) {
+            return Err(Denied::TypeNotAllowed { typ: Excerpt::of(typ) });
+        }
+        header.refuse_jwk()?;
         let kid = header.kid.as_deref().unwrap_or_default();
         let key = keys.get(kid).ok_or_else(|| Denied::KeyUnknown { kid: Excerpt::of(kid) })?;
         if key.algorithm() != algorithm {
@@ -157,99 +159,17 @@ impl SignedToken {
     }
 }
 
-/// The three segments of a compact JWS (RFC 7515 §7.1).
-struct Segments<'a> {
-    header: &'a str,
-    payload: &'a str,
-    signature: &'a str,
-    /// What the signature is over: header, dot, payload.
-    signed: &'a str,
-}
-
-impl<'a> Segments<'a> {
-    fn split(token: &'a str) -> Result<Self, Denied> {
-        if token.is_empty() {
-            return Err(Denied::TokenMissing);
-        }
-        if token.len() > MAX_TOKEN_LENGTH {
-            return Err(Denied::TokenTooLong { length: token.len(), max: MAX_TOKEN_LENGTH });
-        }
-        let (signed, signature) = token.rsplit_once('.').ok_or(Denied::TokenMalformed)?;
-        let (header, payload) = signed.split_once('.').ok_or(Denied::TokenMalformed)?;
-        if header.is_empty() || payload.is_empty() || payload.contains('.') {
-            return Err(Denied::TokenMalformed);
-        }
-        Ok(Self { header, payload, signature, signed })
-    }
-}
-
-/// The header (RFC 7515 §4). Members that would change what the signature
-/// means or bring a key along are known by name, to be refused.
-#[derive(Deserialize)]
-struct Header<'a> {
-    #[serde(borrow)]
-    alg: Cow<'a, str>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    typ: Option<Cow<'a, str>>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    kid: Option<Cow<'a, str>>,
-    #[serde(default, deserialize_with = "present")]
-    crit: Option<IgnoredAny>,
-    #[serde(default, deserialize_with = "present")]
-    b64: Option<IgnoredAny>,
-    #[serde(default, deserialize_with = "present")]
-    cty: Option<IgnoredAny>,
-    #[serde(default, deserialize_with = "present")]
-    enc: Option<IgnoredAny>,
-    #[serde(default, deserialize_with = "present")]
-    zip: Option<IgnoredAny>,
-    #[serde(default, deserialize_with = "present")]
-    jku: Option<IgnoredAny>,
-    #[serde(default, deserialize_with = "present")]
-    jwk: Option<IgnoredAny>,
-    #[serde(default, deserialize_with = "present")]
-    x5c: Option<IgnoredAny>,
-    #[serde(default, deserialize_with = "present")]
-    x5u: Option<IgnoredAny>,
-}
-
-impl<'a> Header<'a> {
-    fn read(segment: &str, buffer: &'a mut [u8; MAX_HEADER_LENGTH]) -> Result<Self, Denied> {
-        let length =
-            URL_SAFE_NO_PAD.decode_slice(segment, buffer.as_mut_slice()).map_err(|error| match error {
-                base64::DecodeSliceError::DecodeError(_) => Denied::TokenMalformed,
-                base64::DecodeSliceError::OutputSliceTooSmall => {
-                    header_malformed(&format_args!("has more than {MAX_HEADER_LENGTH} bytes"))
-                }
-            })?;
-        from_json_object(buffer.split_at(length).0).map_err(|error| header_malformed(&error))
-    }
-
-    fn check(&self) -> Result<Algorithm, Denied> {
-        let algorithm = Algorithm::from_name(&self.alg)
-            .ok_or_else(|| Denied::AlgorithmNotAllowed { alg: Excerpt::of(&self.alg) })?;
-        let typ = self.typ.as_deref().unwrap_or_default();
-        let without_prefix = match typ.split_at_checked("application/".len()) {
-            Some((prefix, rest)) if prefix.eq_ignore_ascii_case("application/") => rest,
-            _ => typ,
-        };
-        if !without_prefix.eq_ignore_ascii_case(TOKEN_TYPE) {
-            return Err(Denied::TypeNotAllowed { typ: Excerpt::of(typ) });
-        }
-        let refused = [
-            ("crit", &self.crit),
-            ("b64", &self.b64),
-            ("cty", &self.cty),
-            ("enc", &self.enc),
-            ("zip", &self.zip),
-            ("jku", &self.jku),
-            ("jwk", &self.jwk),
-            ("x5c", &self.x5c),
-            ("x5u", &self.x5u),
-        ];
-        match refused.into_iter().find(|(_, member)| member.is_some()) {
-            Some((name, _)) => Err(header_malformed(&format_args!("has {name}, which is not accepted"))),
-            None => Ok(algorithm),
+impl From<InvalidJws> for Denied {
+    fn from(error: InvalidJws) -> Self {
+        match error {
+            InvalidJws::Missing => Self::TokenMissing,
+            InvalidJws::TooLong { length, max } => Self::TokenTooLong { length, max },
+            InvalidJws::Malformed => Self::TokenMalformed,
+            InvalidJws::Header { reason } => Self::HeaderMalformed { reason: Excerpt::of(&reason) },
+            InvalidJws::Algorithm { alg } => Self::AlgorithmNotAllowed { alg: Excerpt::of(&alg) },
+            InvalidJws::Type { typ } => Self::TypeNotAllowed { typ: Excerpt::of(&typ) },
+            InvalidJws::Signature => Self::SignatureInvalid,
+            InvalidJws::Claims { reason } => Self::ClaimsMalformed { reason: Excerpt::of(&reason) },
         }
     }
 }
@@ -341,10 +261,6 @@ impl Texts {
 /// A token has at most 8 KiB, so that no length in it is out of range.
 fn length(length: usize) -> Result<u16, Denied> {
     length.try_into().map_err(|_| claims_malformed(&"more text than a token has room for"))
-}
-
-fn header_malformed(reason: &dyn fmt::Display) -> Denied {
-    Denied::HeaderMalformed { reason: Excerpt::of(&reason.to_string()) }
 }
 
 fn claims_malformed(reason: &dyn fmt::Display) -> Denied {

@@ -1,54 +1,82 @@
 -- Times are seconds since 1970. Names are compared byte for byte.
+--
+-- What is read and written whole is one JSON document; what is looked for,
+-- counted down or must be unique has a column of its own.
 
 CREATE TABLE groups (
-    name             TEXT    NOT NULL PRIMARY KEY,
-    publish          TEXT    NOT NULL, -- a JSON array of filters with placeholders
-    subscribe        TEXT    NOT NULL, -- a JSON array of filters with placeholders
-    scope            TEXT    NOT NULL,
-    audience         TEXT    NOT NULL,
-    token_lifetime_s INTEGER NOT NULL,
-    created_at       INTEGER NOT NULL,
-    updated_at       INTEGER NOT NULL
+    name       TEXT    NOT NULL PRIMARY KEY,
+    policy     TEXT    NOT NULL, -- JSON
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE devices (
     name       TEXT    NOT NULL PRIMARY KEY,
     group_name TEXT    NOT NULL REFERENCES groups (name),
-    status     TEXT    NOT NULL CHECK (status IN ('enabled', 'disabled')),
+    status     TEXT    NOT NULL CHECK (status IN ('pending', 'enabled', 'disabled')),
+    revision   INTEGER NOT NULL, -- counted up by every change
+    document   TEXT    NOT NULL, -- JSON
     created_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
-CREATE INDEX devices_by_group ON devices (group_name);
+CREATE INDEX devices_by_group ON devices (group_name, name);
 
--- Every device name and MQTT client identifier that was ever given out, and to
--- which device. Rows are never deleted, so that no name comes to mean another
--- device.
+CREATE TABLE brokers (
+    name       TEXT    NOT NULL PRIMARY KEY,
+    resource   TEXT    NOT NULL UNIQUE,
+    revision   INTEGER NOT NULL, -- counted up by every change
+    document   TEXT    NOT NULL, -- JSON
+    created_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Every name of a device or broker and every MQTT client identifier that was
+-- ever given out, and to whom. Rows are never deleted, so that no name comes
+-- to mean another client.
 CREATE TABLE names (
     name     TEXT    NOT NULL PRIMARY KEY,
-    device   TEXT    NOT NULL,
+    folded   TEXT    NOT NULL, -- in lower case: no two clients differ by case alone
+    client   TEXT    NOT NULL,
     taken_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE mqtt_client_ids (
-    device         TEXT    NOT NULL REFERENCES devices (name) ON DELETE CASCADE,
-    position       INTEGER NOT NULL, -- 0 is the default
-    mqtt_client_id TEXT    NOT NULL UNIQUE REFERENCES names (name),
-    PRIMARY KEY (device, position)
+CREATE INDEX names_by_folded ON names (folded);
+
+-- The public keys of devices: none is of two devices.
+CREATE TABLE device_keys (
+    thumbprint TEXT NOT NULL PRIMARY KEY,
+    device     TEXT NOT NULL REFERENCES devices (name) ON DELETE CASCADE
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE secrets (
-    id           INTEGER NOT NULL PRIMARY KEY,
-    device       TEXT    NOT NULL REFERENCES devices (name) ON DELETE CASCADE,
-    hash         BLOB    NOT NULL CHECK (length(hash) = 32),
-    created_at   INTEGER NOT NULL,
-    expires_at   INTEGER,
-    last_used_at INTEGER
-) STRICT;
+CREATE INDEX device_keys_by_device ON device_keys (device);
 
-CREATE INDEX secrets_by_device ON secrets (device);
+-- When a credential was last good for a token.
+CREATE TABLE credential_uses (
+    client       TEXT    NOT NULL,
+    credential   TEXT    NOT NULL,
+    last_used_at INTEGER NOT NULL,
+    PRIMARY KEY (client, credential)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE enrolments (
+    id         TEXT    NOT NULL PRIMARY KEY,
+    token_hash BLOB    NOT NULL UNIQUE CHECK (length(token_hash) = 32),
+    uses_left  INTEGER NOT NULL CHECK (uses_left >= 0),
+    document   TEXT    NOT NULL, -- JSON
+    created_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- The signed statements (client assertions, proofs of possession) that were
+-- accepted: each is good once.
+CREATE TABLE used_jtis (
+    id         BLOB    NOT NULL PRIMARY KEY CHECK (length(id) = 32),
+    expires_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX used_jtis_by_expiry ON used_jtis (expires_at);
 
 CREATE TABLE signing_keys (
     kid          TEXT    NOT NULL PRIMARY KEY,
+    algorithm    TEXT    NOT NULL CHECK (algorithm IN ('ES256', 'RS256', 'EdDSA')),
     sealed       BLOB    NOT NULL, -- the private key, encrypted under the root key
     announced_at INTEGER NOT NULL,
     active_at    INTEGER NOT NULL,

@@ -1,5 +1,6 @@
 //! `/admin/v1/devices`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
@@ -9,9 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use super::problem::{Json, Problem, Query};
 use crate::app::App;
+use crate::credentials::{CredentialId, SecretRecord};
 use crate::devices::{AddedDevice, NewDevice};
 use crate::router::TOKEN_PATH;
-use crate::store::{DeviceRecord, DeviceStatus};
+use crate::store::{DeviceQuery, DeviceRecord, DeviceStatus};
 
 /// The most devices of one page.
 pub(crate) const MAX_PAGE: u32 = 1_000;
@@ -26,11 +28,14 @@ pub(crate) struct DeviceDocument {
     /// In seconds since 1970.
     pub(crate) created_at: UnixSeconds,
     pub(crate) secrets: Vec<SecretDocument>,
+    pub(crate) attributes: BTreeMap<String, String>,
 }
 
 /// A secret, as the API shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SecretDocument {
+    /// What it is named by.
+    pub(crate) id: CredentialId,
     /// When it was made, in seconds since 1970.
     pub(crate) created_at: UnixSeconds,
     /// When it ends, in seconds since 1970, if it does.
@@ -57,6 +62,8 @@ pub(crate) struct AddDevice {
     pub(crate) group: Option<String>,
     #[serde(default)]
     pub(crate) mqtt_client_ids: Vec<String>,
+    #[serde(default)]
+    pub(crate) attributes: BTreeMap<String, String>,
 }
 
 /// Which page of the devices.
@@ -65,6 +72,8 @@ pub(crate) struct AddDevice {
 pub(crate) struct PageQuery {
     /// The last name of the page before.
     after: Option<String>,
+    group: Option<String>,
+    status: Option<DeviceStatus>,
     limit: Option<u32>,
 }
 
@@ -84,7 +93,13 @@ pub(crate) async fn list(
 ) -> Result<axum::Json<DevicePage>, Problem> {
     let limit = query.limit.unwrap_or(MAX_PAGE).clamp(1, MAX_PAGE);
     // One more tells whether there is a next page.
-    let mut devices = app.devices.page(query.after.as_deref(), limit + 1).await?;
+    let query = DeviceQuery {
+        after: query.after.as_deref(),
+        group: query.group.as_deref(),
+        status: query.status,
+        limit: limit + 1,
+    };
+    let mut devices = app.devices.page(query).await?;
     let is_last = devices.len() <= limit as usize;
     devices.truncate(limit as usize);
     let last = devices.last().map(|device| device.name.to_string());
@@ -98,8 +113,8 @@ pub(crate) async fn add(
     State(app): State<Arc<App>>,
     Json(new): Json<AddDevice>,
 ) -> Result<(StatusCode, axum::Json<AddedDeviceDocument>), Problem> {
-    let AddDevice { name, group, mqtt_client_ids } = new;
-    let added = app.devices.add(NewDevice { name, group, mqtt_client_ids }, app.now()).await?;
+    let AddDevice { name, group, mqtt_client_ids, attributes } = new;
+    let added = app.devices.add(NewDevice { name, group, mqtt_client_ids, attributes }, app.now()).await?;
     let AddedDevice { device, secret } = added;
     tracing::info!(device = %device.name, group = %device.group, "device added");
     let document = DeviceDocument::from(device);
@@ -164,9 +179,19 @@ impl From<DeviceRecord> for DeviceDocument {
             status: device.status,
             created_at: device.created_at,
             secrets: device
+                .credentials
                 .secrets
                 .into_iter()
-                .map(|secret| SecretDocument { created_at: secret.created_at, expires_at: secret.expires_at })
+                .map(|SecretRecord { id, created_at, expires_at, .. }| SecretDocument {
+                    id,
+                    created_at,
+                    expires_at,
+                })
+                .collect(),
+            attributes: device
+                .attributes
+                .into_iter()
+                .map(|(name, value)| (name.into(), value.into()))
                 .collect(),
         }
     }

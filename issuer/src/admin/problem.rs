@@ -117,8 +117,14 @@ impl From<DeviceError> for Problem {
                 Self::invalid(Some("mqtt_client_ids"), &error)
             }
             DeviceError::NoSuchGroup { .. } => Self::invalid(Some("group"), &error),
+            DeviceError::TooManyAttributes { .. } => Self::invalid(Some("attributes"), &error),
+            DeviceError::TooManyCredentials { field, .. } => Self::invalid(Some(field), &error),
             DeviceError::NameTaken { .. } => Self::conflict("name-taken", "The name is taken", &error),
-            DeviceError::NoSuchDevice { .. } => Self::not_found(&error),
+            DeviceError::KeyTaken { .. } => Self::conflict("key-taken", "The key is taken", &error),
+            DeviceError::Busy { .. } => Self::conflict("busy", "Others are changing it", &error),
+            DeviceError::NoSuchDevice { .. } | DeviceError::NoSuchCredential { .. } => {
+                Self::not_found(&error)
+            }
             DeviceError::NoRandomness(NoRandomness) => Self::internal(&error),
             DeviceError::Store(error) => error.into(),
         }

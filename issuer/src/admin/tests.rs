@@ -29,11 +29,13 @@ async fn the_life_of_a_device() {
         json!({"client_id": "pump-1", "client_secret": null, "mqtt_client_ids": ["c1"], "group": "default",
                "token_endpoint": "https://id.example/oauth2/token"})
     );
+    let shown = issuer.admin(Method::GET, "/admin/v1/devices/pump-1", None).await;
+    let secret_id = shown.json()["secrets"][0]["id"].clone();
     let device = |status: &str| {
         json!({"client_id": "pump-1", "mqtt_client_ids": ["c1"], "group": "default", "status": status,
-               "created_at": NOW, "secrets": [{"created_at": NOW, "expires_at": null}]})
+               "created_at": NOW, "attributes": {},
+               "secrets": [{"id": secret_id, "created_at": NOW, "expires_at": null}]})
     };
-    let shown = issuer.admin(Method::GET, "/admin/v1/devices/pump-1", None).await;
     assert_eq!(shown.json(), device("enabled"));
     assert_eq!(issuer.token("pump-1", &secret, "").await.status, StatusCode::OK);
     let disabled = issuer.admin(Method::POST, "/admin/v1/devices/pump-1/disable", None).await;
@@ -92,7 +94,13 @@ async fn problems_name_the_field() {
     assert_eq!(set(json!({"publish": ["a/${x}"]})).await, invalid("publish"));
     assert_eq!(set(json!({"subscribe": ["a/#/b"]})).await, invalid("subscribe"));
     assert_eq!(set(json!({"scope": "x"})).await, invalid("scope"));
-    assert_eq!(set(json!({"audience": ""})).await, invalid("audience"));
+    assert_eq!(set(json!({"scope": "mqtt.publish"})).await, invalid("scope"));
+    assert_eq!(set(json!({"audiences": [""]})).await, invalid("audiences"));
+    assert_eq!(set(json!({"audiences": []})).await, invalid("audiences"));
+    assert_eq!(set(json!({"audiences": ["a", "a"]})).await, invalid("audiences"));
+    let window = json!({"refresh_window": {"from_percent": 80, "to_percent": 50}});
+    assert_eq!(set(window).await, invalid("refresh_window"));
+    assert_eq!(set(json!({"device_password_grant": true})).await, invalid("device_password_grant"));
     assert_eq!(set(json!({"token_lifetime_s": 0})).await, invalid("token_lifetime_s"));
     let many: Vec<String> = (0..60).map(|n| format!("devices/${{clientid}}/{n}")).collect();
     assert_eq!(set(json!({"publish": many})).await, invalid("publish"));
@@ -111,7 +119,9 @@ async fn a_group_keeps_what_is_not_named() {
         async |body: Value| issuer.admin(Method::PATCH, "/admin/v1/groups/pumps", Some(body)).await.json();
     let made = set(json!({"publish": ["a"]})).await;
     let expected = json!({
-        "name": "pumps", "publish": ["a"], "subscribe": [], "audience": "mqtt", "token_lifetime_s": 900,
+        "name": "pumps", "publish": ["a"], "subscribe": [], "audiences": ["mqtt"], "token_lifetime_s": 900,
+        "refresh_window": {"from_percent": 50, "to_percent": 80}, "static_passwords": false,
+        "device_password_grant": false,
         "scope": "mqtt.connect mqtt.publish mqtt.subscribe", "created_at": NOW, "updated_at": NOW
     });
     assert_eq!(made, expected);

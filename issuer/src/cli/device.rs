@@ -1,5 +1,7 @@
 //! `fleetbadge-issuer device …`.
 
+use std::collections::BTreeMap;
+
 use clap::{Args, Subcommand};
 use reqwest::Method;
 
@@ -97,7 +99,8 @@ impl Add {
     fn run(self) -> Result<(), Failure> {
         let Self { name, group, mqtt_client_id, operator } = self;
         operator.run(async |client| {
-            let new = AddDevice { name, group, mqtt_client_ids: mqtt_client_id };
+            let new =
+                AddDevice { name, group, mqtt_client_ids: mqtt_client_id, attributes: BTreeMap::default() };
             let added: AddedDeviceDocument = client.send_json(Method::POST, &["devices"], &new).await?;
             if operator.json {
                 return print_json(&added);

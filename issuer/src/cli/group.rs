@@ -49,9 +49,9 @@ struct Set {
     /// How long tokens are good, in seconds
     #[arg(long, value_name = "N")]
     token_lifetime_s: Option<u64>,
-    /// Which broker the tokens are for
-    #[arg(long, value_name = "NAME")]
-    audience: Option<String>,
+    /// Which brokers the tokens may be for, the first by default
+    #[arg(long, value_name = "NAME", num_args = 1..)]
+    audience: Option<Vec<String>>,
     /// What tokens may be for: mqtt.connect, mqtt.publish, mqtt.subscribe
     #[arg(long, value_name = "WORD", num_args = 1..)]
     scope: Option<Vec<String>>,
@@ -81,8 +81,9 @@ impl Set {
             publish: self.publish,
             subscribe: self.subscribe,
             scope: self.scope.map(|words| words.join(" ")),
-            audience: self.audience,
+            audiences: self.audience,
             token_lifetime_s: self.token_lifetime_s,
+            ..PolicyChange::default()
         };
         let (name, operator) = (self.name, self.operator);
         operator.run(async |client| {
@@ -102,13 +103,13 @@ fn show(group: &GroupDocument, json: bool) -> Result<(), Failure> {
          publish          {}\n\
          subscribe        {}\n\
          scope            {}\n\
-         audience         {}\n\
+         audiences        {}\n\
          token lifetime   {} s\n",
         group.name,
         policy.publish.join(" "),
         policy.subscribe.join(" "),
         policy.scope,
-        policy.audience,
+        policy.audiences.join(" "),
         policy.token_lifetime_s,
     ))
 }

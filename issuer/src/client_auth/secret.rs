@@ -1,17 +1,18 @@
 //! `client_secret_basic` and `client_secret_post` (RFC 6749 §2.3.1).
 
-use std::sync::Arc;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use fleetbadge_validator::time::UnixSeconds;
 use http::HeaderValue;
 use zeroize::Zeroizing;
 
+use super::{AuthenticatedBroker, AuthenticatedDevice, Client, Method, Proven};
 use crate::app::App;
+use crate::credentials::{CredentialId, SecretRecord, SecretVerifier};
 use crate::error::TokenError;
 use crate::form::{Form, decode};
-use crate::secret::ClientSecret;
-use crate::store::{DeviceRecord, DeviceStatus};
+use crate::secret::{ClientSecret, SecretHash};
+use crate::store::DeviceStatus;
 
 /// A name and a secret that somebody presents.
 pub(crate) struct SecretCredentials {
@@ -51,36 +52,55 @@ pub(crate) fn from_form(form: &Form<'_>) -> Option<SecretCredentials> {
     })
 }
 
-/// The device whose secret this is, if it may have tokens. Why it may not is
+/// The client whose secret this is, if it may have tokens. Why it may not is
 /// for the log alone.
 ///
 /// # Errors
 /// [`TokenError::ServerError`] if the database fails.
-pub(crate) async fn verify(
-    app: &App,
-    credentials: &SecretCredentials,
-) -> Result<Option<Arc<DeviceRecord>>, TokenError> {
-    let device = app.devices.find(&credentials.client_id).await.map_err(|error| app.store_failed(&error))?;
-    // Made before it is known whether there is anything to compare it with.
-    let presented = app.devices.hasher().hash(&credentials.client_id, &credentials.secret);
+pub(super) async fn verify(app: &App, credentials: &SecretCredentials) -> Result<Option<Proven>, TokenError> {
+    let SecretCredentials { client_id, secret } = credentials;
     let refused = |reason| {
-        tracing::debug!(client_id = ?credentials.client_id, reason, "client authentication failed");
+        tracing::debug!(?client_id, reason, "client authentication failed");
         Ok(None)
     };
-    let Some(device) = device else {
-        return refused("there is no such device");
-    };
+    // Made before it is known whether there is anything to compare it with.
+    let presented = app.devices.hasher().hash(client_id, secret);
     let now = app.now();
-    let mut secret_is_good = false;
-    for secret in &device.secrets {
-        let in_time = secret.expires_at.is_none_or(|end| now < end);
-        secret_is_good |= (presented == secret.hash) & in_time;
+    // A broker is always in memory: asking for one tells nothing of devices.
+    if let Some(broker) = app.brokers.find(client_id) {
+        return match good(&broker.secrets, &presented, now) {
+            Some(credential) => {
+                Ok(Some(Proven { client: Client::Broker(AuthenticatedBroker(broker)), credential }))
+            }
+            None => refused("the secret is wrong or has ended"),
+        };
     }
-    match (secret_is_good, device.status) {
-        (false, DeviceStatus::Enabled | DeviceStatus::Disabled) => {
-            refused("the secret is wrong or has ended")
+    let device = app.devices.find(client_id).await.map_err(|error| app.store_failed(&error))?;
+    let Some(device) = device else {
+        return refused("there is no such client");
+    };
+    match (good(&device.credentials.secrets, &presented, now), device.status) {
+        (None, _) => refused("the secret is wrong or has ended"),
+        (Some(_), DeviceStatus::Disabled) => refused("the device is disabled"),
+        (Some(_), DeviceStatus::Pending) => refused("the device waits for approval"),
+        (Some(credential), DeviceStatus::Enabled) => {
+            let device = AuthenticatedDevice { device, method: Method::Secret };
+            Ok(Some(Proven { client: Client::Device(device), credential }))
         }
-        (true, DeviceStatus::Disabled) => refused("the device is disabled"),
-        (true, DeviceStatus::Enabled) => Ok(Some(device)),
     }
+}
+
+/// Which of a client's secrets was presented, if it is one that is still good.
+fn good(secrets: &[SecretRecord], presented: &SecretHash, now: UnixSeconds) -> Option<CredentialId> {
+    let mut good = None;
+    for secret in secrets {
+        let is_right = match &secret.verifier {
+            SecretVerifier::Made(hash) => hash == presented,
+            SecretVerifier::Imported(_) => false,
+        };
+        if is_right & secret.is_in_time(now) {
+            good = Some(secret.id.clone());
+        }
+    }
+    good
 }

@@ -8,6 +8,7 @@ fn new(name: &str, group: Option<&str>, ids: &[&str]) -> NewDevice {
         name: name.into(),
         group: group.map(Into::into),
         mqtt_client_ids: ids.iter().map(|id| (*id).into()).collect(),
+        ..NewDevice::default()
     }
 }
 
@@ -19,10 +20,10 @@ async fn refused(issuer: &TestIssuer, new: NewDevice) -> String {
 async fn a_device_connects_as_itself_unless_told_otherwise() {
     let issuer = TestIssuer::new().await;
     let added = issuer.issuer.add_device(new("pump-1", None, &[])).await.unwrap();
-    assert_eq!(added.device.mqtt_client_ids, ["pump-1".parse().unwrap()].into());
+    assert_eq!(added.device.mqtt_client_ids, ["pump-1".parse().unwrap()]);
     assert_eq!(added.device.group.as_str(), "default");
     let added = issuer.issuer.add_device(new("pump-2", None, &["x", "y"])).await.unwrap();
-    assert_eq!(added.device.mqtt_client_ids, ["x".parse().unwrap(), "y".parse().unwrap()].into());
+    assert_eq!(added.device.mqtt_client_ids, ["x".parse().unwrap(), "y".parse().unwrap()]);
 }
 
 #[tokio::test]
@@ -45,11 +46,11 @@ async fn what_is_refused_says_which_field_and_why() {
 async fn a_taken_name_says_by_whom_and_whether_for_ever() {
     let issuer = TestIssuer::new().await;
     issuer.add("a", &["a1"]).await;
-    assert_eq!(refused(&issuer, new("a", None, &["x"])).await, "there is a device a already");
-    assert!(refused(&issuer, new("b", None, &["a1"])).await.starts_with("a1 belongs to device a;"));
+    assert_eq!(refused(&issuer, new("a", None, &["x"])).await, "there is a device or broker a already");
+    assert!(refused(&issuer, new("b", None, &["a1"])).await.starts_with("a1 belongs to a;"));
     issuer.app().devices.remove("a").await.unwrap();
     assert!(refused(&issuer, new("a", None, &["x"])).await.contains("never used again"));
-    assert!(refused(&issuer, new("b", None, &["a1"])).await.starts_with("a1 belonged to device a,"));
+    assert!(refused(&issuer, new("b", None, &["a1"])).await.starts_with("a1 belonged to a,"));
 }
 
 #[tokio::test]
@@ -84,7 +85,8 @@ async fn an_expired_secret_is_none() {
     let app = issuer.app();
     let [ended, lasting] = ["fbs_ended", "fbs_lasting"].map(|text| ClientSecret::presented(text.into()));
     let record = |secret: &ClientSecret, expires_at: Option<UnixSeconds>| SecretRecord {
-        hash: app.devices.hasher().hash("pump-1", secret),
+        id: CredentialId::from_text(secret.expose()),
+        verifier: SecretVerifier::Made(app.devices.hasher().hash("pump-1", secret)),
         created_at: NOW,
         expires_at,
     };
@@ -92,9 +94,14 @@ async fn an_expired_secret_is_none() {
         name: "pump-1".parse().unwrap(),
         group: "default".parse().unwrap(),
         status: DeviceStatus::Enabled,
-        mqtt_client_ids: ["pump-1".parse().unwrap()].into(),
-        secrets: [record(&ended, Some(NOW.plus(60))), record(&lasting, None)].into(),
+        mqtt_client_ids: vec!["pump-1".parse().unwrap()],
+        attributes: Attributes::default(),
+        credentials: Credentials {
+            secrets: vec![record(&ended, Some(NOW.plus(60))), record(&lasting, None)],
+            ..Credentials::default()
+        },
         created_at: NOW,
+        revision: 0,
     };
     app.store.add_device(&device).await.unwrap();
     for (seconds, secret, status) in

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use fleetbadge_validator::jwk::Algorithm;
 use http::{StatusCode, header};
 
 use crate::app::App;
@@ -19,7 +20,7 @@ pub(crate) async fn readyz(State(app): State<Arc<App>>) -> Response {
         app.store_failed(&error);
         return (StatusCode::SERVICE_UNAVAILABLE, "the database fails\n").into_response();
     }
-    if app.keys.current().ring.active(app.now()).is_none() {
+    if app.keys.current().ring.active(Algorithm::ES256, app.now()).is_none() {
         return (StatusCode::SERVICE_UNAVAILABLE, "no signing key is active\n").into_response();
     }
     "ok\n".into_response()

@@ -19,8 +19,7 @@ use crate::app::App;
 use crate::client_auth::{Credentials, authenticate};
 use crate::error::TokenError;
 use crate::form::Form;
-use crate::grants::GrantType;
-use crate::grants::client_credentials::{self, TokenResponse};
+use crate::grants::{GrantType, TokenResponse, client_credentials};
 use crate::metrics::Started;
 
 /// The most bytes of a body that are read.
@@ -52,9 +51,9 @@ async fn issue(app: &App, request: Request<Body>) -> Result<TokenResponse, Token
         .map_err(|_| TokenError::RequestTimeout)??;
     let form = Form::parse(&body).map_err(|error| TokenError::InvalidRequest(error.to_string().into()))?;
     let credentials = Credentials::from_request(&parts.headers, &form)?;
-    let device = authenticate(app, &credentials).await?;
+    let client = authenticate(app, &credentials).await?;
     match GrantType::from_form(&form)? {
-        GrantType::ClientCredentials => client_credentials::issue(app, &device, &form),
+        GrantType::ClientCredentials => client_credentials::issue(app, &client.into_device()?, &form),
     }
 }
 

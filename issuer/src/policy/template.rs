@@ -7,8 +7,12 @@
 
 use std::fmt;
 
-use fleetbadge_validator::ids::{DeviceName, GroupName, MAX_NAME_LENGTH, MqttClientId};
+use fleetbadge_validator::ids::{
+    AttributeName, AttributeValue, DeviceName, GroupName, MAX_NAME_LENGTH, MqttClientId,
+};
 use fleetbadge_validator::topic::{InvalidTopic, TopicFilter};
+
+use crate::store::Attributes;
 
 /// A topic filter with names still to be put in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +28,7 @@ enum Part {
 }
 
 /// A name to be put in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Placeholder {
     /// `${clientid}`: the MQTT client identifier of the token.
     ClientId,
@@ -32,19 +36,19 @@ pub enum Placeholder {
     Device,
     /// `${group}`: the name of its group.
     Group,
+    /// `${attr.NAME}`: an attribute of the device. A filter with one that the
+    /// device does not have gives it nothing.
+    Attribute(AttributeName),
 }
 
 impl Placeholder {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::ClientId, Self::Device, Self::Group];
-
-    /// How it is written.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::ClientId => "${clientid}",
-            Self::Device => "${device}",
-            Self::Group => "${group}",
+    /// Reads what stands between `${` and `}`.
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "clientid" => Some(Self::ClientId),
+            "device" => Some(Self::Device),
+            "group" => Some(Self::Group),
+            other => other.strip_prefix("attr.")?.parse().ok().map(Self::Attribute),
         }
     }
 }
@@ -58,14 +62,17 @@ pub struct Names<'a> {
     pub device: &'a DeviceName,
     /// Its group.
     pub group: &'a GroupName,
+    /// Its attributes.
+    pub attributes: &'a Attributes,
 }
 
 impl<'a> Names<'a> {
-    fn get(&self, placeholder: Placeholder) -> &'a str {
+    fn get(&self, placeholder: &Placeholder) -> Option<&'a str> {
         match placeholder {
-            Placeholder::ClientId => self.client_id.as_str(),
-            Placeholder::Device => self.device.as_str(),
-            Placeholder::Group => self.group.as_str(),
+            Placeholder::ClientId => Some(self.client_id.as_str()),
+            Placeholder::Device => Some(self.device.as_str()),
+            Placeholder::Group => Some(self.group.as_str()),
+            Placeholder::Attribute(name) => self.attributes.get(name).map(AttributeValue::as_str),
         }
     }
 }
@@ -74,7 +81,9 @@ impl<'a> Names<'a> {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidTemplate {
     /// A placeholder that does not exist.
-    #[error("has the placeholder {found:?}; known are {}", known_placeholders())]
+    #[error(
+        "has the placeholder {found:?}; known are ${{clientid}}, ${{device}}, ${{group}} and ${{attr.NAME}}"
+    )]
     UnknownPlaceholder {
         /// What stands there.
         found: String,
@@ -82,6 +91,14 @@ pub enum InvalidTemplate {
     /// `${` without `}`.
     #[error("has a \"${{\" without a closing brace")]
     Unterminated,
+    /// What looks like a placeholder of brokers, and is none here.
+    #[error("has {found:?}, which is no placeholder here; write {instead:?}")]
+    ForeignPlaceholder {
+        /// What stands there.
+        found: &'static str,
+        /// What is meant.
+        instead: &'static str,
+    },
     /// A name in the first level of a `$`-topic could make it mean another
     /// one, `$share` for instance.
     #[error("has a placeholder in a first level that begins with '$'")]
@@ -104,19 +121,20 @@ impl FilterTemplate {
             if !literal.is_empty() {
                 parts.push(Part::Literal(literal.into()));
             }
-            let found = format!("${{{name}}}");
-            let placeholder = Placeholder::ALL.into_iter().find(|known| known.as_str() == found);
-            parts.push(Part::Placeholder(placeholder.ok_or(InvalidTemplate::UnknownPlaceholder { found })?));
+            let placeholder = Placeholder::parse(name)
+                .ok_or_else(|| InvalidTemplate::UnknownPlaceholder { found: format!("${{{name}}}") })?;
+            parts.push(Part::Placeholder(placeholder));
             rest = behind;
         }
         if !rest.is_empty() {
             parts.push(Part::Literal(rest.into()));
         }
         let template = Self { text: text.into(), parts: parts.into() };
+        template.refuse_foreign_placeholders()?;
         template.check_first_level()?;
         // A name is made of characters that are nothing special in a topic:
         // what holds for the longest holds for all.
-        TopicFilter::parse(&template.fill_with(|_| LONGEST_NAME))?;
+        TopicFilter::parse(&template.longest())?;
         Ok(template)
     }
 
@@ -126,33 +144,78 @@ impl FilterTemplate {
         &self.text
     }
 
-    /// The topic filter of one device.
+    /// The topic filter of one device; none if it lacks an attribute.
     #[must_use]
-    pub fn fill(&self, names: &Names<'_>) -> String {
-        self.fill_with(|placeholder| names.get(placeholder))
+    pub fn fill(&self, names: &Names<'_>) -> Option<String> {
+        let pieces = || self.parts.iter().map(|part| part.fill(names));
+        let mut filter = String::with_capacity(pieces().map(|piece| piece.map_or(0, str::len)).sum());
+        for piece in pieces() {
+            filter.push_str(piece?);
+        }
+        Some(filter)
     }
 
-    fn fill_with<'a>(&'a self, name: impl Fn(Placeholder) -> &'a str) -> String {
-        let pieces = || {
-            self.parts.iter().map(|part| match part {
+    /// The filter with the longest names that there can be.
+    pub(crate) fn longest(&self) -> String {
+        self.parts
+            .iter()
+            .map(|part| match part {
                 Part::Literal(text) => text,
-                Part::Placeholder(placeholder) => name(*placeholder),
+                Part::Placeholder(_) => LONGEST_NAME,
             })
-        };
-        let mut filter = String::with_capacity(pieces().map(str::len).sum());
-        filter.extend(pieces());
-        filter
+            .collect()
+    }
+
+    /// The text between the names.
+    pub(crate) fn literals(&self) -> impl Iterator<Item = &str> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Literal(text) => Some(&**text),
+            Part::Placeholder(_) => None,
+        })
+    }
+
+    /// The attributes that a device needs for it.
+    pub fn attributes(&self) -> impl Iterator<Item = &AttributeName> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Placeholder(Placeholder::Attribute(name)) => Some(name),
+            Part::Placeholder(Placeholder::ClientId | Placeholder::Device | Placeholder::Group)
+            | Part::Literal(_) => None,
+        })
+    }
+
+    /// `%c` and `$clientid` are placeholders of brokers; here they would be
+    /// topics that nobody meant.
+    fn refuse_foreign_placeholders(&self) -> Result<(), InvalidTemplate> {
+        const FOREIGN: [(&str, &str); 4] = [
+            ("%c", "${clientid}"),
+            ("%u", "${device}"),
+            ("$clientid", "${clientid}"),
+            ("$username", "${device}"),
+        ];
+        let has = |foreign: &str| self.literals().any(|text| text.split('/').any(|level| level == foreign));
+        match FOREIGN.into_iter().find(|(found, _)| has(found)) {
+            Some((found, instead)) => Err(InvalidTemplate::ForeignPlaceholder { found, instead }),
+            None => Ok(()),
+        }
     }
 
     fn check_first_level(&self) -> Result<(), InvalidTemplate> {
         let first_level = self.text.split('/').next().unwrap_or_default();
-        let is_literal = !Placeholder::ALL.iter().any(|known| first_level.contains(known.as_str()));
         let begins_with_dollar =
             matches!(self.parts.first(), Some(Part::Literal(text)) if text.starts_with('$'));
-        if begins_with_dollar && !is_literal {
+        if begins_with_dollar && first_level.contains("${") {
             return Err(InvalidTemplate::PlaceholderInDollarLevel);
         }
         Ok(())
+    }
+}
+
+impl Part {
+    fn fill<'a>(&'a self, names: &Names<'a>) -> Option<&'a str> {
+        match self {
+            Self::Literal(text) => Some(text),
+            Self::Placeholder(placeholder) => names.get(placeholder),
+        }
     }
 }
 
@@ -166,10 +229,6 @@ impl fmt::Display for FilterTemplate {
 pub(crate) const LONGEST_NAME: &str = "nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn";
 const _: () = assert!(LONGEST_NAME.len() == MAX_NAME_LENGTH);
 
-fn known_placeholders() -> String {
-    Placeholder::ALL.map(Placeholder::as_str).join(", ")
-}
-
 #[cfg(test)]
 mod tests {
     use fleetbadge_validator::ids::check_name;
@@ -178,12 +237,35 @@ mod tests {
     use super::*;
 
     fn filled(template: &str, client_id: &str) -> String {
+        filled_if_possible(template, client_id).unwrap()
+    }
+
+    fn filled_if_possible(template: &str, client_id: &str) -> Option<String> {
         let template = FilterTemplate::parse(template).unwrap();
         template.fill(&Names {
             client_id: &client_id.parse().unwrap(),
             device: &"pump-1".parse().unwrap(),
             group: &"pumps".parse().unwrap(),
+            attributes: &[("site".parse().unwrap(), "north".parse().unwrap())].into(),
         })
+    }
+
+    #[test]
+    fn an_attribute_that_is_missing_gives_nothing() {
+        assert_eq!(filled("sites/${attr.site}/#", "c1"), "sites/north/#");
+        assert_eq!(filled_if_possible("sites/${attr.site}/${attr.line}", "c1"), None);
+        let template = FilterTemplate::parse("${attr.site}/${attr.line}/${device}").unwrap();
+        assert_eq!(template.attributes().map(AttributeName::as_str).collect::<Vec<_>>(), ["site", "line"]);
+    }
+
+    #[test]
+    fn placeholders_of_brokers_are_refused() {
+        for (text, instead) in [("a/%c", "${clientid}"), ("%u/a", "${device}"), ("$clientid", "${clientid}")]
+        {
+            let error = FilterTemplate::parse(text).unwrap_err().to_string();
+            assert!(error.contains(instead), "{text}: {error}");
+        }
+        assert!(FilterTemplate::parse("a/100%complete").is_ok());
     }
 
     #[test]
@@ -199,12 +281,13 @@ mod tests {
         let refused = |text| FilterTemplate::parse(text).unwrap_err().to_string();
         assert_eq!(
             refused("a/${client_id}"),
-            "has the placeholder \"${client_id}\"; known are ${clientid}, ${device}, ${group}"
+            "has the placeholder \"${client_id}\"; known are ${clientid}, ${device}, ${group} and ${attr.NAME}"
         );
         assert_eq!(
             refused("a/${}"),
-            "has the placeholder \"${}\"; known are ${clientid}, ${device}, ${group}"
+            "has the placeholder \"${}\"; known are ${clientid}, ${device}, ${group} and ${attr.NAME}"
         );
+        assert!(refused("a/${attr.a/b}").contains("${attr.a/b}"));
         assert!(refused("a/${device").contains("closing brace"));
         assert!(refused("a/#/b").contains('#'));
         assert!(refused("a/+${device}").contains("wildcard"));

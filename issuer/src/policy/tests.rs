@@ -5,8 +5,11 @@ fn document() -> PolicyDocument {
         publish: vec!["up/${clientid}/#".into()],
         subscribe: vec!["down/${device}/+".into(), "${group}/all".into()],
         scope: "mqtt.connect mqtt.publish mqtt.subscribe".into(),
-        audience: "mqtt".into(),
+        audiences: vec!["mqtt".into(), "eu".into()],
         token_lifetime_s: 900,
+        refresh_window: RefreshWindow::default(),
+        static_passwords: false,
+        device_password_grant: false,
     }
 }
 
@@ -21,6 +24,7 @@ fn granted(policy: &Policy, request: Request<'_>) -> Result<(String, String, Str
         device: &"pump-1".parse().unwrap(),
         group: &"pumps".parse().unwrap(),
         mqtt_client_ids: &ids,
+        attributes: &Attributes::default(),
     };
     let grant = policy.grant(&subject, &request)?;
     Ok((
@@ -95,7 +99,7 @@ fn a_wrong_document_names_the_field() {
     assert_eq!(wrong(&|d| d.scope = "mqtt.everything".into()), "scope");
     assert_eq!(wrong(&|d| d.scope = String::new()), "scope");
     for audience in ["", "a b", "ä", &"x".repeat(256)] {
-        assert_eq!(wrong(&|d| d.audience = audience.into()), "audience");
+        assert_eq!(wrong(&|d| d.audiences = vec![audience.into()]), "audiences");
     }
     for lifetime_s in [0, 86_401] {
         assert_eq!(wrong(&|d| d.token_lifetime_s = lifetime_s), "token_lifetime_s");

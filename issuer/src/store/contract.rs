@@ -2,10 +2,16 @@
 
 use fleetbadge_validator::time::UnixSeconds;
 
-use super::{AddDeviceError, DeviceRecord, DeviceStatus, GroupRecord, SecretRecord, SigningKeyRecord, Store};
-use crate::policy::PolicyDocument;
+use super::{
+    Attributes, BrokerRecord, CredentialUse, DeviceQuery, DeviceRecord, DeviceStatus, EnrolmentRecord,
+    EnrolmentTerms, GroupRecord, SigningKeyRecord, Store, UsedJti, WriteError,
+};
+use crate::credentials::{CredentialId, Credentials, KeyRecord, SecretRecord, SecretVerifier};
+use crate::policy::{PolicyDocument, RefreshWindow};
+use crate::profile::Profile;
 use crate::secret::SecretHash;
 use crate::signing_keys::Schedule;
+use fleetbadge_validator::jwk::{Algorithm, Jwk};
 
 /// Checks everything; `make` makes an empty store and whatever must live as
 /// long as it does.
@@ -13,12 +19,28 @@ pub(super) async fn check<S: Store, G>(make: impl AsyncFn() -> (S, G)) {
     devices_are_found_as_they_were_added(&make().await.0).await;
     names_are_taken_for_ever_or_not_at_all(&make().await.0).await;
     devices_come_in_pages(&make().await.0).await;
-    status_changes_and_removal(&make().await.0).await;
+    no_two_clients_differ_by_case_alone(&make().await.0).await;
+    changes_and_removal(&make().await.0).await;
+    no_change_overwrites_another(&make().await.0).await;
+    a_key_is_of_one_device(&make().await.0).await;
+    brokers_share_the_names_of_devices(&make().await.0).await;
+    an_enrolment_is_used_up(&make().await.0).await;
+    a_jti_is_good_once(&make().await.0).await;
+    uses_never_go_back(&make().await.0).await;
     groups_are_replaced(&make().await.0).await;
     signing_keys_are_scheduled(&make().await.0).await;
 }
 
 const NOW: UnixSeconds = UnixSeconds(1_800_000_000);
+
+fn id(text: &str) -> CredentialId {
+    CredentialId::from_text(text)
+}
+
+fn secret(name: &str, byte: u8, expires_at: Option<UnixSeconds>) -> SecretRecord {
+    let verifier = SecretVerifier::Made(SecretHash::from_bytes([byte; 32]));
+    SecretRecord { id: id(name), verifier, created_at: NOW, expires_at }
+}
 
 fn device(name: &str, mqtt_client_ids: &[&str]) -> DeviceRecord {
     DeviceRecord {
@@ -26,14 +48,36 @@ fn device(name: &str, mqtt_client_ids: &[&str]) -> DeviceRecord {
         group: "default".parse().unwrap(),
         status: DeviceStatus::Enabled,
         mqtt_client_ids: mqtt_client_ids.iter().map(|id| id.parse().unwrap()).collect(),
-        secrets: [None, Some(NOW.plus(60))]
-            .map(|expires_at| SecretRecord {
-                hash: SecretHash::from_bytes([expires_at.map_or(0xab, |_| 0x0f); 32]),
-                created_at: NOW,
-                expires_at,
-            })
-            .into(),
+        attributes: [("site".parse().unwrap(), "north".parse().unwrap())].into(),
+        credentials: Credentials {
+            secrets: vec![secret("1", 0xab, None), secret("2", 0x0f, Some(NOW.plus(60)))],
+            ..Credentials::default()
+        },
         created_at: NOW,
+        revision: 0,
+    }
+}
+
+fn with_keys(name: &str, thumbprints: &[&str]) -> DeviceRecord {
+    let key = |thumbprint: &&str| KeyRecord {
+        id: id(thumbprint),
+        jwk: Jwk { kty: "EC".into(), ..Jwk::default() },
+        created_at: NOW,
+    };
+    let keys = thumbprints.iter().map(key).collect();
+    DeviceRecord { credentials: Credentials { keys, ..Credentials::default() }, ..device(name, &[name]) }
+}
+
+fn broker(name: &str, resource: &str) -> BrokerRecord {
+    BrokerRecord {
+        name: name.parse().unwrap(),
+        audience: "mqtt".into(),
+        resource: resource.into(),
+        profile: Profile::Emqx,
+        algorithm: Algorithm::RS256,
+        secrets: vec![secret("1", 1, None)],
+        created_at: NOW,
+        revision: 0,
     }
 }
 
@@ -44,8 +88,11 @@ fn group(name: &str, lifetime_s: u64, time: UnixSeconds) -> GroupRecord {
             publish: vec!["a/${clientid}/\"ä\"/#".into(), "b".into()],
             subscribe: vec![],
             scope: "mqtt.connect".into(),
-            audience: "mqtt".into(),
+            audiences: vec!["mqtt".into()],
             token_lifetime_s: lifetime_s,
+            refresh_window: RefreshWindow { from_percent: 1, to_percent: 2 },
+            static_passwords: true,
+            device_password_grant: true,
         },
         created_at: time,
         updated_at: time,
@@ -67,7 +114,7 @@ async fn devices_are_found_as_they_were_added(store: &impl Store) {
     let mut elsewhere = device("pump-2", &["pump-2"]);
     elsewhere.group = "nowhere".parse().unwrap();
     let error = store.add_device(&elsewhere).await.unwrap_err();
-    assert!(matches!(error, AddDeviceError::NoSuchGroup { group } if group == "nowhere"));
+    assert!(matches!(error, WriteError::NoSuchGroup { group } if group == "nowhere"));
     assert_eq!(store.device("pump-2").await.unwrap(), None);
 }
 
@@ -75,7 +122,9 @@ async fn names_are_taken_for_ever_or_not_at_all(store: &impl Store) {
     with_group(store).await;
     store.add_device(&device("a", &["a1", "a2"])).await.unwrap();
     let refused = async |name: &str, ids: &[&str]| match store.add_device(&device(name, ids)).await {
-        Err(AddDeviceError::NameTaken { name, device, removed }) => (name, device, removed),
+        Err(WriteError::NameTaken { name, taken, client, removed }) if name == taken => {
+            (name, client, removed)
+        }
         other => panic!("{other:?}"),
     };
     let taken = |name: &str, device: &str, removed| (name.to_owned(), device.to_owned(), removed);
@@ -94,30 +143,182 @@ async fn names_are_taken_for_ever_or_not_at_all(store: &impl Store) {
 
 async fn devices_come_in_pages(store: &impl Store) {
     with_group(store).await;
-    for name in ["b", "B", "a", "~", "a-b"] {
+    for name in ["b", "B2", "a", "~", "a-b"] {
         store.add_device(&device(name, &[name])).await.unwrap();
     }
-    let page = async |after: Option<&str>, limit| -> Vec<String> {
-        store.devices(after, limit).await.unwrap().iter().map(|d| d.name.to_string()).collect()
+    let names = async |query: DeviceQuery<'_>| -> Vec<String> {
+        store.devices(query).await.unwrap().iter().map(|d| d.name.to_string()).collect()
     };
-    assert_eq!(page(None, 10).await, ["B", "a", "a-b", "b", "~"]);
-    assert_eq!(page(None, 2).await, ["B", "a"]);
+    let page = async |after: Option<&str>, limit| {
+        names(DeviceQuery { after, limit, ..DeviceQuery::default() }).await
+    };
+    assert_eq!(page(None, 10).await, ["B2", "a", "a-b", "b", "~"]);
+    assert_eq!(page(None, 2).await, ["B2", "a"]);
     assert_eq!(page(Some("a"), 2).await, ["a-b", "b"]);
     assert_eq!(page(Some("b' OR 1=1 --"), 9).await, ["~"]);
     assert_eq!(page(Some("~"), 2).await, [""; 0]);
+    store.set_group(&group("pumps", 900, NOW)).await.unwrap();
+    let pump = DeviceRecord {
+        group: "pumps".parse().unwrap(),
+        status: DeviceStatus::Pending,
+        ..device("pump", &["pump"])
+    };
+    store.add_device(&pump).await.unwrap();
+    let all = DeviceQuery { limit: 9, ..DeviceQuery::default() };
+    assert_eq!(names(DeviceQuery { group: Some("pumps"), ..all }).await, ["pump"]);
+    assert_eq!(names(DeviceQuery { group: Some("nowhere"), ..all }).await, [""; 0]);
+    assert_eq!(names(DeviceQuery { status: Some(DeviceStatus::Pending), ..all }).await, ["pump"]);
+    assert_eq!(names(DeviceQuery { status: Some(DeviceStatus::Enabled), ..all }).await.len(), 5);
 }
 
-async fn status_changes_and_removal(store: &impl Store) {
+async fn no_two_clients_differ_by_case_alone(store: &impl Store) {
+    with_group(store).await;
+    store.add_device(&device("Pump", &["Pump", "pump"])).await.unwrap();
+    for twin in [device("pumP", &["x"]), device("y", &["PUMP"])] {
+        let error = store.add_device(&twin).await.unwrap_err();
+        assert!(
+            matches!(&error, WriteError::NameTaken { client, removed: false, .. } if client == "Pump"),
+            "{error:?}"
+        );
+    }
+    let error = store.add_broker(&broker("pUmp", "urn:x")).await.unwrap_err();
+    assert!(matches!(error, WriteError::NameTaken { .. }), "{error:?}");
+}
+
+async fn changes_and_removal(store: &impl Store) {
     with_group(store).await;
     store.add_device(&device("a", &["a"])).await.unwrap();
-    assert!(store.set_device_status("a", DeviceStatus::Disabled).await.unwrap());
-    assert_eq!(store.device("a").await.unwrap().unwrap().status, DeviceStatus::Disabled);
-    assert!(store.set_device_status("a", DeviceStatus::Enabled).await.unwrap());
-    assert_eq!(store.device("a").await.unwrap().unwrap(), device("a", &["a"]));
+    let mut changed = DeviceRecord { status: DeviceStatus::Disabled, ..device("a", &["a2", "a"]) };
+    changed.attributes = Attributes::default();
+    changed.credentials.secrets.remove(0);
+    store.update_device(&changed).await.unwrap();
+    changed.revision = 1;
+    assert_eq!(store.device("a").await.unwrap().as_ref(), Some(&changed));
+    assert!(matches!(store.add_device(&device("b", &["a2"])).await, Err(WriteError::NameTaken { .. })));
+    let mut elsewhere = changed.clone();
+    elsewhere.group = "nowhere".parse().unwrap();
+    assert!(matches!(store.update_device(&elsewhere).await, Err(WriteError::NoSuchGroup { .. })));
     assert!(store.remove_device("a").await.unwrap());
     assert_eq!(store.device("a").await.unwrap(), None);
-    assert!(!store.set_device_status("a", DeviceStatus::Enabled).await.unwrap());
+    assert!(matches!(store.update_device(&changed).await, Err(WriteError::Gone)));
     assert!(!store.remove_device("a").await.unwrap());
+}
+
+async fn no_change_overwrites_another(store: &impl Store) {
+    with_group(store).await;
+    store.add_device(&device("a", &["a"])).await.unwrap();
+    let read = store.device("a").await.unwrap().unwrap();
+    let first = DeviceRecord { status: DeviceStatus::Disabled, ..read.clone() };
+    let second = DeviceRecord { attributes: Attributes::default(), ..read };
+    store.update_device(&first).await.unwrap();
+    assert!(matches!(store.update_device(&second).await, Err(WriteError::Conflict)));
+    assert_eq!(store.device("a").await.unwrap().unwrap().status, DeviceStatus::Disabled);
+}
+
+async fn a_key_is_of_one_device(store: &impl Store) {
+    with_group(store).await;
+    store.add_device(&with_keys("a", &["k1", "k2"])).await.unwrap();
+    let taken = |error| match error {
+        Err(WriteError::KeyTaken { thumbprint, device }) => (thumbprint, device),
+        other => panic!("{other:?}"),
+    };
+    let (k1, k2, a) = (|| "k1".to_owned(), || "k2".to_owned(), || "a".to_owned());
+    assert_eq!(taken(store.add_device(&with_keys("b", &["k3", "k2"])).await), (k2(), a()));
+    store.add_device(&with_keys("b", &["k3"])).await.unwrap();
+    assert_eq!(taken(store.update_device(&with_keys("b", &["k1"])).await), (k1(), a()));
+    // A key that its device gave up is free.
+    store.update_device(&with_keys("a", &["k2"])).await.unwrap();
+    store.update_device(&with_keys("b", &["k1", "k3"])).await.unwrap();
+    assert!(store.remove_device("b").await.unwrap());
+    store.add_device(&with_keys("c", &["k1"])).await.unwrap();
+}
+
+async fn brokers_share_the_names_of_devices(store: &impl Store) {
+    with_group(store).await;
+    store.add_broker(&broker("b", "urn:b")).await.unwrap();
+    store.add_broker(&broker("a", "urn:a")).await.unwrap();
+    assert_eq!(store.brokers().await.unwrap(), [broker("a", "urn:a"), broker("b", "urn:b")]);
+    store.add_device(&device("d", &["d1"])).await.unwrap();
+    for taken in ["b", "d", "d1"] {
+        assert!(
+            matches!(store.add_broker(&broker(taken, "urn:x")).await, Err(WriteError::NameTaken { .. })),
+            "{taken}"
+        );
+    }
+    assert!(matches!(store.add_device(&device("e", &["b"])).await, Err(WriteError::NameTaken { .. })));
+    let error = store.add_broker(&broker("c", "urn:b")).await.unwrap_err();
+    assert!(matches!(&error, WriteError::ResourceTaken { resource } if resource == "urn:b"), "{error:?}");
+    store.add_broker(&broker("c", "urn:c")).await.unwrap();
+
+    let changed = BrokerRecord { secrets: vec![], ..broker("b", "urn:b") };
+    store.update_broker(&changed).await.unwrap();
+    assert!(matches!(store.update_broker(&changed).await, Err(WriteError::Conflict)));
+    assert_eq!(store.brokers().await.unwrap()[1], BrokerRecord { revision: 1, ..changed.clone() });
+    assert!(store.remove_broker("b").await.unwrap());
+    assert!(!store.remove_broker("b").await.unwrap());
+    assert!(matches!(store.update_broker(&changed).await, Err(WriteError::Gone)));
+    assert!(matches!(
+        store.add_broker(&broker("b", "urn:b")).await,
+        Err(WriteError::NameTaken { removed: true, .. })
+    ));
+}
+
+async fn an_enrolment_is_used_up(store: &impl Store) {
+    with_group(store).await;
+    let enrolment = |name: &str, byte: u8| EnrolmentRecord {
+        id: id(name),
+        token_hash: [byte; 32],
+        uses_left: 2,
+        terms: EnrolmentTerms {
+            group: "default".parse().unwrap(),
+            name_pattern: "pump-*".into(),
+            uses: 2,
+            expires_at: NOW.plus(60),
+            approval: true,
+        },
+        created_at: NOW,
+    };
+    store.add_enrolment(&enrolment("1", 1)).await.unwrap();
+    store.add_enrolment(&enrolment("2", 2)).await.unwrap();
+    assert_eq!(store.enrolment(&[1; 32]).await.unwrap(), Some(enrolment("1", 1)));
+    assert_eq!(store.enrolment(&[3; 32]).await.unwrap(), None);
+    store.enrol(&id("1"), &device("a", &["a"])).await.unwrap();
+    // A device that cannot be added takes no use.
+    assert!(matches!(store.enrol(&id("1"), &device("a", &["a"])).await, Err(WriteError::NameTaken { .. })));
+    assert_eq!(store.enrolment(&[1; 32]).await.unwrap().unwrap().uses_left, 1);
+    store.enrol(&id("1"), &device("b", &["b"])).await.unwrap();
+    assert!(matches!(store.enrol(&id("1"), &device("c", &["c"])).await, Err(WriteError::EnrolmentUsedUp)));
+    assert_eq!(store.device("c").await.unwrap(), None);
+    assert!(store.remove_enrolment(&id("2")).await.unwrap());
+    assert!(!store.remove_enrolment(&id("2")).await.unwrap());
+    assert!(matches!(store.enrol(&id("2"), &device("c", &["c"])).await, Err(WriteError::EnrolmentUsedUp)));
+    let left: Vec<u32> = store.enrolments().await.unwrap().iter().map(|e| e.uses_left).collect();
+    assert_eq!(left, [0]);
+}
+
+async fn a_jti_is_good_once(store: &impl Store) {
+    let jti = |byte: u8, end: u64| UsedJti { id: [byte; 32], expires_at: NOW.plus(end) };
+    let used = store.use_jtis(&[jti(1, 60), jti(2, 10), jti(1, 60)]).await.unwrap();
+    assert_eq!(used, [true, true, false]);
+    assert_eq!(store.use_jtis(&[jti(2, 10), jti(3, 60)]).await.unwrap(), [false, true]);
+    store.forget_jtis(NOW.plus(10)).await.unwrap();
+    assert_eq!(store.use_jtis(&[jti(2, 10)]).await.unwrap(), [false]);
+    store.forget_jtis(NOW.plus(11)).await.unwrap();
+    assert_eq!(store.use_jtis(&[jti(2, 10), jti(1, 60)]).await.unwrap(), [true, false]);
+}
+
+async fn uses_never_go_back(store: &impl Store) {
+    let used = |credential: &str, at: u64| CredentialUse {
+        client: "a".into(),
+        credential: id(credential),
+        at: NOW.plus(at),
+    };
+    store.record_uses(&[used("1", 10), used("2", 5)]).await.unwrap();
+    store.record_uses(&[used("1", 9), used("2", 6)]).await.unwrap();
+    let mut found = store.credential_uses("a").await.unwrap();
+    found.sort_by(|a, b| a.credential.cmp(&b.credential));
+    assert_eq!(found, [used("1", 10), used("2", 6)]);
+    assert_eq!(store.credential_uses("b").await.unwrap(), []);
 }
 
 async fn groups_are_replaced(store: &impl Store) {
@@ -135,7 +336,12 @@ async fn signing_keys_are_scheduled(store: &impl Store) {
         retired_at: None,
         dropped_at: None,
     };
-    let key = |kid: &str, schedule| SigningKeyRecord { kid: kid.into(), sealed: vec![1, 2, 3], schedule };
+    let key = |kid: &str, schedule| SigningKeyRecord {
+        kid: kid.into(),
+        algorithm: Algorithm::EdDSA,
+        sealed: vec![1, 2, 3],
+        schedule,
+    };
     store.set_signing_keys(&[key("z", schedule(NOW))]).await.unwrap();
     let retired = Schedule { retired_at: Some(NOW.plus(9)), dropped_at: Some(NOW.plus(10)), ..schedule(NOW) };
     let both = [key("z", retired), key("a", schedule(NOW.plus(8)))];

@@ -11,10 +11,18 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 
-use super::{AddDeviceError, DeviceRecord, DeviceStatus, GroupRecord, SigningKeyRecord, Store, StoreError};
+use super::{
+    BrokerRecord, CredentialUse, DeviceQuery, DeviceRecord, EnrolmentRecord, GroupRecord, SigningKeyRecord,
+    Store, StoreError, UsedJti, WriteError,
+};
+use crate::credentials::CredentialId;
 
+mod brokers;
+mod credential_uses;
 mod devices;
+mod enrolments;
 mod groups;
+mod names;
 mod signing_keys;
 
 /// Every change of the schema, in order. None is ever edited.
@@ -69,7 +77,7 @@ impl SqliteStore {
 
 #[async_trait]
 impl Store for SqliteStore {
-    async fn add_device(&self, device: &DeviceRecord) -> Result<(), AddDeviceError> {
+    async fn add_device(&self, device: &DeviceRecord) -> Result<(), WriteError> {
         devices::add(&self.pool, device).await
     }
 
@@ -77,12 +85,12 @@ impl Store for SqliteStore {
         devices::get(&self.pool, name).await
     }
 
-    async fn devices(&self, after: Option<&str>, limit: u32) -> Result<Vec<DeviceRecord>, StoreError> {
-        devices::page(&self.pool, after, limit).await
+    async fn devices(&self, query: DeviceQuery<'_>) -> Result<Vec<DeviceRecord>, StoreError> {
+        devices::page(&self.pool, query).await
     }
 
-    async fn set_device_status(&self, name: &str, status: DeviceStatus) -> Result<bool, StoreError> {
-        devices::set_status(&self.pool, name, status).await
+    async fn update_device(&self, device: &DeviceRecord) -> Result<(), WriteError> {
+        devices::update(&self.pool, device).await
     }
 
     async fn remove_device(&self, name: &str) -> Result<bool, StoreError> {
@@ -95,6 +103,58 @@ impl Store for SqliteStore {
 
     async fn set_group(&self, group: &GroupRecord) -> Result<(), StoreError> {
         groups::set(&self.pool, group).await
+    }
+
+    async fn brokers(&self) -> Result<Vec<BrokerRecord>, StoreError> {
+        brokers::all(&self.pool).await
+    }
+
+    async fn add_broker(&self, broker: &BrokerRecord) -> Result<(), WriteError> {
+        brokers::add(&self.pool, broker).await
+    }
+
+    async fn update_broker(&self, broker: &BrokerRecord) -> Result<(), WriteError> {
+        brokers::update(&self.pool, broker).await
+    }
+
+    async fn remove_broker(&self, name: &str) -> Result<bool, StoreError> {
+        brokers::remove(&self.pool, name).await
+    }
+
+    async fn enrolments(&self) -> Result<Vec<EnrolmentRecord>, StoreError> {
+        enrolments::all(&self.pool).await
+    }
+
+    async fn enrolment(&self, token_hash: &[u8; 32]) -> Result<Option<EnrolmentRecord>, StoreError> {
+        enrolments::of_token(&self.pool, token_hash).await
+    }
+
+    async fn add_enrolment(&self, enrolment: &EnrolmentRecord) -> Result<(), StoreError> {
+        enrolments::add(&self.pool, enrolment).await
+    }
+
+    async fn remove_enrolment(&self, id: &CredentialId) -> Result<bool, StoreError> {
+        enrolments::remove(&self.pool, id).await
+    }
+
+    async fn enrol(&self, enrolment: &CredentialId, device: &DeviceRecord) -> Result<(), WriteError> {
+        enrolments::enrol(&self.pool, enrolment, device).await
+    }
+
+    async fn use_jtis(&self, jtis: &[UsedJti]) -> Result<Vec<bool>, StoreError> {
+        credential_uses::use_jtis(&self.pool, jtis).await
+    }
+
+    async fn forget_jtis(&self, now: UnixSeconds) -> Result<(), StoreError> {
+        credential_uses::forget_jtis(&self.pool, now).await
+    }
+
+    async fn record_uses(&self, uses: &[CredentialUse]) -> Result<(), StoreError> {
+        credential_uses::record(&self.pool, uses).await
+    }
+
+    async fn credential_uses(&self, client: &str) -> Result<Vec<CredentialUse>, StoreError> {
+        credential_uses::of_client(&self.pool, client).await
     }
 
     async fn signing_keys(&self) -> Result<Vec<SigningKeyRecord>, StoreError> {
@@ -123,6 +183,19 @@ fn to_sql(time: UnixSeconds) -> i64 {
 
 fn time_from_sql(what: &'static str, time: i64) -> Result<UnixSeconds, StoreError> {
     time.try_into().map(UnixSeconds).map_err(|_| corrupt(what, &format_args!("the time {time}")))
+}
+
+/// The counter that SQLite's signed integers are good enough for.
+fn counter_from_sql(what: &'static str, count: i64) -> Result<u64, StoreError> {
+    count.try_into().map_err(|_| corrupt(what, &format_args!("the count {count}")))
+}
+
+fn to_json(what: &'static str, value: &impl serde::Serialize) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|error| corrupt(what, &error))
+}
+
+fn from_json<'a, T: serde::Deserialize<'a>>(what: &'static str, json: &'a str) -> Result<T, StoreError> {
+    serde_json::from_str(json).map_err(|error| corrupt(what, &error))
 }
 
 fn corrupt(what: &'static str, reason: &dyn std::fmt::Display) -> StoreError {

@@ -62,9 +62,14 @@ async fn a_token_by_either_method() {
         assert!(token.allows(Action::Publish, "devices/pump-1/x", issuer.app().now()).is_ok());
         assert!(token.allows(Action::Publish, "devices/pump-2/x", issuer.app().now()).is_err());
         body.as_object_mut().unwrap().remove("access_token");
+        // Up to a tenth shorter than the group says, so that a fleet does not
+        // renew in step.
+        let lifetime_s = body["expires_in"].as_u64().unwrap();
+        assert!((810..=900).contains(&lifetime_s), "{lifetime_s}");
         assert_eq!(
             body,
-            json!({"token_type": "Bearer", "expires_in": 900, "mqtt_client_id": "pump-1",
+            json!({"token_type": "Bearer", "expires_in": lifetime_s, "mqtt_client_id": "pump-1",
+                   "refresh_from_s": lifetime_s / 2, "refresh_to_s": lifetime_s * 8 / 10,
                    "scope": "mqtt.connect mqtt.publish mqtt.subscribe"})
         );
     }
@@ -206,12 +211,14 @@ async fn section_3_2_parameters() {
     let own = format!("client_id=pump-1&client_secret={secret}");
     let ask = async |body: String| issuer.public(token_request(body).into()).await;
     // Empty counts as omitted, unknown ones are passed over.
-    let answer = ask(format!("{GRANT}&{own}&scope=&mqtt_client_id=&resource=x&x")).await;
+    let answer = ask(format!("{GRANT}&{own}&scope=&mqtt_client_id=&resource=&other=x&x")).await;
     assert_eq!(answer.status, StatusCode::OK);
     for repeated in ["scope=mqtt.connect&scope=mqtt.connect", GRANT, "x=1&x=2", "scope=&sc%6Fpe="] {
         let body = format!("{GRANT}&{own}&{repeated}");
         assert_eq!(refused(&issuer, token_request(body)).await, invalid_request(), "{repeated}");
     }
+    let answer = ask(format!("{GRANT}&{own}&resource=urn:nobody")).await;
+    assert_eq!((answer.status.as_u16(), answer.error()), (400, "invalid_target".into()));
     for malformed in ["scope=%", "scope=%f", "scope=%ff", "%zz=1", "scope=%C3"] {
         let body = format!("{GRANT}&{own}&{malformed}");
         assert_eq!(refused(&issuer, token_request(body)).await, invalid_request(), "{malformed}");
@@ -352,13 +359,14 @@ async fn a_changed_group_is_in_the_next_token() {
         .set_group(PolicyChange {
             publish: Some(vec!["${group}/${device}/up".into()]),
             subscribe: Some(vec![]),
-            audience: Some("mqtt".into()),
+            audiences: Some(vec!["mqtt".into()]),
             token_lifetime_s: Some(60),
             ..PolicyChange::default()
         })
         .await;
     let answer = issuer.token("pump-1", &secret, "").await;
-    assert_eq!(answer.json()["expires_in"], 60);
+    let lifetime_s = answer.json()["expires_in"].as_u64().unwrap();
+    assert!((54..=60).contains(&lifetime_s));
     let token = issuer.verify(&answer, "pump-1").unwrap();
     assert_eq!(
         token.signed().publish_filters().map(|f| f.to_string()).collect::<Vec<_>>(),
@@ -389,7 +397,7 @@ async fn a_clock_before_the_first_key_issues_nothing() {
     issuer.clock.set(crate::test_support::NOW.minus(1));
     let answer = issuer.token("pump-1", &secret, "").await;
     assert_shape(&answer);
-    assert_eq!((answer.status.as_u16(), answer.error()), (500, "server_error".into()));
+    assert_eq!((answer.status.as_u16(), answer.error()), (503, "temporarily_unavailable".into()));
     assert_eq!(issuer.ops("/readyz").await.status, StatusCode::SERVICE_UNAVAILABLE);
 }
 

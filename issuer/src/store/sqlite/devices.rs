@@ -1,182 +1,189 @@
-//! Devices, their names and their secrets.
+//! Devices: a row each, what it is read and written whole as JSON.
 
 use std::collections::BTreeSet;
 
 use fleetbadge_validator::ids::MqttClientId;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{Row as _, SqliteTransaction};
 
-use super::{corrupt, time_from_sql, to_sql};
-use crate::secret::SecretHash;
-use crate::store::{AddDeviceError, DeviceRecord, DeviceStatus, SecretRecord, StoreError};
+use super::{corrupt, counter_from_sql, from_json, names, time_from_sql, to_json, to_sql};
+use crate::credentials::Credentials;
+use crate::store::{Attributes, DeviceQuery, DeviceRecord, DeviceStatus, StoreError, WriteError};
 
-/// One row for each device, what it has several of as JSON.
-macro_rules! select_devices {
-    ($condition:literal) => {
-        concat!(
-            "SELECT name, group_name, status, created_at, \
-             (SELECT json_group_array(mqtt_client_id ORDER BY position) \
-              FROM mqtt_client_ids WHERE device = devices.name) AS mqtt_client_ids, \
-             (SELECT json_group_array(json_object('hash', hex(hash), 'created_at', created_at, \
-                                                  'expires_at', expires_at) ORDER BY id) \
-              FROM secrets WHERE device = devices.name) AS secrets \
-             FROM devices ",
-            $condition
-        )
-    };
+const WHAT: &str = "device";
+
+/// What has no column of its own.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    mqtt_client_ids: Vec<MqttClientId>,
+    #[serde(default, skip_serializing_if = "Attributes::is_empty")]
+    attributes: Attributes,
+    credentials: Credentials,
 }
 
-pub(super) async fn add(pool: &SqlitePool, device: &DeviceRecord) -> Result<(), AddDeviceError> {
-    let name = device.name.as_str();
-    let created_at = to_sql(device.created_at);
+pub(super) async fn add(pool: &SqlitePool, device: &DeviceRecord) -> Result<(), WriteError> {
     let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
-    let group_exists: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM groups WHERE name = ?)")
-        .bind(device.group.as_str())
-        .fetch_one(&mut *transaction)
-        .await?;
-    if !group_exists {
-        return Err(AddDeviceError::NoSuchGroup { group: device.group.to_string() });
-    }
-    let names: BTreeSet<&str> =
-        device.mqtt_client_ids.iter().map(MqttClientId::as_str).chain([name]).collect();
-    for taken in names {
-        take_name(&mut transaction, taken, device).await?;
-    }
-    sqlx::query("INSERT INTO devices (name, group_name, status, created_at) VALUES (?, ?, ?, ?)")
-        .bind(name)
-        .bind(device.group.as_str())
-        .bind(device.status.as_str())
-        .bind(created_at)
-        .execute(&mut *transaction)
-        .await?;
-    for (position, id) in (0_i64..).zip(&device.mqtt_client_ids) {
-        sqlx::query("INSERT INTO mqtt_client_ids (device, position, mqtt_client_id) VALUES (?, ?, ?)")
-            .bind(name)
-            .bind(position)
-            .bind(id.as_str())
-            .execute(&mut *transaction)
-            .await?;
-    }
-    for secret in &device.secrets {
-        sqlx::query("INSERT INTO secrets (device, hash, created_at, expires_at) VALUES (?, ?, ?, ?)")
-            .bind(name)
-            .bind(secret.hash.as_bytes().as_slice())
-            .bind(to_sql(secret.created_at))
-            .bind(secret.expires_at.map(to_sql))
-            .execute(&mut *transaction)
-            .await?;
-    }
+    add_in(&mut transaction, device).await?;
     Ok(transaction.commit().await?)
 }
 
-async fn take_name(
+pub(super) async fn add_in(
     transaction: &mut SqliteTransaction<'_>,
-    name: &str,
     device: &DeviceRecord,
-) -> Result<(), AddDeviceError> {
-    let taken =
-        sqlx::query("INSERT INTO names (name, device, taken_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING")
-            .bind(name)
-            .bind(device.name.as_str())
-            .bind(to_sql(device.created_at))
-            .execute(&mut **transaction)
-            .await?;
-    if taken.rows_affected() == 1 {
-        return Ok(());
-    }
-    let (holder, exists): (String, bool) = sqlx::query_as(
-        "SELECT device, EXISTS (SELECT 1 FROM devices WHERE devices.name = names.device) \
-         FROM names WHERE name = ?",
+) -> Result<(), WriteError> {
+    names::refuse_again(transaction, device.name.as_str()).await?;
+    require_group(transaction, device).await?;
+    take_names(transaction, device).await?;
+    sqlx::query(
+        "INSERT INTO devices (name, group_name, status, revision, document, created_at) VALUES (?, ?, ?, ?, ?, ?)",
     )
-    .bind(name)
-    .fetch_one(&mut **transaction)
+    .bind(device.name.as_str())
+    .bind(device.group.as_str())
+    .bind(device.status.as_str())
+    .bind(revision(device))
+    .bind(document(device)?)
+    .bind(to_sql(device.created_at))
+    .execute(&mut **transaction)
     .await?;
-    Err(AddDeviceError::NameTaken { name: name.into(), device: holder, removed: !exists })
+    take_keys(transaction, device).await
+}
+
+pub(super) async fn update(pool: &SqlitePool, device: &DeviceRecord) -> Result<(), WriteError> {
+    let name = device.name.as_str();
+    let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
+    let updated = sqlx::query(
+        "UPDATE devices SET group_name = ?1, status = ?2, document = ?3, revision = revision + 1 \
+         WHERE name = ?4 AND revision = ?5 AND EXISTS (SELECT 1 FROM groups WHERE name = ?1)",
+    )
+    .bind(device.group.as_str())
+    .bind(device.status.as_str())
+    .bind(document(device)?)
+    .bind(name)
+    .bind(revision(device))
+    .execute(&mut *transaction)
+    .await?;
+    if updated.rows_affected() != 1 {
+        require_group(&mut transaction, device).await?;
+        let exists: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM devices WHERE name = ?)")
+            .bind(name)
+            .fetch_one(&mut *transaction)
+            .await?;
+        return Err(if exists { WriteError::Conflict } else { WriteError::Gone });
+    }
+    take_names(&mut transaction, device).await?;
+    take_keys(&mut transaction, device).await?;
+    Ok(transaction.commit().await?)
 }
 
 pub(super) async fn get(pool: &SqlitePool, name: &str) -> Result<Option<DeviceRecord>, StoreError> {
-    let row = sqlx::query(select_devices!("WHERE name = ?")).bind(name).fetch_optional(pool).await?;
+    let row = sqlx::query(
+        "SELECT name, group_name, status, revision, document, created_at FROM devices WHERE name = ?",
+    )
+    .bind(name)
+    .fetch_optional(pool)
+    .await?;
     row.map(|row| from_row(&row)).transpose()
 }
 
-pub(super) async fn page(
-    pool: &SqlitePool,
-    after: Option<&str>,
-    limit: u32,
-) -> Result<Vec<DeviceRecord>, StoreError> {
+pub(super) async fn page(pool: &SqlitePool, query: DeviceQuery<'_>) -> Result<Vec<DeviceRecord>, StoreError> {
+    let DeviceQuery { after, group, status, limit } = query;
     // Every name comes after the empty string.
-    let rows = sqlx::query(select_devices!("WHERE name > ? ORDER BY name LIMIT ?"))
-        .bind(after.unwrap_or_default())
-        .bind(limit)
-        .fetch_all(pool)
-        .await?;
+    let rows = sqlx::query(
+        "SELECT name, group_name, status, revision, document, created_at FROM devices \
+         WHERE name > ?1 AND (?2 IS NULL OR group_name = ?2) AND (?3 IS NULL OR status = ?3) \
+         ORDER BY name LIMIT ?4",
+    )
+    .bind(after.unwrap_or_default())
+    .bind(group)
+    .bind(status.map(DeviceStatus::as_str))
+    .bind(limit)
+    .fetch_all(pool)
+    .await?;
     rows.iter().map(from_row).collect()
 }
 
-pub(super) async fn set_status(
-    pool: &SqlitePool,
-    name: &str,
-    status: DeviceStatus,
-) -> Result<bool, StoreError> {
-    let updated = sqlx::query("UPDATE devices SET status = ? WHERE name = ?")
-        .bind(status.as_str())
-        .bind(name)
-        .execute(pool)
-        .await?;
-    Ok(updated.rows_affected() == 1)
-}
-
 pub(super) async fn remove(pool: &SqlitePool, name: &str) -> Result<bool, StoreError> {
-    let deleted = sqlx::query("DELETE FROM devices WHERE name = ?").bind(name).execute(pool).await?;
+    let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
+    let deleted =
+        sqlx::query("DELETE FROM devices WHERE name = ?").bind(name).execute(&mut *transaction).await?;
+    sqlx::query("DELETE FROM credential_uses WHERE client = ?").bind(name).execute(&mut *transaction).await?;
+    transaction.commit().await?;
     Ok(deleted.rows_affected() == 1)
 }
 
-fn from_row(row: &SqliteRow) -> Result<DeviceRecord, StoreError> {
-    #[derive(Deserialize)]
-    struct Secret {
-        hash: String,
-        created_at: i64,
-        expires_at: Option<i64>,
-    }
+async fn require_group(
+    transaction: &mut SqliteTransaction<'_>,
+    device: &DeviceRecord,
+) -> Result<(), WriteError> {
+    let exists: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM groups WHERE name = ?)")
+        .bind(device.group.as_str())
+        .fetch_one(&mut **transaction)
+        .await?;
+    if exists { Ok(()) } else { Err(WriteError::NoSuchGroup { group: device.group.to_string() }) }
+}
 
-    const WHAT: &str = "device";
+async fn take_names(
+    transaction: &mut SqliteTransaction<'_>,
+    device: &DeviceRecord,
+) -> Result<(), WriteError> {
+    let client = device.name.as_str();
+    let all: BTreeSet<&str> =
+        device.mqtt_client_ids.iter().map(MqttClientId::as_str).chain([client]).collect();
+    for name in all {
+        names::take(transaction, name, client, device.created_at).await?;
+    }
+    Ok(())
+}
+
+/// Makes the public keys of the record those of the device, and no others.
+async fn take_keys(transaction: &mut SqliteTransaction<'_>, device: &DeviceRecord) -> Result<(), WriteError> {
+    let name = device.name.as_str();
+    sqlx::query("DELETE FROM device_keys WHERE device = ?").bind(name).execute(&mut **transaction).await?;
+    for key in &device.credentials.keys {
+        let thumbprint = key.id.as_str();
+        let taken =
+            sqlx::query("INSERT INTO device_keys (thumbprint, device) VALUES (?, ?) ON CONFLICT DO NOTHING")
+                .bind(thumbprint)
+                .bind(name)
+                .execute(&mut **transaction)
+                .await?;
+        if taken.rows_affected() != 1 {
+            let device = sqlx::query_scalar("SELECT device FROM device_keys WHERE thumbprint = ?")
+                .bind(thumbprint)
+                .fetch_one(&mut **transaction)
+                .await?;
+            return Err(WriteError::KeyTaken { thumbprint: thumbprint.into(), device });
+        }
+    }
+    Ok(())
+}
+
+fn revision(device: &DeviceRecord) -> i64 {
+    device.revision.try_into().unwrap_or(i64::MAX)
+}
+
+fn document(device: &DeviceRecord) -> Result<String, StoreError> {
+    let DeviceRecord { mqtt_client_ids, attributes, credentials, .. } = device.clone();
+    to_json(WHAT, &Document { mqtt_client_ids, attributes, credentials })
+}
+
+fn from_row(row: &SqliteRow) -> Result<DeviceRecord, StoreError> {
     let text = |column| row.try_get::<&str, _>(column);
-    let secrets: Vec<Secret> =
-        serde_json::from_str(text("secrets")?).map_err(|error| corrupt(WHAT, &error))?;
-    let secrets: Result<_, StoreError> = secrets
-        .into_iter()
-        .map(|secret| {
-            Ok(SecretRecord {
-                hash: hash_from_hex(&secret.hash).ok_or_else(|| corrupt(WHAT, &"the hash of a secret"))?,
-                created_at: time_from_sql(WHAT, secret.created_at)?,
-                expires_at: secret.expires_at.map(|time| time_from_sql(WHAT, time)).transpose()?,
-            })
-        })
-        .collect();
+    let status = text("status")?;
+    let Document { mqtt_client_ids, attributes, credentials } = from_json(WHAT, text("document")?)?;
     Ok(DeviceRecord {
         name: text("name")?.parse().map_err(|error| corrupt(WHAT, &error))?,
         group: text("group_name")?.parse().map_err(|error| corrupt(WHAT, &error))?,
-        status: match text("status")? {
-            "enabled" => DeviceStatus::Enabled,
-            "disabled" => DeviceStatus::Disabled,
-            other => return Err(corrupt(WHAT, &format_args!("the status {other:?}"))),
-        },
-        mqtt_client_ids: serde_json::from_str(text("mqtt_client_ids")?)
-            .map_err(|error| corrupt(WHAT, &error))?,
-        secrets: secrets?,
+        status: DeviceStatus::ALL
+            .into_iter()
+            .find(|known| known.as_str() == status)
+            .ok_or_else(|| corrupt(WHAT, &format_args!("the status {status:?}")))?,
+        mqtt_client_ids,
+        attributes,
+        credentials,
         created_at: time_from_sql(WHAT, row.try_get("created_at")?)?,
+        revision: counter_from_sql(WHAT, row.try_get("revision")?)?,
     })
-}
-
-/// SQLite's own `hex`: 64 capital digits.
-fn hash_from_hex(text: &str) -> Option<SecretHash> {
-    let mut bytes = [0; 32];
-    if text.len() != 64 || !text.is_ascii() {
-        return None;
-    }
-    for (index, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(text.get(index * 2..index * 2 + 2)?, 16).ok()?;
-    }
-    Some(SecretHash::from_bytes(bytes))
 }

@@ -1,10 +1,11 @@
 //! Signing keys, private halves encrypted.
 
+use fleetbadge_validator::jwk::Algorithm;
 use fleetbadge_validator::time::UnixSeconds;
 use sqlx::Row as _;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 
-use super::{time_from_sql, to_sql};
+use super::{corrupt, time_from_sql, to_sql};
 use crate::signing_keys::Schedule;
 use crate::store::{SigningKeyRecord, StoreError};
 
@@ -12,7 +13,7 @@ const WHAT: &str = "signing key";
 
 pub(super) async fn all(pool: &SqlitePool) -> Result<Vec<SigningKeyRecord>, StoreError> {
     let rows = sqlx::query(
-        "SELECT kid, sealed, announced_at, active_at, retired_at, dropped_at \
+        "SELECT kid, algorithm, sealed, announced_at, active_at, retired_at, dropped_at \
          FROM signing_keys ORDER BY announced_at, active_at, kid",
     )
     .fetch_all(pool)
@@ -22,15 +23,17 @@ pub(super) async fn all(pool: &SqlitePool) -> Result<Vec<SigningKeyRecord>, Stor
 
 pub(super) async fn set(pool: &SqlitePool, keys: &[SigningKeyRecord]) -> Result<(), StoreError> {
     let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
-    for SigningKeyRecord { kid, sealed, schedule } in keys {
+    for SigningKeyRecord { kid, algorithm, sealed, schedule } in keys {
         sqlx::query(
-            "INSERT INTO signing_keys (kid, sealed, announced_at, active_at, retired_at, dropped_at) \
-             VALUES (?, ?, ?, ?, ?, ?) \
+            "INSERT INTO signing_keys \
+               (kid, algorithm, sealed, announced_at, active_at, retired_at, dropped_at) \
+             VALUES (?, ?, ?, ?, ?, ?, ?) \
              ON CONFLICT (kid) DO UPDATE SET \
                announced_at = excluded.announced_at, active_at = excluded.active_at, \
                retired_at = excluded.retired_at, dropped_at = excluded.dropped_at",
         )
         .bind(kid)
+        .bind(algorithm.as_str())
         .bind(sealed.as_slice())
         .bind(to_sql(schedule.announced_at))
         .bind(to_sql(schedule.active_at))
@@ -52,8 +55,11 @@ fn from_row(row: &SqliteRow) -> Result<SigningKeyRecord, StoreError> {
     let maybe_time = |column| -> Result<Option<UnixSeconds>, StoreError> {
         row.try_get::<Option<i64>, _>(column)?.map(|time| time_from_sql(WHAT, time)).transpose()
     };
+    let algorithm: &str = row.try_get("algorithm")?;
     Ok(SigningKeyRecord {
         kid: row.try_get("kid")?,
+        algorithm: Algorithm::from_name(algorithm)
+            .ok_or_else(|| corrupt(WHAT, &format_args!("the algorithm {algorithm:?}")))?,
         sealed: row.try_get("sealed")?,
         schedule: Schedule {
             announced_at: time("announced_at")?,

@@ -1,0 +1,265 @@
+//! The registered brokers: all in memory, changed in the store.
+//!
+//! A broker is an OAuth resource server. Devices name it by its resource URI
+//! (RFC 8707) or not at all; its audience says how their tokens are written
+//! and signed.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use fleetbadge_validator::ids::BrokerName;
+use fleetbadge_validator::jwk::Algorithm;
+use fleetbadge_validator::time::UnixSeconds;
+use tokio::sync::Mutex;
+use url::Url;
+
+use crate::devices::{DeviceError, Devices};
+use crate::names::{NameRefused, parse_name};
+use crate::policy::{InvalidPolicy, check_audience};
+use crate::profile::Profile;
+use crate::random::NoRandomness;
+use crate::secret::ClientSecret;
+use crate::store::{BrokerRecord, Store, StoreError, WriteError};
+
+/// The most bytes of a resource URI.
+const MAX_RESOURCE_LENGTH: usize = 255;
+
+/// For whom a token is, and how it is written and signed for them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target<'a> {
+    /// The `aud`.
+    pub audience: &'a str,
+    /// How the claims are written.
+    pub profile: Cow<'a, Profile>,
+    /// What it is signed with.
+    pub algorithm: Algorithm,
+}
+
+/// What is asked for when a broker is added.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NewBroker {
+    /// Its name.
+    pub name: String,
+    /// The `aud` of the tokens for it.
+    pub audience: String,
+    /// The URI that devices name it by; `urn:fleetbadge:broker:NAME` if none.
+    pub resource: Option<String>,
+    /// How its tokens are written.
+    pub profile: Profile,
+    /// What its tokens are signed with; the first of the profile's if none.
+    pub algorithm: Option<Algorithm>,
+}
+
+/// A broker and the secret that was made for it, which nobody can see again.
+#[derive(Debug)]
+pub struct AddedBroker {
+    /// The broker.
+    pub broker: Arc<BrokerRecord>,
+    /// Its secret.
+    pub secret: ClientSecret,
+}
+
+/// A broker cannot be added or found.
+#[derive(Debug, thiserror::Error)]
+pub enum BrokerError {
+    /// A name that cannot be one, or is taken.
+    #[error(transparent)]
+    Name(#[from] NameRefused),
+    /// Its name is, or was, another client's.
+    #[error(transparent)]
+    NameTaken(DeviceError),
+    /// An audience that cannot be one.
+    #[error("{0}")]
+    Audience(InvalidPolicy),
+    /// Not an absolute URI without a fragment (RFC 8707 §2).
+    #[error(
+        "resource: {found:?} is not an absolute URI without a fragment, of at most {MAX_RESOURCE_LENGTH} bytes"
+    )]
+    Resource {
+        /// What was given.
+        found: String,
+    },
+    /// Another broker has this resource URI.
+    #[error("resource: {resource} belongs to another broker")]
+    ResourceTaken {
+        /// The URI.
+        resource: String,
+    },
+    /// The broker cannot verify this algorithm.
+    #[error("algorithm: {} is not for profile {profile}; possible are {}", found.as_str(), names(possible))]
+    Algorithm {
+        /// What was asked for.
+        found: Algorithm,
+        /// The profile.
+        profile: &'static str,
+        /// What is possible.
+        possible: &'static [Algorithm],
+    },
+    /// Brokers of one audience read the same tokens.
+    #[error(
+        "audience: {audience} is also that of broker {other}, with profile {profile} and algorithm {}; \
+         brokers of one audience read the same tokens: give the same ones, or another audience",
+        algorithm.as_str()
+    )]
+    AudienceShared {
+        /// The audience.
+        audience: String,
+        /// The broker that has it.
+        other: BrokerName,
+        /// Its profile.
+        profile: &'static str,
+        /// Its algorithm.
+        algorithm: Algorithm,
+    },
+    /// There is no such broker.
+    #[error("there is no broker {name:?}")]
+    NoSuchBroker {
+        /// Its name.
+        name: String,
+    },
+    /// No secret can be made.
+    #[error(transparent)]
+    NoRandomness(#[from] NoRandomness),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The brokers of an issuer.
+pub struct Brokers {
+    store: Arc<dyn Store>,
+    current: ArcSwap<BTreeMap<BrokerName, Arc<BrokerRecord>>>,
+    change: Mutex<()>,
+}
+
+impl Brokers {
+    /// Reads the brokers.
+    pub(crate) async fn open(store: Arc<dyn Store>) -> Result<Self, StoreError> {
+        let brokers = store.brokers().await?;
+        let current = brokers.into_iter().map(|broker| (broker.name.clone(), Arc::new(broker))).collect();
+        Ok(Self { store, current: ArcSwap::from_pointee(current), change: Mutex::default() })
+    }
+
+    /// The broker of this name.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<Arc<BrokerRecord>> {
+        self.current.load().get(name).cloned()
+    }
+
+    /// All brokers, by name.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<BrokerRecord>> {
+        self.current.load().values().cloned().collect()
+    }
+
+    /// The broker with this resource URI, byte for byte.
+    #[must_use]
+    pub fn of_resource(&self, resource: &str) -> Option<Arc<BrokerRecord>> {
+        self.current.load().values().find(|broker| *broker.resource == *resource).cloned()
+    }
+
+    /// How tokens for an audience are written and signed. One that no broker
+    /// has registered is for the validator.
+    #[must_use]
+    pub fn target<'a>(&self, audience: &'a str) -> Target<'a> {
+        match self.of_audience(audience) {
+            Some(broker) => {
+                Target { audience, profile: Cow::Owned(broker.profile.clone()), algorithm: broker.algorithm }
+            }
+            None => {
+                Target { audience, profile: Cow::Owned(Profile::Fleetbadge), algorithm: Algorithm::ES256 }
+            }
+        }
+    }
+
+    fn of_audience(&self, audience: &str) -> Option<Arc<BrokerRecord>> {
+        self.current.load().values().find(|broker| *broker.audience == *audience).cloned()
+    }
+
+    /// Adds a broker and makes its secret. That the groups of its audience can
+    /// be expressed for it has been checked.
+    ///
+    /// # Errors
+    /// [`BrokerError`].
+    pub(crate) async fn add(
+        &self,
+        new: NewBroker,
+        devices: &Devices,
+        now: UnixSeconds,
+    ) -> Result<AddedBroker, BrokerError> {
+        let _one_at_a_time = self.change.lock().await;
+        let name: BrokerName = parse_name("name", new.name)?;
+        check_audience(&new.audience).map_err(BrokerError::Audience)?;
+        let profile = new.profile;
+        let possible = profile.algorithms();
+        let algorithm = new.algorithm.or_else(|| possible.first().copied()).unwrap_or(Algorithm::ES256);
+        if !possible.contains(&algorithm) {
+            return Err(BrokerError::Algorithm { found: algorithm, profile: profile.as_str(), possible });
+        }
+        if let Some(other) = self.of_audience(&new.audience)
+            && (other.profile != profile || other.algorithm != algorithm)
+        {
+            return Err(BrokerError::AudienceShared {
+                audience: new.audience,
+                other: other.name.clone(),
+                profile: other.profile.as_str(),
+                algorithm: other.algorithm,
+            });
+        }
+        let resource =
+            parse_resource(new.resource.unwrap_or_else(|| format!("urn:fleetbadge:broker:{name}")))?;
+        let (secret, record) = devices.make_secret(name.as_str(), None, now)?;
+        let broker = Arc::new(BrokerRecord {
+            name,
+            audience: new.audience.into(),
+            resource: resource.into(),
+            profile,
+            algorithm,
+            secrets: vec![record],
+            created_at: now,
+            revision: 0,
+        });
+        self.store.add_broker(&broker).await?;
+        let mut brokers = BTreeMap::clone(&self.current.load());
+        brokers.insert(broker.name.clone(), Arc::clone(&broker));
+        self.current.store(Arc::new(brokers));
+        Ok(AddedBroker { broker, secret })
+    }
+
+    /// Removes a broker. Its name stays taken; tokens for its audience are
+    /// written for the validator from now on, unless another broker has it.
+    ///
+    /// # Errors
+    /// [`BrokerError::NoSuchBroker`], [`BrokerError::Store`].
+    pub async fn remove(&self, name: &str) -> Result<(), BrokerError> {
+        let _one_at_a_time = self.change.lock().await;
+        let found = self.store.remove_broker(name).await?;
+        let mut brokers = BTreeMap::clone(&self.current.load());
+        brokers.remove(name);
+        self.current.store(Arc::new(brokers));
+        if found { Ok(()) } else { Err(BrokerError::NoSuchBroker { name: name.into() }) }
+    }
+}
+
+impl From<WriteError> for BrokerError {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::ResourceTaken { resource } => Self::ResourceTaken { resource },
+            WriteError::Store(error) => Self::Store(error),
+            other => Self::NameTaken(crate::devices::write_error(other, "")),
+        }
+    }
+}
+
+fn parse_resource(text: String) -> Result<String, BrokerError> {
+    let is_resource = text.len() <= MAX_RESOURCE_LENGTH
+        && text.bytes().all(|b| b.is_ascii_graphic())
+        && Url::parse(&text).is_ok_and(|url| url.fragment().is_none());
+    if is_resource { Ok(text) } else { Err(BrokerError::Resource { found: text }) }
+}
+
+fn names(algorithms: &[Algorithm]) -> String {
+    algorithms.iter().map(|algorithm| algorithm.as_str()).collect::<Vec<_>>().join(", ")
+}

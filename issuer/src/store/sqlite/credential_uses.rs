@@ -1,0 +1,62 @@
+//! When credentials were used, and what was good once: written in batches.
+
+use fleetbadge_validator::time::UnixSeconds;
+use sqlx::Row as _;
+use sqlx::sqlite::{SqlitePool, SqliteRow};
+
+use super::{time_from_sql, to_sql};
+use crate::credentials::CredentialId;
+use crate::store::{CredentialUse, StoreError, UsedJti};
+
+pub(super) async fn use_jtis(pool: &SqlitePool, jtis: &[UsedJti]) -> Result<Vec<bool>, StoreError> {
+    let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
+    let mut first = Vec::with_capacity(jtis.len());
+    for UsedJti { id, expires_at } in jtis {
+        let inserted =
+            sqlx::query("INSERT INTO used_jtis (id, expires_at) VALUES (?, ?) ON CONFLICT DO NOTHING")
+                .bind(id.as_slice())
+                .bind(to_sql(*expires_at))
+                .execute(&mut *transaction)
+                .await?;
+        first.push(inserted.rows_affected() == 1);
+    }
+    transaction.commit().await?;
+    Ok(first)
+}
+
+pub(super) async fn forget_jtis(pool: &SqlitePool, now: UnixSeconds) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM used_jtis WHERE expires_at < ?").bind(to_sql(now)).execute(pool).await?;
+    Ok(())
+}
+
+pub(super) async fn record(pool: &SqlitePool, uses: &[CredentialUse]) -> Result<(), StoreError> {
+    let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
+    for CredentialUse { client, credential, at } in uses {
+        sqlx::query(
+            "INSERT INTO credential_uses (client, credential, last_used_at) VALUES (?, ?, ?) \
+             ON CONFLICT (client, credential) DO UPDATE SET \
+               last_used_at = max(last_used_at, excluded.last_used_at)",
+        )
+        .bind(&**client)
+        .bind(credential.as_str())
+        .bind(to_sql(*at))
+        .execute(&mut *transaction)
+        .await?;
+    }
+    Ok(transaction.commit().await?)
+}
+
+pub(super) async fn of_client(pool: &SqlitePool, client: &str) -> Result<Vec<CredentialUse>, StoreError> {
+    let rows = sqlx::query("SELECT client, credential, last_used_at FROM credential_uses WHERE client = ?")
+        .bind(client)
+        .fetch_all(pool)
+        .await?;
+    let from_row = |row: &SqliteRow| -> Result<CredentialUse, StoreError> {
+        Ok(CredentialUse {
+            client: row.try_get::<&str, _>("client")?.into(),
+            credential: CredentialId::from_text(row.try_get("credential")?),
+            at: time_from_sql("use of a credential", row.try_get("last_used_at")?)?,
+        })
+    };
+    rows.iter().map(from_row).collect()
+}
