@@ -69,6 +69,7 @@ pub mod used_jtis;
 
 use app::App;
 use brokers::Brokers;
+use client_auth::private_key_jwt::ParsedKeys;
 use config::Config;
 use credential_uses::CredentialUses;
 use data_dir::{DataDir, DataDirError};
@@ -145,6 +146,7 @@ impl Issuer {
             brokers,
             credential_uses: CredentialUses::new(Arc::clone(&store)),
             used_jtis: UsedJtis::new(Arc::clone(&store)),
+            device_keys: ParsedKeys::new(),
             keys: Keys::open(
                 Arc::clone(&store),
                 root_key.key_sealer(),

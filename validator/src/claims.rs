@@ -214,7 +214,10 @@ fn present_object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
 
 /// Reads a member that need not be there, but is: unlike serde's own reading
 /// of an `Option`, does not take `null` for absent.
-pub(crate) fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+///
+/// # Errors
+/// What the type itself says.
+pub fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use bytes::Bytes;
+use fleetbadge_validator::jwk::Algorithm;
 use fleetbadge_validator::scope::ScopeWord;
 use http::header;
 use serde::Serialize;
@@ -25,7 +26,8 @@ struct Metadata<'a> {
     jwks_uri: String,
     scopes_supported: [&'static str; 3],
     grant_types_supported: [&'static str; 1],
-    token_endpoint_auth_methods_supported: [&'static str; 2],
+    token_endpoint_auth_methods_supported: [&'static str; 3],
+    token_endpoint_auth_signing_alg_values_supported: [&'static str; 3],
 }
 
 /// The document, made once.
@@ -36,7 +38,12 @@ pub(crate) fn document(issuer: &IssuerUrl) -> serde_json::Result<Bytes> {
         jwks_uri: issuer.endpoint(JWKS_PATH),
         scopes_supported: ScopeWord::ALL.map(ScopeWord::as_str),
         grant_types_supported: ["client_credentials"],
-        token_endpoint_auth_methods_supported: ["client_secret_basic", "client_secret_post"],
+        token_endpoint_auth_methods_supported: [
+            "client_secret_basic",
+            "client_secret_post",
+            "private_key_jwt",
+        ],
+        token_endpoint_auth_signing_alg_values_supported: Algorithm::ALL.map(Algorithm::as_str),
     })
     .map(Bytes::from)
 }
