@@ -16,6 +16,7 @@ mod device;
 mod group;
 mod key;
 mod serve;
+mod static_password;
 
 use client::Failure;
 
