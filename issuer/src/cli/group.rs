@@ -114,12 +114,18 @@ fn show(group: &GroupDocument, json: bool) -> Result<(), Failure> {
          subscribe        {}\n\
          scope            {}\n\
          audiences        {}\n\
-         token lifetime   {} s\n",
+         token lifetime   {} s\n\
+         passwords        {}\n",
         group.name,
         policy.publish.join(" "),
         policy.subscribe.join(" "),
         policy.scope,
         policy.audiences.join(" "),
         policy.token_lifetime_s,
+        match (policy.static_passwords, policy.device_password_grant) {
+            (false, _) => "none",
+            (true, false) => "static ones, which brokers exchange",
+            (true, true) => "static ones, which brokers exchange, and devices themselves",
+        },
     ))
 }

@@ -55,7 +55,8 @@ pub(crate) async fn issue(
         return Err(TokenError::InvalidTarget("resource names another than the broker that asks".into()));
     }
     let attempt = Attempt::new(Some(broker.name.as_str()), presented.device, client_address);
-    let opens = |policy: &Policy| policy.static_passwords && policy.audience(Some(&broker.audience)).is_some();
+    let opens =
+        |policy: &Policy| policy.static_passwords && policy.audience(Some(&broker.audience)).is_some();
     let device = presented.check(app, attempt, opens, TokenError::InvalidGrant).await?;
     super::issue(app, &device, &TokenRequest { resource: Some(&broker.resource), ..request(form) })
 }

@@ -43,8 +43,7 @@ impl Fleet {
 
     /// What the device is answered when it asks by itself.
     async fn itself(&self, device: &str, password: &str, address: Option<&str>) -> Answer {
-        let body =
-            format!("grant_type=password&client_id={device}&username={device}&password={password}");
+        let body = format!("grant_type=password&client_id={device}&username={device}&password={password}");
         let mut request: Request<Body> = token_request(body).into();
         let address: Option<IpAddr> = address.map(|address| address.parse().unwrap());
         request.extensions_mut().insert(Peer { address, ..Peer::default() });
@@ -68,8 +67,7 @@ async fn opt_in(issuer: &TestIssuer, static_passwords: bool, device_password_gra
 }
 
 async fn set_password(issuer: &TestIssuer, device: &str, body: Value) -> String {
-    let answer =
-        issuer.admin(Method::PUT, &format!("/admin/v1/devices/{device}/password"), Some(body)).await;
+    let answer = issuer.admin(Method::PUT, &format!("/admin/v1/devices/{device}/password"), Some(body)).await;
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.json());
     assert_eq!(answer.json()["username"], device);
     answer.json()["password"].as_str().unwrap().to_owned()
@@ -102,7 +100,10 @@ async fn a_broker_exchanges_a_password_for_a_token_of_its_own_audience() {
     // Less, if asked for; as another of its MQTT clients.
     let more = "&scope=mqtt.connect&mqtt_client_id=pump-b&resource=urn:fleetbadge:broker:north";
     let answer = fleet.north("pump", &fleet.password, more).await;
-    assert_eq!((&answer.json()["scope"], &answer.json()["mqtt_client_id"]), (&json!("mqtt.connect"), &json!("pump-b")));
+    assert_eq!(
+        (&answer.json()["scope"], &answer.json()["mqtt_client_id"]),
+        (&json!("mqtt.connect"), &json!("pump-b"))
+    );
     assert!(fleet.issuer.verify(&answer, "pump-b").is_ok());
 }
 
@@ -131,10 +132,10 @@ async fn every_reason_not_to_take_a_password_looks_the_same() {
     let fleet = Fleet::new().await;
     let app = fleet.issuer.app();
     let expected = seen(&fleet.north("pump", "fbp_wrong", "").await);
-    assert_eq!((expected.0, expected.2.as_str()), (
-        400,
-        r#"{"error":"invalid_grant","error_description":"the user name or the password is wrong"}"#
-    ));
+    assert_eq!(
+        (expected.0, expected.2.as_str()),
+        (400, r#"{"error":"invalid_grant","error_description":"the user name or the password is wrong"}"#)
+    );
     let ask = async |case: &str, device: &str, password: &str| {
         #[expect(clippy::disallowed_methods, reason = "measures")]
         let asked = std::time::Instant::now();
@@ -193,7 +194,8 @@ async fn a_password_is_never_a_secret_and_a_secret_never_a_password() {
     let by_basic = fleet.issuer.token("pump", &fleet.password, "").await;
     let body = format!("grant_type=client_credentials&client_id=pump&client_secret={}", fleet.password);
     let by_post = fleet.issuer.public(token_request(body).into()).await;
-    let body = format!("grant_type=client_credentials&client_id=pump&username=pump&password={}", fleet.password);
+    let body =
+        format!("grant_type=client_credentials&client_id=pump&username=pump&password={}", fleet.password);
     let as_password = fleet.issuer.public(token_request(body).into()).await;
     for answer in [by_basic, by_post, as_password] {
         assert_eq!(refused(&answer), is(401, "invalid_client"));
@@ -257,8 +259,7 @@ async fn a_malformed_parameter_is_named() {
         ("&username=pump&password=x&client_address=pump.example", "client_address"),
         ("&username=pump&password=x&client_address=192.0.2.1:1883", "client_address"),
     ] {
-        let request =
-            token_request(format!("grant_type=password{body}")).header(header::AUTHORIZATION, &own);
+        let request = token_request(format!("grant_type=password{body}")).header(header::AUTHORIZATION, &own);
         let answer = fleet.issuer.public(request.into()).await;
         assert_eq!(refused(&answer), is(400, "invalid_request"), "{body}");
         let description = answer.json()["error_description"].as_str().unwrap().to_owned();
@@ -303,7 +304,9 @@ async fn unknown_and_disabled_devices_are_slowed_down_alike() {
     let fleet = Fleet::new().await;
     fleet.issuer.app().devices.set_status("pump", DeviceStatus::Disabled).await.unwrap();
     let mut seen_of = Vec::new();
-    for (device, password) in [("pump", fleet.password.as_str()), ("unknown", "fbp_wrong"), ("pump", "fbp_wrong")] {
+    for (device, password) in
+        [("pump", fleet.password.as_str()), ("unknown", "fbp_wrong"), ("pump", "fbp_wrong")]
+    {
         let from = format!("&client_address=192.0.2.{}", seen_of.len());
         let mut answers = Vec::new();
         for _ in 0..11 {
@@ -358,9 +361,8 @@ async fn a_password_needs_the_groups_consent_and_is_shown_with_its_times() {
     let set = async |body: Value| fleet.issuer.admin(Method::PUT, path, Some(body)).await;
     let answer = set(json!({"expires_in_s": 60})).await.json();
     let id = answer["id"].clone();
-    let expected = |used: Value| {
-        json!({"id": id, "created_at": NOW, "expires_at": NOW.0 + 60, "last_used_at": used})
-    };
+    let expected =
+        |used: Value| json!({"id": id, "created_at": NOW, "expires_at": NOW.0 + 60, "last_used_at": used});
     assert_eq!(show().await.json()["password"], expected(Value::Null));
     fleet.issuer.clock.advance(5);
     fleet.north("pump", answer["password"].as_str().unwrap(), "").await;
