@@ -1,5 +1,6 @@
 //! What devices and brokers ask over HTTP, one file for each endpoint.
 
+pub(crate) mod body;
 pub(crate) mod form_request;
 pub(crate) mod introspect;
 pub(crate) mod jwks;

@@ -1,12 +1,10 @@
 //! `fleetbadge-issuer device password …`.
 
-use std::time::Duration;
-
 use clap::{Args, Subcommand};
 use reqwest::Method;
 
 use super::client::{Failure, Operator};
-use super::{date, print, print_json};
+use super::{date, duration, print, print_json};
 use crate::admin::static_password::{PasswordDocument, SetPassword, SetPasswordDocument};
 
 #[derive(Args)]
@@ -27,8 +25,8 @@ enum Verb {
         /// Name of the device
         name: String,
         /// After how long it ends, such as 30d or 12h [default: never]
-        #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
-        expires: Option<Duration>,
+        #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+        expires: Option<u64>,
         #[command(flatten)]
         operator: Operator,
     },
@@ -59,8 +57,8 @@ impl Password {
     }
 }
 
-fn set(name: &str, expires: Option<Duration>, operator: &Operator) -> Result<(), Failure> {
-    let request = SetPassword { expires_in_s: expires.map(|after| after.as_secs()) };
+fn set(name: &str, expires_in_s: Option<u64>, operator: &Operator) -> Result<(), Failure> {
+    let request = SetPassword { expires_in_s };
     operator.run(async |client| {
         let set: SetPasswordDocument =
             client.send_json(Method::PUT, &["devices", name, "password"], &request).await?;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::brokers::NewBroker;
-use crate::endpoints::form_request::MAX_BODY_LENGTH;
+use crate::endpoints::body::MAX_BODY_LENGTH;
 use crate::test_support::{Answer, ISSUER, NOW, TestIssuer, basic};
 
 const INACTIVE: &[u8] = br#"{"active":false}"#;

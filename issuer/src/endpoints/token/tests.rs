@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::*;
 use crate::config::Options;
-use crate::endpoints::form_request::MAX_BODY_LENGTH;
+use crate::endpoints::body::MAX_BODY_LENGTH;
 use crate::groups::PolicyChange;
 use crate::store::DeviceStatus;
 use crate::test_support::{Answer, TestIssuer, basic, token_request};
