@@ -16,6 +16,7 @@ use crate::issuer_url::IssuerUrl;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::random::Random;
+use crate::static_password::StaticPasswords;
 use crate::store::{Store, StoreError};
 use crate::used_jtis::UsedJtis;
 
@@ -29,6 +30,7 @@ pub(crate) struct App {
     pub(crate) groups: Groups,
     pub(crate) brokers: Arc<Brokers>,
     pub(crate) credential_uses: CredentialUses,
+    pub(crate) static_passwords: StaticPasswords,
     pub(crate) used_jtis: UsedJtis,
     pub(crate) device_keys: ParsedKeys,
     pub(crate) keys: Keys,

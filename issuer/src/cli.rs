@@ -13,9 +13,11 @@ use clap::{Parser, Subcommand};
 
 mod client;
 mod device;
+mod duration;
 mod group;
 mod key;
 mod serve;
+mod static_password;
 
 use client::Failure;
 

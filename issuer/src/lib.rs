@@ -62,6 +62,7 @@ mod router;
 pub mod secret;
 pub mod serve;
 pub mod signing_keys;
+pub mod static_password;
 pub mod store;
 #[cfg(test)]
 mod test_support;
@@ -79,6 +80,7 @@ use keys::{KeyError, Keys};
 use metrics::Metrics;
 use random::Random;
 use serve::{BoundIssuer, ServeError};
+use static_password::StaticPasswords;
 use store::sqlite::SqliteStore;
 use store::{DeviceRecord, Store, StoreError};
 use used_jtis::UsedJtis;
@@ -145,6 +147,7 @@ impl Issuer {
             .await?,
             brokers,
             credential_uses: CredentialUses::new(Arc::clone(&store)),
+            static_passwords: StaticPasswords::new(root_key.password_hasher(), Arc::clone(&random)),
             used_jtis: UsedJtis::new(Arc::clone(&store)),
             device_keys: ParsedKeys::new(),
             keys: Keys::open(

@@ -12,6 +12,7 @@ use crate::devices::DeviceError;
 use crate::groups::GroupError;
 use crate::keys::KeyError;
 use crate::random::NoRandomness;
+use crate::static_password::PasswordError;
 use crate::store::StoreError;
 
 /// Why something was not done.
@@ -127,6 +128,18 @@ impl From<DeviceError> for Problem {
             }
             DeviceError::NoRandomness(NoRandomness) => Self::internal(&error),
             DeviceError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<PasswordError> for Problem {
+    fn from(error: PasswordError) -> Self {
+        match error {
+            PasswordError::NotAllowed { .. } => Self::invalid(Some("static_passwords"), &error),
+            PasswordError::Lifetime { .. } => Self::invalid(Some("expires_in_s"), &error),
+            PasswordError::NoPassword { .. } => Self::not_found(&error),
+            PasswordError::NoRandomness(NoRandomness) => Self::internal(&error),
+            PasswordError::Device(error) => error.into(),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use fleetbadge_validator::access::Action;
 use http::{Method, StatusCode};
 use http_body_util::{BodyExt as _, Full};
@@ -9,6 +10,7 @@ use serde_json::json;
 
 use super::*;
 use crate::config::Options;
+use crate::endpoints::body::MAX_BODY_LENGTH;
 use crate::groups::PolicyChange;
 use crate::store::DeviceStatus;
 use crate::test_support::{Answer, TestIssuer, basic, token_request};
@@ -329,7 +331,7 @@ async fn section_4_4_the_grant_type() {
     };
     assert_eq!(ask("").await, invalid_request());
     assert_eq!(ask("grant_type=").await, invalid_request());
-    for other in ["password", "refresh_token", "CLIENT_CREDENTIALS", "client_credentials+"] {
+    for other in ["refresh_token", "PASSWORD", "CLIENT_CREDENTIALS", "client_credentials+"] {
         let expected = (400, "unsupported_grant_type".into());
         assert_eq!(ask(&format!("grant_type={other}")).await, expected, "{other}");
     }
