@@ -16,7 +16,7 @@ use crate::brokers::Target;
 use crate::policy::{FilterTemplate, Grant, LONGEST_NAME, Policy};
 use crate::profile::{Content, Profile};
 use crate::random::{NoRandomness, random_bytes};
-use crate::signing_keys::{HEADER_LENGTH, SigningKey, signature_length};
+use crate::signing_keys::{SigningKey, TokenType, signature_length};
 
 /// The most bytes of a token that is minted; checkers accept twice that.
 pub const MAX_MINTED_LENGTH: usize = 4 * 1024;
@@ -69,12 +69,13 @@ pub enum MintError {
 /// [`MintError`].
 pub fn mint(content: &Content<'_>, profile: &Profile, key: &SigningKey) -> Result<String, MintError> {
     let payload = profile.write(content)?;
-    let length = token_length(payload.len(), key.algorithm());
+    let typ = profile.token_type();
+    let length = token_length(typ, payload.len(), key.algorithm());
     if length > MAX_MINTED_LENGTH {
         return Err(MintError::TooLarge { group: content.grant.group.to_string(), length });
     }
     let mut token = String::with_capacity(length);
-    token.push_str(key.header(profile.token_type()));
+    token.push_str(key.header(typ));
     token.push('.');
     URL_SAFE_NO_PAD.encode_string(&payload, &mut token);
     let signature = key.try_sign(token.as_bytes())?;
@@ -128,13 +129,13 @@ pub fn largest_token_length<'a>(
             certificate: target.profile.checks_confirmation().then_some([0; 32]),
         };
         let payload = target.profile.write(&content)?;
-        largest = largest.max(token_length(payload.len(), target.algorithm));
+        largest = largest.max(token_length(target.profile.token_type(), payload.len(), target.algorithm));
     }
     Ok(largest)
 }
 
-const fn token_length(payload_length: usize, algorithm: Algorithm) -> usize {
-    HEADER_LENGTH + 1 + (payload_length * 4).div_ceil(3) + 1 + signature_length(algorithm)
+const fn token_length(typ: TokenType, payload_length: usize, algorithm: Algorithm) -> usize {
+    typ.header_length() + 1 + (payload_length * 4).div_ceil(3) + 1 + signature_length(algorithm)
 }
 
 #[cfg(test)]
@@ -172,8 +173,12 @@ mod tests {
         Target { audience, profile: Cow::Owned(Profile::Fleetbadge), algorithm: Algorithm::ES256 }
     }
 
+    fn key_of(algorithm: Algorithm) -> SigningKey {
+        SigningKey::generate(algorithm, &RootKey::from_bytes([1; 32]).key_sealer()).unwrap().0
+    }
+
     fn key() -> SigningKey {
-        SigningKey::generate(&RootKey::from_bytes([1; 32]).key_sealer()).unwrap().0
+        key_of(Algorithm::ES256)
     }
 
     #[expect(clippy::disallowed_methods, reason = "a test needs no repeatable token ID")]
