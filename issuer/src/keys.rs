@@ -140,20 +140,16 @@ impl Keys {
         if self.current().ring.has(algorithm) {
             return Ok(());
         }
-        // If the database fails, no work is begun that could not be kept.
-        let has = |records: &[SigningKeyRecord]| records.iter().any(|record| record.algorithm == algorithm);
-        let is_stored = has(&self.store.signing_keys().await?);
-        let made = if is_stored { None } else { self.first_keys.collect(algorithm, &self.sealer).await? };
-        if !is_stored && made.is_none() {
-            return Ok(());
-        }
         let _one_at_a_time = self.change.lock().await;
-        if let Some(key) = made
-            && !has(&self.store.signing_keys().await?)
-        {
-            tracing::info!(alg = algorithm.as_str(), kid = key.kid(), "the first key of an algorithm signs");
+        // If the database fails, no work is begun that could not be kept.
+        let records = self.store.signing_keys().await?;
+        if records.iter().all(|record| record.algorithm != algorithm) {
+            let Some(key) = self.first_keys.collect(algorithm, &self.sealer).await? else {
+                return Ok(());
+            };
             self.is_stale.store(true, Ordering::Release);
             self.store.set_signing_keys(&[key.scheduled(Schedule::first(now))]).await?;
+            tracing::info!(alg = algorithm.as_str(), kid = key.kid(), "the first key of an algorithm signs");
         }
         self.reload(now).await
     }

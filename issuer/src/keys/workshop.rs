@@ -58,6 +58,7 @@ type Work = JoinHandle<Result<NewKey, UnusableSigningKey>>;
 
 impl Workshop {
     /// The key of this algorithm, if it is ready; begun, if nobody has yet.
+    /// Never waits for it.
     pub(super) async fn collect(
         &self,
         algorithm: Algorithm,
