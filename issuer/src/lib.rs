@@ -42,6 +42,7 @@ pub mod config;
 pub mod credential_uses;
 pub mod credentials;
 pub mod data_dir;
+mod date;
 pub mod devices;
 mod endpoints;
 mod error;

@@ -292,13 +292,21 @@ fn what_operators_do_and_what_is_refused() {
     assert_eq!(group["publish"], serde_json::json!([]));
     assert_eq!(group["token_lifetime_s"], 60);
     let device = place.json(&["device", "add", "p", "--group", "pumps"]);
-    // Lives are shortened by up to a tenth.
-    assert!((54..=60).contains(&server.token(&device).1["expires_in"].as_u64().unwrap()));
+    // Lives are jittered downwards by up to a tenth.
+    let lifetime_s = server.token(&device).1["expires_in"].as_u64().unwrap();
+    assert!((54..=60).contains(&lifetime_s), "{lifetime_s}");
 
-    assert_eq!(place.json(&["key", "list"])["state"], "active");
+    let key = place.json(&["key", "list"]);
+    assert_eq!((&key["alg"], &key["state"]), (&"ES256".into(), &"active".into()));
     assert!(place.run(&["key", "rotate"]).status.success());
-    assert_eq!(place.refused(&["key", "rotate"]).0, 1);
-    assert!(place.run(&["key", "rotate", "--now"]).status.success());
+    let (code, said) = place.refused(&["key", "rotate"]);
+    let expected = "fleetbadge-issuer: the next ES256 key is announced already and signs from 20";
+    assert_eq!((code, said.starts_with(expected)), (1, true), "{said}");
+    assert!(place.run(&["key", "rotate", "--now", "--algorithm", "ES256"]).status.success());
+    let (code, said) = place.refused(&["key", "rotate", "--algorithm", "RS256"]);
+    assert_eq!((code, said.contains("there is no RS256 key")), (1, true), "{said}");
+    let (code, said) = place.refused(&["key", "rotate", "--algorithm", "HS256"]);
+    assert_eq!((code, said.contains("[possible values: ES256, RS256, EdDSA]")), (2, true), "{said}");
     assert_eq!(server.token(&device).0, 200);
 
     // Usage.
@@ -383,7 +391,20 @@ fn a_server_that_cannot_be_safe_does_not_start() {
     assert_eq!((code, said.contains("--allow-insecure-http")), (2, true), "{said}");
     assert!(!place.data_dir().exists());
 
+    let (code, said) = place.refused(&["serve", "--listen", "loopback"]);
+    assert_eq!((code, said.contains("'--listen <IP:PORT>'")), (2, true), "{said}");
+    let file = place.0.path().join("file");
+    fs::write(&file, "").unwrap();
+    let file = file.to_str().unwrap();
+    let (code, said) = refused(&["--issuer", ISSUER, "--data-dir", file]);
+    assert_eq!((code, said.contains(&format!("data_dir: {file}: is no folder"))), (4, true), "{said}");
+
     let server = place.serve(&[]);
+    let other = Place::new();
+    let (code, said) = other.refused(&["serve", "--listen", &server.address]);
+    let expected = format!("listen: {}: Address already in use", server.address);
+    assert_eq!((code, said.contains(&expected)), (4, true), "{said}");
+    assert!(said.ends_with("or give another port\n"), "{said}");
     let (code, said) = refused(&["--issuer", ISSUER]);
     assert_eq!((code, said.contains("another fleetbadge-issuer")), (4, true), "{said}");
     drop(server);

@@ -162,7 +162,9 @@ impl From<KeyError> for Problem {
             KeyError::Refused(_) => {
                 Self::conflict("rotation-refused", "The key cannot be rotated now", &error)
             }
-            KeyError::Unusable(_) | KeyError::KeySet(_) | KeyError::Json(_) => Self::internal(&error),
+            KeyError::Unusable(_) | KeyError::KeySet(_) | KeyError::Json(_) | KeyError::Ending => {
+                Self::internal(&error)
+            }
             KeyError::Store(error) => error.into(),
         }
     }

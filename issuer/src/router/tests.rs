@@ -111,7 +111,7 @@ async fn the_key_set_is_cached_and_has_no_private_member() {
     assert_eq!(members, ["alg", "crv", "kid", "kty", "use", "x", "y"]);
     let tag = first.header("etag").unwrap();
     assert_eq!(issuer.public(get(Some(tag))).await.status, StatusCode::NOT_MODIFIED);
-    issuer.app().keys.rotate(false, issuer.app().now()).await.unwrap();
+    issuer.app().keys.rotate(None, false, issuer.app().now()).await.unwrap();
     let second = issuer.public(get(Some(tag))).await;
     assert_eq!(second.status, StatusCode::OK);
     assert_eq!(second.json()["keys"].as_array().unwrap().len(), 2);

@@ -383,7 +383,7 @@ async fn old_tokens_stay_good_over_a_rotation() {
     let (issuer, secret) = with_pump().await;
     let app = issuer.app();
     let before = issuer.token("pump-1", &secret, "").await;
-    app.keys.rotate(false, app.now()).await.unwrap();
+    app.keys.rotate(None, false, app.now()).await.unwrap();
     issuer.clock.advance(600);
     app.tick().await;
     let after = issuer.token("pump-1", &secret, "").await;
