@@ -11,6 +11,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod broker;
 mod client;
 mod device;
 mod group;
@@ -39,6 +40,8 @@ enum Noun {
     Device(device::Device),
     /// Set and look at groups: which topics, which scope, how long
     Group(group::Group),
+    /// Register, look at and remove brokers
+    Broker(broker::Broker),
     /// Look at and rotate the signing keys
     Key(key::Key),
 }
@@ -50,6 +53,7 @@ pub fn main() -> ExitCode {
         Noun::Serve(serve) => serve.run(),
         Noun::Device(device) => device.run(),
         Noun::Group(group) => group.run(),
+        Noun::Broker(broker) => broker.run(),
         Noun::Key(key) => key.run(),
     };
     match result {

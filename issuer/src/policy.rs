@@ -30,7 +30,7 @@ pub const MIN_TOKEN_LIFETIME_S: u64 = 1;
 /// The most audiences that a policy may have.
 pub const MAX_AUDIENCES: usize = 16;
 /// The most bytes that an audience may have.
-const MAX_AUDIENCE_LENGTH: usize = 255;
+pub(crate) const MAX_AUDIENCE_LENGTH: usize = 255;
 
 /// What the devices of a group may have.
 #[derive(Clone, Debug, PartialEq, Eq)]

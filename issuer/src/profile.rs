@@ -54,7 +54,72 @@ pub struct Inexpressible {
     pub reason: &'static str,
 }
 
+/// There is no such profile.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the fields are what the messages say")]
+pub enum InvalidProfile {
+    /// No profile of this name.
+    #[error("profile: there is no {found:?}; there are {}", Profile::NAMES.join(", "))]
+    Unknown { found: String },
+    /// Only RabbitMQ has virtual hosts.
+    #[error("vhost: is for profile rabbitmq, not for {profile}")]
+    NoVhost { profile: &'static str },
+    /// Not the name of a virtual host, or one that a scope cannot name.
+    #[error("vhost: {found:?} is not 1 to {MAX_VHOST_LENGTH} bytes without control characters and braces")]
+    Vhost { found: String },
+}
+
+impl InvalidProfile {
+    /// The field that is wrong.
+    #[must_use]
+    pub const fn field(&self) -> &'static str {
+        match self {
+            Self::Unknown { .. } => "profile",
+            Self::NoVhost { .. } | Self::Vhost { .. } => "vhost",
+        }
+    }
+}
+
+/// The most bytes of the name of a virtual host.
+const MAX_VHOST_LENGTH: usize = 255;
+
 impl Profile {
+    /// The names of all of them.
+    pub const NAMES: [&str; 2] = ["fleetbadge", "emqx"];
+
+    /// The profile of this name; `vhost` is for RabbitMQ.
+    ///
+    /// # Errors
+    /// [`InvalidProfile`].
+    pub fn from_parts(name: &str, vhost: Option<String>) -> Result<Self, InvalidProfile> {
+        let profile = match name {
+            "fleetbadge" => Self::Fleetbadge,
+            "emqx" => Self::Emqx,
+            other => return Err(InvalidProfile::Unknown { found: other.into() }),
+        };
+        match vhost {
+            Some(_) => Err(InvalidProfile::NoVhost { profile: profile.as_str() }),
+            None => Ok(profile),
+        }
+    }
+
+    /// The virtual host of its broker, if its brokers have such.
+    #[must_use]
+    pub const fn vhost(&self) -> Option<&str> {
+        match self {
+            Self::Fleetbadge | Self::Emqx => None,
+        }
+    }
+
+    /// Whether its broker lets a client that never subscribes connect under
+    /// another client ID than its token says.
+    #[must_use]
+    pub const fn leaves_publishers_unbound(&self) -> bool {
+        match self {
+            Self::Fleetbadge | Self::Emqx => false,
+        }
+    }
+
     /// How it is written.
     #[must_use]
     pub const fn as_str(&self) -> &'static str {

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
 
+use crate::brokers::BrokerError;
 use crate::devices::DeviceError;
 use crate::groups::GroupError;
 use crate::keys::KeyError;
@@ -127,6 +128,29 @@ impl From<DeviceError> for Problem {
             }
             DeviceError::NoRandomness(NoRandomness) => Self::internal(&error),
             DeviceError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<BrokerError> for Problem {
+    fn from(error: BrokerError) -> Self {
+        match error {
+            BrokerError::Name(error) => Self::invalid(Some(error.field), &error),
+            BrokerError::Profile(error) => Self::invalid(Some(error.field()), &error),
+            BrokerError::Resource { .. } => Self::invalid(Some("resource"), &error),
+            BrokerError::Algorithm { .. } => Self::invalid(Some("algorithm"), &error),
+            BrokerError::UnboundPublishers { .. } => Self::invalid(Some("accept_unbound_publishers"), &error),
+            BrokerError::Audience { .. } | BrokerError::AudienceShared { .. } | BrokerError::Group { .. } => {
+                Self::invalid(Some("audience"), &error)
+            }
+            BrokerError::NameTaken { .. } => Self::conflict("name-taken", "The name is taken", &error),
+            BrokerError::ResourceTaken { .. } => {
+                Self::conflict("resource-taken", "The resource URI is taken", &error)
+            }
+            BrokerError::Busy { .. } => Self::conflict("busy", "Others are changing it", &error),
+            BrokerError::NoSuchBroker { .. } => Self::not_found(&error),
+            BrokerError::NoRandomness(NoRandomness) => Self::internal(&error),
+            BrokerError::Store(error) => error.into(),
         }
     }
 }

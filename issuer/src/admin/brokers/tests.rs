@@ -1,0 +1,146 @@
+use http::Method;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::groups::PolicyChange;
+use crate::test_support::{Answer, NOW, TestIssuer};
+
+const PATH: &str = "/admin/v1/brokers";
+
+async fn add(issuer: &TestIssuer, body: Value) -> Answer {
+    issuer.admin(Method::POST, PATH, Some(body)).await
+}
+
+/// What is refused: the status, the field and the text.
+async fn refused(issuer: &TestIssuer, body: Value) -> (u16, Option<String>, String) {
+    let before = issuer.app().brokers.all().len();
+    let answer = add(issuer, body).await;
+    assert_eq!(issuer.app().brokers.all().len(), before);
+    let body = answer.json();
+    let field = body["field"].as_str().map(Into::into);
+    (answer.status.as_u16(), field, body["detail"].as_str().unwrap().to_owned())
+}
+
+#[tokio::test]
+async fn the_life_of_a_broker() {
+    let issuer = TestIssuer::new().await;
+    let added = add(&issuer, json!({"name": "site-1", "audience": "mqtt", "profile": "emqx"})).await;
+    assert_eq!(added.status, StatusCode::CREATED);
+    let mut body = added.json();
+    let secret = body["client_secret"].take();
+    assert!(secret.as_str().unwrap().len() >= 43, "256 bits");
+    // Nothing else may be in it: other programs read it as it is.
+    assert_eq!(
+        body,
+        json!({"client_id": "site-1", "client_secret": null, "audience": "mqtt",
+               "resource": "urn:fleetbadge:broker:site-1", "profile": "emqx"})
+    );
+    let shown = issuer.admin(Method::GET, &format!("{PATH}/site-1"), None).await.json();
+    let secret_id = shown["secrets"][0]["id"].clone();
+    assert_eq!(
+        shown,
+        json!({"client_id": "site-1", "audience": "mqtt", "resource": "urn:fleetbadge:broker:site-1",
+               "profile": "emqx", "algorithm": "ES256", "created_at": NOW,
+               "secrets": [{"id": secret_id, "created_at": NOW, "expires_at": null}]})
+    );
+    assert_eq!(issuer.admin(Method::GET, PATH, None).await.json(), json!([shown]));
+    let removed = issuer.admin(Method::DELETE, &format!("{PATH}/site-1"), None).await;
+    assert_eq!(removed.status, StatusCode::NO_CONTENT);
+    for method in [Method::GET, Method::DELETE] {
+        let answer = issuer.admin(method, &format!("{PATH}/site-1"), None).await;
+        assert_eq!(answer.status, StatusCode::NOT_FOUND);
+        assert_eq!(answer.json()["detail"], "there is no broker \"site-1\"");
+    }
+    let again = refused(&issuer, json!({"name": "Site-1", "audience": "x", "profile": "emqx"})).await;
+    assert_eq!((again.0, again.1), (409, None));
+    assert!(again.2.contains("there was a device or broker site-1"), "{}", again.2);
+}
+
+#[tokio::test]
+async fn each_refusal_names_its_field() {
+    let issuer = TestIssuer::new().await;
+    issuer.add("pump-1", &["c1"]).await;
+    issuer.add_broker("site-1", "eu", Profile::Emqx).await;
+    let new = |change: Value| {
+        let mut body = json!({"name": "new", "audience": "new", "profile": "fleetbadge"});
+        body.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        body
+    };
+    for (change, status, field, text) in [
+        (json!({"name": "a/b"}), 422, Some("name"), "name: \"a/b\""),
+        (json!({"audience": "a b"}), 422, Some("audience"), "audience: \"a b\" is not 1 to 255 visible"),
+        (json!({"audience": ""}), 422, Some("audience"), "audience: \"\" is not 1 to 255 visible"),
+        (
+            json!({"profile": "mosquitto"}),
+            422,
+            Some("profile"),
+            "there is no \"mosquitto\"; there are fleetbadge",
+        ),
+        (json!({"vhost": "/"}), 422, Some("vhost"), "is for profile rabbitmq, not for fleetbadge"),
+        (json!({"resource": "site"}), 422, Some("resource"), "\"site\" is not an absolute URI"),
+        (json!({"resource": "https://a#b"}), 422, Some("resource"), "without a fragment"),
+        (json!({"resource": "urn:fleetbadge:broker:site-1"}), 409, None, "belongs to another broker"),
+        (json!({"audience": "eu"}), 422, Some("audience"), "also that of broker site-1, with profile emqx"),
+        (
+            json!({"audience": "eu", "profile": "emqx", "algorithm": "RS256"}),
+            422,
+            Some("audience"),
+            "algorithm ES256; brokers of one audience read the same tokens",
+        ),
+        (json!({"name": "pump-1"}), 409, None, "there is a device or broker pump-1 already"),
+        (json!({"name": "c1"}), 409, None, "c1 belongs to pump-1; client IDs and names are one namespace"),
+        (json!({"name": "SITE-1"}), 409, None, "differs from site-1 by case alone"),
+        (json!({"algorithm": "HS256"}), 422, None, "HS256"),
+        (json!({"secret": "x"}), 422, None, "unknown field `secret`"),
+    ] {
+        let (found, found_field, detail) = refused(&issuer, new(change.clone())).await;
+        assert_eq!((found, found_field.as_deref()), (status, field), "{change}: {detail}");
+        assert!(detail.contains(text), "{change}: {detail}");
+    }
+}
+
+#[tokio::test]
+async fn brokers_may_share_an_audience_if_they_read_the_same_tokens() {
+    let issuer = TestIssuer::new().await;
+    for name in ["site-1", "site-2"] {
+        let body = json!({"name": name, "audience": "mqtt", "profile": "emqx", "algorithm": "ES256"});
+        assert_eq!(add(&issuer, body).await.status, StatusCode::CREATED);
+    }
+    let secret = issuer.add("pump-1", &[]).await;
+    for name in ["site-1", "site-2"] {
+        let token = issuer.token("pump-1", &secret, &format!("&resource=urn:fleetbadge:broker:{name}")).await;
+        assert!(issuer.verify(&token, "pump-1").is_ok());
+    }
+    issuer.app().brokers.remove("site-1", &issuer.app().groups).await.unwrap();
+    assert_eq!(issuer.app().brokers.target("mqtt").profile.as_str(), "emqx");
+    issuer.app().brokers.remove("site-2", &issuer.app().groups).await.unwrap();
+    assert_eq!(issuer.app().brokers.target("mqtt").profile.as_str(), "fleetbadge");
+}
+
+#[tokio::test]
+async fn a_token_is_for_the_broker_that_the_resource_names() {
+    let issuer = TestIssuer::new().await;
+    let secret = issuer.add("pump-1", &[]).await;
+    issuer.add_broker("eu", "mqtt-eu", Profile::Fleetbadge).await;
+    issuer.add_broker("us", "mqtt-us", Profile::Fleetbadge).await;
+    issuer
+        .set_group(PolicyChange {
+            audiences: Some(vec!["mqtt".into(), "mqtt-eu".into()]),
+            ..PolicyChange::default()
+        })
+        .await;
+    let ask = async |more: &str| issuer.token("pump-1", &secret, more).await;
+    assert!(issuer.verify(&ask("").await, "pump-1").is_ok());
+    let for_eu = ask("&resource=urn:fleetbadge:broker:eu").await;
+    assert_eq!(issuer.verify(&for_eu, "pump-1").unwrap_err().code(), "audience_differs");
+    for (more, text) in [
+        ("&resource=urn:fleetbadge:broker:nobody", "resource names no registered broker"),
+        ("&resource=urn:fleetbadge:broker:EU", "resource names no registered broker"),
+        ("&resource=mqtt-eu", "resource names no registered broker"),
+        ("&resource=urn:fleetbadge:broker:us", "the device's group may have no tokens for this resource"),
+    ] {
+        let answer = ask(more).await;
+        assert_eq!((answer.status.as_u16(), answer.error().as_str()), (400, "invalid_target"), "{more}");
+        assert_eq!(answer.json()["error_description"], text, "{more}");
+    }
+}
