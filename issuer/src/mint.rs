@@ -33,6 +33,12 @@ impl TokenId {
     pub fn generate(random: &dyn SecureRandom) -> Result<Self, NoRandomness> {
         random_bytes(random).map(Self)
     }
+
+    /// That of a token which nobody mints.
+    #[cfg(test)]
+    pub(crate) const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
 }
 
 impl fmt::Display for TokenId {

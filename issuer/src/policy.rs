@@ -15,7 +15,7 @@ use fleetbadge_validator::ids::{DeviceName, GroupName, MqttClientId};
 use fleetbadge_validator::scope::{InvalidScope, Scope, ScopeWord};
 use serde::{Deserialize, Serialize};
 
-use crate::store::Attributes;
+use crate::store::{Attributes, DeviceRecord};
 
 mod template;
 
@@ -303,6 +303,17 @@ pub struct Subject<'a> {
     pub mqtt_client_ids: &'a [MqttClientId],
     /// What is known of it.
     pub attributes: &'a Attributes,
+}
+
+impl<'a> From<&'a DeviceRecord> for Subject<'a> {
+    fn from(device: &'a DeviceRecord) -> Self {
+        Self {
+            device: &device.name,
+            group: &device.group,
+            mqtt_client_ids: &device.mqtt_client_ids,
+            attributes: &device.attributes,
+        }
+    }
 }
 
 /// What a token request asks for.
