@@ -8,6 +8,7 @@ pub(crate) mod brokers;
 pub(crate) mod devices;
 pub(crate) mod groups;
 pub(crate) mod keys;
+pub(crate) mod policy;
 pub(crate) mod problem;
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ mod client;
 mod device;
 mod group;
 mod key;
+mod policy;
 mod serve;
 
 use client::Failure;
@@ -40,6 +41,8 @@ enum Noun {
     Device(device::Device),
     /// Set and look at groups: which topics, which scope, how long
     Group(group::Group),
+    /// Say what a device may do, and why
+    Policy(policy::Policy),
     /// Register, look at and remove brokers
     Broker(broker::Broker),
     /// Look at and rotate the signing keys
@@ -53,6 +56,7 @@ pub fn main() -> ExitCode {
         Noun::Serve(serve) => serve.run(),
         Noun::Device(device) => device.run(),
         Noun::Group(group) => group.run(),
+        Noun::Policy(policy) => policy.run(),
         Noun::Broker(broker) => broker.run(),
         Noun::Key(key) => key.run(),
     };

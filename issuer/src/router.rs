@@ -46,6 +46,7 @@ pub(crate) fn admin(app: Arc<App>) -> Router {
         .route("/admin/v1/devices/{name}", get(admin::devices::show).delete(admin::devices::remove))
         .route("/admin/v1/devices/{name}/enable", post(admin::devices::enable))
         .route("/admin/v1/devices/{name}/disable", post(admin::devices::disable))
+        .route("/admin/v1/devices/{name}/explain", get(admin::policy::explain))
         .route("/admin/v1/groups", get(admin::groups::list))
         .route("/admin/v1/groups/{name}", get(admin::groups::show).patch(admin::groups::set))
         .route("/admin/v1/brokers", get(admin::brokers::list).post(admin::brokers::add))

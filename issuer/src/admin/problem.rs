@@ -12,6 +12,7 @@ use crate::brokers::BrokerError;
 use crate::devices::DeviceError;
 use crate::groups::GroupError;
 use crate::keys::KeyError;
+use crate::policy::explain::InvalidQuestion;
 use crate::random::NoRandomness;
 use crate::store::StoreError;
 
@@ -152,6 +153,12 @@ impl From<BrokerError> for Problem {
             BrokerError::NoRandomness(NoRandomness) => Self::internal(&error),
             BrokerError::Store(error) => error.into(),
         }
+    }
+}
+
+impl From<InvalidQuestion<'_>> for Problem {
+    fn from(error: InvalidQuestion<'_>) -> Self {
+        Self::invalid(Some(error.field()), &error)
     }
 }
 

@@ -19,7 +19,7 @@ enum Listener {
 use Listener::{Admin, Ops, Public};
 
 /// Each route with what somebody without credentials gets.
-const ROUTES: [(Method, &str, Listener, u16); 22] = [
+const ROUTES: [(Method, &str, Listener, u16); 23] = [
     (Method::POST, "/oauth2/token", Public, 401),
     (Method::GET, "/oauth2/jwks", Public, 200),
     (Method::GET, "/.well-known/oauth-authorization-server", Public, 200),
@@ -33,6 +33,7 @@ const ROUTES: [(Method, &str, Listener, u16); 22] = [
     (Method::GET, "/admin/v1/devices/pump", Admin, 200),
     (Method::POST, "/admin/v1/devices/pump/disable", Admin, 200),
     (Method::POST, "/admin/v1/devices/pump/enable", Admin, 200),
+    (Method::GET, "/admin/v1/devices/pump/explain", Admin, 200),
     (Method::DELETE, "/admin/v1/devices/pump", Admin, 204),
     (Method::GET, "/admin/v1/groups", Admin, 200),
     (Method::GET, "/admin/v1/groups/default", Admin, 200),
