@@ -8,6 +8,7 @@ pub(crate) mod devices;
 pub(crate) mod groups;
 pub(crate) mod keys;
 pub(crate) mod problem;
+pub(crate) mod secrets;
 
 #[cfg(test)]
 mod tests;

@@ -13,8 +13,10 @@ use clap::{Parser, Subcommand};
 
 mod client;
 mod device;
+mod duration;
 mod group;
 mod key;
+mod secret;
 mod serve;
 
 use client::Failure;

@@ -48,6 +48,7 @@ mod error;
 mod form;
 mod grants;
 pub mod groups;
+mod imported_secrets;
 pub mod issuer_url;
 pub mod keys;
 mod metrics;
@@ -74,6 +75,7 @@ use credential_uses::CredentialUses;
 use data_dir::{DataDir, DataDirError};
 use devices::{AddedDevice, DeviceError, Devices, NewDevice};
 use groups::{GroupError, Groups};
+use imported_secrets::ImportedSecrets;
 use keys::{KeyError, Keys};
 use metrics::Metrics;
 use random::Random;
@@ -144,6 +146,7 @@ impl Issuer {
             .await?,
             brokers,
             credential_uses: CredentialUses::new(Arc::clone(&store)),
+            imported_secrets: ImportedSecrets::new(config.device_cache_capacity, Arc::clone(&random)),
             used_jtis: UsedJtis::new(Arc::clone(&store)),
             keys: Keys::open(
                 Arc::clone(&store),

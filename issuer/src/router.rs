@@ -7,7 +7,7 @@ use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn, map_response};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 
 use crate::admin;
 use crate::app::App;
@@ -43,9 +43,15 @@ pub(crate) fn ops(app: Arc<App>) -> Router {
 pub(crate) fn admin(app: Arc<App>) -> Router {
     Router::new()
         .route("/admin/v1/devices", get(admin::devices::list).post(admin::devices::add))
-        .route("/admin/v1/devices/{name}", get(admin::devices::show).delete(admin::devices::remove))
+        .route(
+            "/admin/v1/devices/{name}",
+            get(admin::devices::show).patch(admin::devices::set).delete(admin::devices::remove),
+        )
         .route("/admin/v1/devices/{name}/enable", post(admin::devices::enable))
         .route("/admin/v1/devices/{name}/disable", post(admin::devices::disable))
+        .route("/admin/v1/devices/{name}/secrets", get(admin::secrets::list).post(admin::secrets::add))
+        .route("/admin/v1/devices/{name}/secrets/{id}", delete(admin::secrets::remove))
+        .route("/admin/v1/devices/{name}/rotate-secret", post(admin::secrets::rotate))
         .route("/admin/v1/groups", get(admin::groups::list))
         .route("/admin/v1/groups/{name}", get(admin::groups::show).patch(admin::groups::set))
         .route("/admin/v1/keys", get(admin::keys::list))

@@ -9,11 +9,11 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use super::problem::{Json, Problem, Query};
+use super::secrets::SecretDocument;
 use crate::app::App;
-use crate::credentials::{CredentialId, SecretRecord};
-use crate::devices::{AddedDevice, NewDevice};
+use crate::devices::{AddedDevice, DeviceChange, NewDevice};
 use crate::router::TOKEN_PATH;
-use crate::store::{DeviceQuery, DeviceRecord, DeviceStatus};
+use crate::store::{DeviceQuery, DeviceRecord, DeviceStatus, StoreError};
 
 /// The most devices of one page.
 pub(crate) const MAX_PAGE: u32 = 1_000;
@@ -29,17 +29,6 @@ pub(crate) struct DeviceDocument {
     pub(crate) created_at: UnixSeconds,
     pub(crate) secrets: Vec<SecretDocument>,
     pub(crate) attributes: BTreeMap<String, String>,
-}
-
-/// A secret, as the API shows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct SecretDocument {
-    /// What it is named by.
-    pub(crate) id: CredentialId,
-    /// When it was made, in seconds since 1970.
-    pub(crate) created_at: UnixSeconds,
-    /// When it ends, in seconds since 1970, if it does.
-    pub(crate) expires_at: Option<UnixSeconds>,
 }
 
 /// A device that was added, with its secret: the only time that it is shown.
@@ -134,7 +123,19 @@ pub(crate) async fn show(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
 ) -> Result<axum::Json<DeviceDocument>, Problem> {
-    Ok(axum::Json(app.devices.get(&name).await?.into()))
+    Ok(axum::Json(document(&app, app.devices.get(&name).await?).await?))
+}
+
+pub(crate) async fn set(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    Json(change): Json<DeviceChange>,
+) -> Result<axum::Json<DeviceDocument>, Problem> {
+    let device = app.devices.set(&name, change).await?;
+    let document = document(&app, device).await?;
+    let (ids, attributes) = (&document.mqtt_client_ids, &document.attributes);
+    tracing::info!(device = ?name, group = ?document.group, mqtt_client_ids = ?ids, ?attributes, "device set");
+    Ok(axum::Json(document))
 }
 
 pub(crate) async fn remove(
@@ -167,7 +168,17 @@ async fn set_status(
 ) -> Result<axum::Json<DeviceDocument>, Problem> {
     let device = app.devices.set_status(name, status).await?;
     tracing::info!(device = %device.name, %status, "device changed");
-    Ok(axum::Json(device.into()))
+    Ok(axum::Json(document(app, device).await?))
+}
+
+/// A device, and when its credentials were last used.
+pub(crate) async fn document(app: &App, device: DeviceRecord) -> Result<DeviceDocument, StoreError> {
+    let uses = app.credential_uses.of_client(device.name.as_str()).await?;
+    let mut document = DeviceDocument::from(device);
+    for secret in &mut document.secrets {
+        secret.last_used_at = uses.get(&secret.id).copied();
+    }
+    Ok(document)
 }
 
 impl From<DeviceRecord> for DeviceDocument {
@@ -178,16 +189,7 @@ impl From<DeviceRecord> for DeviceDocument {
             group: device.group.into(),
             status: device.status,
             created_at: device.created_at,
-            secrets: device
-                .credentials
-                .secrets
-                .into_iter()
-                .map(|SecretRecord { id, created_at, expires_at, .. }| SecretDocument {
-                    id,
-                    created_at,
-                    expires_at,
-                })
-                .collect(),
+            secrets: device.credentials.secrets.into_iter().map(SecretDocument::from).collect(),
             attributes: device
                 .attributes
                 .into_iter()
