@@ -23,9 +23,10 @@
 # program if it is not in the PATH.
 #
 # Devices that have no secret (they have a key, say) need none. A device that
-# is added after the rotation has begun has a new secret already. A secret that
-# was made but not handed over is removed before the next one is made, unless
-# the device has used it: then it has it.
+# is added after the rotation has begun has a new secret already. When it is not
+# known whether a secret has arrived, because the run was killed or COMMAND
+# failed, the next run asks the issuer: one that was used has; else the device
+# gets another, and that one stays good for the overlap, too.
 #
 # Secrets are in no argument, environment, file or line of this script, only in
 # the pipe to COMMAND.
@@ -69,6 +70,15 @@ done
 
 issuer() { "${FLEETBADGE_ISSUER:-fleetbadge-issuer}" "$@" 9>&-; }
 
+# A group that is not there has no devices either, and that would be no error.
+code=0
+issuer group show "$group" --json >/dev/null || code=$?
+case $code in
+    0) ;;
+    1) exit 2 ;;
+    *) exit "$code" ;;
+esac
+
 # Lines of the state, after the first, each a device and what became of it:
 #   made NAME ID     a secret was made and is being handed over
 #   done NAME ID     COMMAND said that the device has it, or the device used it
@@ -92,14 +102,11 @@ fi
 # names and ids have no character that would be escaped.
 member() { sed -n 's/.*"'"$1"'":"\{0,1\}\([A-Za-z0-9_~.:-]*\).*/\1/p'; }
 
-# Whether a secret that was made in an earlier run has arrived after all. If
-# not, it is removed.
+# Whether a secret that was made in an earlier run has arrived after all.
 has_arrived() {
     local name=$1 id=$2 secret
     secret=$(issuer device secret list "$name" --json | grep -F "\"id\":\"$id\"") || return 1
-    [[ $secret != *'"last_used_at":'* ]] || return 0
-    issuer device secret remove "$name" "$id" --json >/dev/null || true
-    return 1
+    [[ $secret == *'"last_used_at":'* ]]
 }
 
 rotate() {
@@ -128,7 +135,7 @@ rotate() {
 
 # Each device of the group that has a secret: name and time of creation. Into
 # a variable first, so that half a list is none.
-devices=$(issuer device list --group "$group" --json) || exit $?
+devices=$(issuer device list --group "$group" --json) || exit
 devices=$(sed -n '/"secrets":\[\]/d
     s/^{"client_id":"\([A-Za-z0-9_~.:-]*\)".*"status":"[a-z]*","created_at":\([0-9]*\).*/\1 \2/p' <<<"$devices")
 
@@ -146,7 +153,7 @@ while read -r name created; do
         continue
     elif [[ -n ${finished[$name]-} ]]; then
         done_before=$((done_before + 1))
-    elif ((created >= began)) && [[ -z ${made[$name]-} ]]; then
+    elif ((created > began)) && [[ -z ${made[$name]-} ]]; then
         added_since=$((added_since + 1))
     else
         todo+=("$name")
