@@ -18,6 +18,7 @@ mod duration;
 mod group;
 mod key;
 mod policy;
+mod secret;
 mod serve;
 mod static_password;
 

@@ -17,6 +17,9 @@ use crate::secret::{ImportedSecretHash, SecretHash};
 
 /// The most secrets that a client may have at a time.
 pub const MAX_SECRETS: usize = 8;
+/// The most secrets of these that people chose: the one, and the one that
+/// replaces it. Each costs a slow hash per guess.
+pub const MAX_IMPORTED_SECRETS: usize = 2;
 /// The most public keys that a device may have at a time.
 pub const MAX_KEYS: usize = 8;
 
@@ -36,6 +39,15 @@ pub struct Credentials {
     /// For clients that cannot do OAuth. Never good for `client_credentials`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password: Option<PasswordRecord>,
+}
+
+impl Credentials {
+    /// Whether there is nothing at all to prove itself with.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        let Self { secrets, keys, certificate, password } = self;
+        secrets.is_empty() && keys.is_empty() && certificate.is_none() && password.is_none()
+    }
 }
 
 /// What operators name a credential by: 8 hexadecimal digits, or the

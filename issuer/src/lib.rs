@@ -49,6 +49,7 @@ mod error;
 mod form;
 mod grants;
 pub mod groups;
+mod imported_secrets;
 pub mod issuer_url;
 pub mod keys;
 mod metrics;
@@ -77,6 +78,7 @@ use credential_uses::CredentialUses;
 use data_dir::{DataDir, DataDirError};
 use devices::{AddedDevice, DeviceError, Devices, NewDevice};
 use groups::{GroupError, Groups};
+use imported_secrets::ImportedSecrets;
 use keys::{KeyError, Keys};
 use metrics::Metrics;
 use random::Random;
@@ -149,6 +151,7 @@ impl Issuer {
             brokers,
             credential_uses: CredentialUses::new(Arc::clone(&store)),
             static_passwords: StaticPasswords::new(root_key.password_hasher(), Arc::clone(&random)),
+            imported_secrets: ImportedSecrets::new(config.device_cache_capacity, Arc::clone(&random)),
             used_jtis: UsedJtis::new(Arc::clone(&store)),
             device_keys: ParsedKeys::new(),
             keys: Keys::open(
