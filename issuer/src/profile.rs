@@ -286,6 +286,31 @@ impl Profile {
         }
     }
 
+    /// Whether a topic, or what is subscribed to, is to its broker what it is
+    /// to us: otherwise no rule tells what it would answer.
+    ///
+    /// # Errors
+    /// What it is taken for.
+    pub fn check_topic(&self, topic: &str) -> Result<(), &'static str> {
+        match self {
+            Self::Rabbitmq { .. } => rabbitmq::check_topic(topic),
+            Self::Fleetbadge | Self::Emqx | Self::Rmqtt | Self::Hivemq | Self::AzureEventGrid => Ok(()),
+        }
+    }
+
+    /// Whether its broker lets a filter that covers `topic` allow it.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check_use(&self, filter: &str, topic: &str) -> Result<(), &'static str> {
+        match self {
+            Self::Rmqtt => rmqtt::check_use(filter, topic),
+            Self::Fleetbadge | Self::Emqx | Self::Rabbitmq { .. } | Self::Hivemq | Self::AzureEventGrid => {
+                Ok(())
+            }
+        }
+    }
+
     /// Writes the claims.
     ///
     /// # Errors
