@@ -200,7 +200,7 @@ impl Profile {
             Self::Fleetbadge | Self::Emqx | Self::Rabbitmq { .. } => {
                 &[Algorithm::ES256, Algorithm::RS256, Algorithm::EdDSA]
             }
-            // Neither has a key type for Ed25519.
+            // Neither is known to verify Ed25519.
             Self::Rmqtt | Self::Hivemq => &[Algorithm::ES256, Algorithm::RS256],
             Self::AzureEventGrid => &[Algorithm::RS256],
         }
