@@ -4,6 +4,7 @@
 //! [`crate::serve`]). Errors are problem details (RFC 9457) that name the
 //! field. Each change is one line in the log.
 
+pub(crate) mod device_certificate;
 pub(crate) mod devices;
 pub(crate) mod groups;
 pub(crate) mod keys;

@@ -13,6 +13,7 @@ use clap::{Parser, Subcommand};
 
 mod client;
 mod device;
+mod device_certificate;
 mod group;
 mod key;
 mod serve;

@@ -54,6 +54,7 @@ pub mod keys;
 mod metrics;
 pub mod mint;
 pub mod names;
+pub mod open_files;
 pub mod peer;
 pub mod policy;
 pub mod profile;
@@ -66,6 +67,7 @@ pub mod signing_keys;
 pub mod store;
 #[cfg(test)]
 mod test_support;
+pub mod tls;
 pub mod used_jtis;
 
 use app::App;
@@ -154,7 +156,7 @@ impl Issuer {
                 now,
             )
             .await?,
-            metadata: endpoints::metadata::document(&issuer)?,
+            metadata: endpoints::metadata::document(&issuer, config.transport.has_client_certificates())?,
             jwks_cache_control: format!("public, max-age={}", config.jwks_max_age_s),
             request_timeout: Duration::from_secs(config.request_timeout_s),
             issuer,

@@ -8,6 +8,7 @@ use fleetbadge_validator::time::UnixSeconds;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
+use super::device_certificate::CertificateDocument;
 use super::problem::{Json, Problem, Query};
 use crate::app::App;
 use crate::credentials::{CredentialId, SecretRecord};
@@ -29,6 +30,9 @@ pub(crate) struct DeviceDocument {
     pub(crate) created_at: UnixSeconds,
     pub(crate) secrets: Vec<SecretDocument>,
     pub(crate) attributes: BTreeMap<String, String>,
+    /// Absent without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) certificate: Option<CertificateDocument>,
 }
 
 /// A secret, as the API shows it.
@@ -193,6 +197,7 @@ impl From<DeviceRecord> for DeviceDocument {
                 .into_iter()
                 .map(|(name, value)| (name.into(), value.into()))
                 .collect(),
+            certificate: device.credentials.certificate.map(CertificateDocument::from),
         }
     }
 }

@@ -42,7 +42,7 @@ impl Problem {
         }
     }
 
-    fn invalid(field: Option<&str>, detail: &dyn Display) -> Self {
+    pub(super) fn invalid(field: Option<&str>, detail: &dyn Display) -> Self {
         let problem =
             Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "A value cannot be used", detail);
         Self { field: field.map(Into::into), ..problem }
@@ -119,6 +119,7 @@ impl From<DeviceError> for Problem {
             DeviceError::NoSuchGroup { .. } => Self::invalid(Some("group"), &error),
             DeviceError::TooManyAttributes { .. } => Self::invalid(Some("attributes"), &error),
             DeviceError::TooManyCredentials { field, .. } => Self::invalid(Some(field), &error),
+            DeviceError::CertificateSubject(error) => Self::invalid(Some(error.field()), &error),
             DeviceError::NameTaken { .. } => Self::conflict("name-taken", "The name is taken", &error),
             DeviceError::KeyTaken { .. } => Self::conflict("key-taken", "The key is taken", &error),
             DeviceError::Busy { .. } => Self::conflict("busy", "Others are changing it", &error),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use clap::{Args, Subcommand};
 use reqwest::Method;
 
+use super::device_certificate::{self, Certificate};
 use super::client::{AdminClient, Failure, Operator};
 use super::{date, print, print_json};
 use crate::admin::devices::{AddDevice, AddedDeviceDocument, DeviceDocument, DevicePage};
@@ -32,6 +33,8 @@ enum Verb {
     Enable(Named),
     /// Remove a device; its names are never used again
     Remove(Named),
+    /// Set by which TLS certificate a device is known
+    Certificate(Certificate),
 }
 
 #[derive(Args)]
@@ -68,6 +71,7 @@ impl Device {
             }),
             Verb::Disable(named) => named.change("disable", "gets no more tokens; those it has stay good to their end"),
             Verb::Enable(named) => named.change("enable", "gets tokens again"),
+            Verb::Certificate(certificate) => certificate.run(),
             Verb::Remove(Named { name, operator }) => operator.run(async |client| {
                 client.delete(&["devices", &name]).await?;
                 if operator.json {
@@ -161,5 +165,6 @@ fn show(device: &DeviceDocument, json: bool) -> Result<(), Failure> {
         device.mqtt_client_ids.join(" "),
         date(device.created_at),
         secrets.collect::<Vec<_>>().join("; "),
-    ))
+    ))?;
+    device_certificate::show(device.certificate.as_ref())
 }

@@ -25,18 +25,29 @@ struct Metadata<'a> {
     jwks_uri: String,
     scopes_supported: [&'static str; 3],
     grant_types_supported: [&'static str; 1],
-    token_endpoint_auth_methods_supported: [&'static str; 2],
+    token_endpoint_auth_methods_supported: Vec<&'static str>,
+    /// RFC 8705 §3.3.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    tls_client_certificate_bound_access_tokens: bool,
 }
 
 /// The document, made once.
-pub(crate) fn document(issuer: &IssuerUrl) -> serde_json::Result<Bytes> {
+pub(crate) fn document(issuer: &IssuerUrl, client_certificates: bool) -> serde_json::Result<Bytes> {
     serde_json::to_vec(&Metadata {
         issuer: issuer.as_str(),
         token_endpoint: issuer.endpoint(TOKEN_PATH),
         jwks_uri: issuer.endpoint(JWKS_PATH),
         scopes_supported: ScopeWord::ALL.map(ScopeWord::as_str),
         grant_types_supported: ["client_credentials"],
-        token_endpoint_auth_methods_supported: ["client_secret_basic", "client_secret_post"],
+        token_endpoint_auth_methods_supported: [
+            Some("client_secret_basic"),
+            Some("client_secret_post"),
+            client_certificates.then_some("tls_client_auth"),
+        ]
+        .into_iter()
+        .flatten()
+        .collect(),
+        tls_client_certificate_bound_access_tokens: client_certificates,
     })
     .map(Bytes::from)
 }

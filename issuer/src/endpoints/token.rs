@@ -21,6 +21,7 @@ use crate::error::TokenError;
 use crate::form::Form;
 use crate::grants::{GrantType, TokenResponse, client_credentials};
 use crate::metrics::Started;
+use crate::peer::Peer;
 
 /// The most bytes of a body that are read.
 const MAX_BODY_LENGTH: usize = 64 * 1024;
@@ -50,10 +51,11 @@ async fn issue(app: &App, request: Request<Body>) -> Result<TokenResponse, Token
         .await
         .map_err(|_| TokenError::RequestTimeout)??;
     let form = Form::parse(&body).map_err(|error| TokenError::InvalidRequest(error.to_string().into()))?;
-    let credentials = Credentials::from_request(&parts.headers, &form)?;
+    let peer = Peer::of(&parts.extensions);
+    let credentials = Credentials::from_request(&parts.headers, &form, &peer)?;
     let client = authenticate(app, &credentials).await?;
     match GrantType::from_form(&form)? {
-        GrantType::ClientCredentials => client_credentials::issue(app, &client.into_device()?, &form),
+        GrantType::ClientCredentials => client_credentials::issue(app, &client.into_device()?, &form, &peer),
     }
 }
 

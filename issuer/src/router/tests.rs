@@ -19,7 +19,7 @@ enum Listener {
 use Listener::{Admin, Ops, Public};
 
 /// Each route with what somebody without credentials gets.
-const ROUTES: [(Method, &str, Listener, u16); 18] = [
+const ROUTES: [(Method, &str, Listener, u16); 20] = [
     (Method::POST, "/oauth2/token", Public, 401),
     (Method::GET, "/oauth2/jwks", Public, 200),
     (Method::GET, "/.well-known/oauth-authorization-server", Public, 200),
@@ -33,6 +33,8 @@ const ROUTES: [(Method, &str, Listener, u16); 18] = [
     (Method::GET, "/admin/v1/devices/pump", Admin, 200),
     (Method::POST, "/admin/v1/devices/pump/disable", Admin, 200),
     (Method::POST, "/admin/v1/devices/pump/enable", Admin, 200),
+    (Method::PUT, "/admin/v1/devices/pump/certificate", Admin, 422),
+    (Method::DELETE, "/admin/v1/devices/pump/certificate", Admin, 404),
     (Method::DELETE, "/admin/v1/devices/pump", Admin, 204),
     (Method::GET, "/admin/v1/groups", Admin, 200),
     (Method::GET, "/admin/v1/groups/default", Admin, 200),
@@ -65,7 +67,7 @@ async fn each_route_is_on_its_listener_alone() {
 #[test]
 fn no_route_is_missing_above() {
     let source = include_str!("../router.rs");
-    let routed = [" get(", " post(", ".post(", ".patch(", ".delete("].map(|m| source.matches(m).count());
+    let routed = [" get(", " post(", " put(", ".post(", ".patch(", ".delete("].map(|m| source.matches(m).count());
     assert_eq!(routed.iter().sum::<usize>(), ROUTES.len());
 }
 
