@@ -13,7 +13,7 @@ use x509_cert::der::oid::ObjectIdentifier;
 use x509_cert::der::{Decode as _, Tag, Tagged as _};
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
-use x509_cert::name::RdnSequence;
+use x509_cert::name::{RdnSequence, RelativeDistinguishedName};
 
 use crate::credentials::CertificateSubject;
 
@@ -83,9 +83,8 @@ impl CertificateSubject {
     /// [`InvalidSubject`] names the member.
     pub fn check(&self) -> Result<(), InvalidSubject> {
         let field = self.field();
-        let wrong = |found: &String, expected| {
-            Err(InvalidSubject::Form { field, found: found.clone(), expected })
-        };
+        let wrong =
+            |found: &String, expected| Err(InvalidSubject::Form { field, found: found.clone(), expected });
         let length = self.value().len();
         if length == 0 || length > MAX_SUBJECT_LENGTH {
             return Err(InvalidSubject::Length { field, length });
@@ -99,11 +98,9 @@ impl CertificateSubject {
             Self::SanEmail(text) if !text.is_ascii() || !text.contains('@') => {
                 wrong(text, "an email address in ASCII")
             }
-            Self::SubjectDn(_)
-            | Self::SanDns(_)
-            | Self::SanUri(_)
-            | Self::SanIp(_)
-            | Self::SanEmail(_) => Ok(()),
+            Self::SubjectDn(_) | Self::SanDns(_) | Self::SanUri(_) | Self::SanIp(_) | Self::SanEmail(_) => {
+                Ok(())
+            }
         }
     }
 }
@@ -189,7 +186,8 @@ fn parse_dn(text: &str) -> Option<RdnSequence> {
         return None;
     }
     let name: RdnSequence = text.parse().ok()?;
-    let has_values = name.iter().flat_map(|rdn| rdn.iter()).all(|part| !part.value.value().is_empty());
+    let has_values =
+        name.iter().flat_map(RelativeDistinguishedName::iter).all(|part| !part.value.value().is_empty());
     (!name.is_empty() && has_values).then_some(name)
 }
 
@@ -199,7 +197,9 @@ fn has_whole_escapes(text: &str) -> bool {
     while let Some(byte) = bytes.next() {
         let is_whole = byte != b'\\'
             || match bytes.next() {
-                Some(first) if first.is_ascii_hexdigit() => bytes.next().is_some_and(|b| b.is_ascii_hexdigit()),
+                Some(first) if first.is_ascii_hexdigit() => {
+                    bytes.next().is_some_and(|b| b.is_ascii_hexdigit())
+                }
                 Some(_) => true,
                 None => false,
             };
@@ -213,7 +213,7 @@ fn has_whole_escapes(text: &str) -> bool {
 fn is_same_name(left: &RdnSequence, right: &RdnSequence) -> bool {
     left.len() == right.len()
         && left.iter().zip(right.iter()).all(|(left, right)| {
-            let sorted = |rdn: &x509_cert::name::RelativeDistinguishedName| {
+            let sorted = |rdn: &RelativeDistinguishedName| {
                 let mut parts: Vec<_> = rdn.iter().map(meaning).collect();
                 parts.sort_unstable();
                 parts

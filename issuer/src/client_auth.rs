@@ -44,7 +44,11 @@ impl Credentials {
     /// # Errors
     /// [`TokenError::InvalidRequest`] if they are malformed, or more than one
     /// method is used.
-    pub(crate) fn from_request(headers: &HeaderMap, form: &Form<'_>, peer: &Peer) -> Result<Self, TokenError> {
+    pub(crate) fn from_request(
+        headers: &HeaderMap,
+        form: &Form<'_>,
+        peer: &Peer,
+    ) -> Result<Self, TokenError> {
         let mut authorizations = headers.get_all(header::AUTHORIZATION).iter();
         let authorization = authorizations.next();
         let methods = [

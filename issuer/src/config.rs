@@ -354,12 +354,7 @@ fn in_range(field: &'static str, found: u64, min: u64, max: u64) -> Result<u64, 
     }
 }
 
-fn count_in_range(
-    field: &'static str,
-    found: usize,
-    min: usize,
-    max: usize,
-) -> Result<usize, InvalidConfig> {
+fn count_in_range(field: &'static str, found: usize, min: usize, max: usize) -> Result<usize, InvalidConfig> {
     in_range(field, found as u64, min as u64, max as u64).map(|_| found)
 }
 
@@ -429,7 +424,8 @@ mod tests {
         let toml = "data_dir = 'x'\nlisten = '0.0.0.0:80'\nissuer = 'http://id.example'\n\
                     allow_insecure_http = true\ntrusted_proxy = ['10.0.0.1']";
         assert!(options(toml).resolve().is_ok());
-        let without_issuer = "data_dir = 'x'\nlisten = '0.0.0.0:80'\nallow_insecure_http = true\ntrusted_proxy = ['::1']";
+        let without_issuer =
+            "data_dir = 'x'\nlisten = '0.0.0.0:80'\nallow_insecure_http = true\ntrusted_proxy = ['::1']";
         assert!(options(without_issuer).resolve().is_err());
     }
 }

@@ -178,7 +178,11 @@ impl Tls {
         let verifier = &session.client_ca.as_ref()?.verifier;
         let is_trusted = Arc::ptr_eq(verifier, &chain.verifier)
             || verifier
-                .verify_client_cert(&CertificateDer::from(&*chain.leaf), &chain.issuers, unix_time(&*self.clock))
+                .verify_client_cert(
+                    &CertificateDer::from(&*chain.leaf),
+                    &chain.issuers,
+                    unix_time(&*self.clock),
+                )
                 .is_ok();
         is_trusted.then(|| Arc::clone(&chain.leaf))
     }
@@ -257,7 +261,8 @@ fn client_ca(
     {
         return Ok(former.clone());
     }
-    let unusable = |reason: &dyn fmt::Display| TlsError::ClientCa { path: path.into(), reason: reason.to_string() };
+    let unusable =
+        |reason: &dyn fmt::Display| TlsError::ClientCa { path: path.into(), reason: reason.to_string() };
     let mut roots = RootCertStore::empty();
     for root in certificates("tls_client_ca", path, pem)? {
         roots.add(root).map_err(|error| unusable(&error))?;

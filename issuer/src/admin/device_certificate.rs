@@ -97,10 +97,8 @@ pub(crate) async fn clear(
         what: "credential",
         id: CertificateRecord::ID.into(),
     };
-    let (device, _) = app
-        .devices
-        .change(&name, |device| device.credentials.certificate.take().ok_or_else(none))
-        .await?;
+    let (device, _) =
+        app.devices.change(&name, |device| device.credentials.certificate.take().ok_or_else(none)).await?;
     tracing::info!(device = %device.name, "the device's certificate was cleared");
     Ok(StatusCode::NO_CONTENT)
 }

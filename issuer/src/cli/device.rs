@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use clap::{Args, Subcommand};
 use reqwest::Method;
 
-use super::device_certificate::{self, Certificate};
 use super::client::{AdminClient, Failure, Operator};
+use super::device_certificate::{self, Certificate};
 use super::{date, print, print_json};
 use crate::admin::devices::{AddDevice, AddedDeviceDocument, DeviceDocument, DevicePage};
 

@@ -102,10 +102,7 @@ impl Transport {
     /// Whose headers are believed.
     #[must_use]
     pub fn trusted_proxies(&self) -> TrustedProxies {
-        TrustedProxies {
-            networks: self.trusted_proxy.clone(),
-            client_certs: self.trusted_proxy_client_certs,
-        }
+        TrustedProxies { networks: self.trusted_proxy.clone(), client_certs: self.trusted_proxy_client_certs }
     }
 }
 

@@ -67,7 +67,8 @@ async fn each_route_is_on_its_listener_alone() {
 #[test]
 fn no_route_is_missing_above() {
     let source = include_str!("../router.rs");
-    let routed = [" get(", " post(", " put(", ".post(", ".patch(", ".delete("].map(|m| source.matches(m).count());
+    let routed =
+        [" get(", " post(", " put(", ".post(", ".patch(", ".delete("].map(|m| source.matches(m).count());
     assert_eq!(routed.iter().sum::<usize>(), ROUTES.len());
 }
 

@@ -54,13 +54,18 @@ pub(super) struct Connection {
 impl Public {
     fn admit(&self, stream: TcpStream) -> io::Result<(Guarded<TcpStream>, IpAddr)> {
         let address = stream.peer_addr()?.ip().to_canonical();
-        if self.only.as_ref().is_some_and(|only| !address.is_loopback() && !only.include(address)) {
+        if !may_connect(self.only.as_deref(), address) {
             tracing::debug!(%address, "closed: plain HTTP is for trusted proxies");
             return Err(io::ErrorKind::PermissionDenied.into());
         }
         stream.set_nodelay(true)?;
         Ok((self.limits.admit(stream)?, address))
     }
+}
+
+/// Plain HTTP from other machines is for trusted proxies.
+fn may_connect(only: Option<&TrustedProxies>, address: IpAddr) -> bool {
+    only.is_none_or(|only| address.is_loopback() || only.include(address))
 }
 
 impl<S: Send + 'static> Accept<TcpStream, S> for Public {
@@ -181,11 +186,7 @@ impl AsyncRead for PublicStream {
 }
 
 impl AsyncWrite for PublicStream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
             Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
@@ -228,6 +229,20 @@ impl AsyncWrite for PublicStream {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn plain_http_beyond_loopback_is_for_trusted_proxies_alone() {
+        let networks = vec!["10.0.0.0/8".parse().unwrap()];
+        let only = TrustedProxies { networks, client_certs: false };
+        let may = |only, address: &str| may_connect(only, address.parse().unwrap());
+        for address in ["10.1.2.3", "127.0.0.1", "::1"] {
+            assert!(may(Some(&only), address), "{address}");
+        }
+        for address in ["203.0.113.9", "192.168.0.1", "2001:db8::1"] {
+            assert!(!may(Some(&only), address), "{address}");
+            assert!(may(None, address), "{address}");
+        }
+    }
 
     #[test]
     fn the_owner_and_root_alone() {

@@ -51,10 +51,6 @@ pub(super) struct Guarded<S> {
 }
 
 impl<S> Guarded<S> {
-    pub(super) const fn get_ref(&self) -> &S {
-        &self.stream
-    }
-
     /// The answer to an attempt to write.
     fn in_time<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
