@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum_server::{Address, Handle, Server};
 use hyper_util::rt::TokioTimer;
 use tokio::net::{TcpListener, UnixListener};
@@ -24,16 +24,16 @@ use crate::tls::{Tls, TlsError};
 
 mod accept;
 mod connection;
+mod headers;
 
 use accept::{Identity, identify};
 use connection::Limits;
+use headers::{MAX_HEADER_LENGTH, limit_headers};
 
 /// How often what depends on the time is brought up to date.
 const TICK: Duration = Duration::from_secs(1);
 /// After how many ticks it is looked whether the TLS files have changed.
 const TICKS_PER_RELOAD: u32 = 5;
-/// The most bytes of a request's headers; more is answered with 431.
-const MAX_HEADER_LENGTH: usize = 64 * 1024;
 
 /// An issuer whose listeners are bound; it answers once it [runs](Self::run).
 pub struct BoundIssuer {
@@ -142,7 +142,9 @@ impl BoundIssuer {
             refused: app.metrics.connections_refused.clone(),
         };
         let identity = Arc::new(Identity { tls: self.tls.clone(), proxies });
-        let router = router::public(Arc::clone(&app)).layer(from_fn_with_state(identity, identify));
+        let router = router::public(Arc::clone(&app))
+            .layer(from_fn_with_state(identity, identify))
+            .layer(from_fn(limit_headers));
         let public = with_limits(Server::from_listener(self.public).acceptor(acceptor), request_timeout)
             .handle(tcp.clone())
             .serve(router.into_make_service());
@@ -150,7 +152,7 @@ impl BoundIssuer {
             let acceptor = accept::Ops { limits: limits(MAX_OPS_CONNECTIONS) };
             with_limits(Server::from_listener(listener).acceptor(acceptor), request_timeout)
                 .handle(tcp.clone())
-                .serve(router::ops(Arc::clone(&app)).into_make_service())
+                .serve(router::ops(Arc::clone(&app)).layer(from_fn(limit_headers)).into_make_service())
         });
         let ops = async {
             match ops {
@@ -162,7 +164,7 @@ impl BoundIssuer {
         let admin = Server::<UnixSocketAddr>::from_listener(self.admin).acceptor(acceptor);
         let admin = with_limits(admin, request_timeout)
             .handle(unix.clone())
-            .serve(router::admin(Arc::clone(&app)).into_make_service());
+            .serve(router::admin(Arc::clone(&app)).layer(from_fn(limit_headers)).into_make_service());
         let ending = async {
             tokio::select! {
                 () = shutdown => {}
