@@ -197,7 +197,8 @@ impl Issuer {
         KeySource(Arc::clone(&self.app))
     }
 
-    /// The routes of the public listener, for a server of one's own.
+    /// The routes of the public listener, for a server of one's own. There no
+    /// client has a certificate, and no proxy is believed.
     pub fn public_router(&self) -> Router {
         router::public(Arc::clone(&self.app))
     }

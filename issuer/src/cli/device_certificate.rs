@@ -102,7 +102,7 @@ impl Set {
             print(&format!(
                 "\nDevice {name} gets a token with:\n\
                  \x20 curl --cert CERTIFICATE --key KEY -d grant_type=client_credentials -d client_id={name} \
-                 https://…/oauth2/token\n"
+                 TOKEN_ENDPOINT\n"
             ))
         })
     }

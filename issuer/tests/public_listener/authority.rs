@@ -33,7 +33,7 @@ impl Authority {
     pub(crate) fn server(&self) -> Pair {
         let mut params = named("server");
         params.subject_alt_names = vec![rcgen::SanType::IpAddress("127.0.0.1".parse().unwrap())];
-        self.sign(params)
+        self.sign(&params)
     }
 
     /// For a client, until the first of January of `end`.
@@ -42,10 +42,10 @@ impl Authority {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         params.not_before = date_time_ymd(2020, 1, 1);
         params.not_after = date_time_ymd(end, 1, 1);
-        self.sign(params)
+        self.sign(&params)
     }
 
-    fn sign(&self, params: CertificateParams) -> Pair {
+    fn sign(&self, params: &CertificateParams) -> Pair {
         let key = KeyPair::generate().unwrap();
         Pair { certificate: params.signed_by(&key, &self.0).unwrap(), key }
     }

@@ -103,7 +103,7 @@ fn claims(token: &Value) -> Value {
 }
 
 fn shown_by(stream: &TlsStream<TcpStream>) -> CertificateDer<'static> {
-    stream.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned()
+    stream.get_ref().1.peer_certificates().unwrap().first().unwrap().clone().into_owned()
 }
 
 #[tokio::test]

@@ -6,15 +6,17 @@ use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::brokers::NewBroker;
 use crate::groups::PolicyChange;
+use crate::profile::Profile;
 use crate::test_support::{Answer, NOW, TestIssuer, basic, token_request};
 
 fn certificate_of(name: &str) -> Arc<[u8]> {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
-    params.not_before = time::OffsetDateTime::from_unix_timestamp(NOW.0 as i64 - 100).unwrap();
-    params.not_after = time::OffsetDateTime::from_unix_timestamp(NOW.0 as i64 + 100).unwrap();
+    params.not_before = time::OffsetDateTime::from_unix_timestamp(NOW.0.cast_signed() - 100).unwrap();
+    params.not_after = time::OffsetDateTime::from_unix_timestamp(NOW.0.cast_signed() + 100).unwrap();
     params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().as_ref().into()
 }
 
@@ -135,10 +137,29 @@ async fn bound_tokens_name_the_certificate_and_there_are_no_others() {
     assert_eq!(with_secret(Some(&pump)).await.error(), "invalid_request");
 }
 
+/// To a broker that does not look at `cnf` it would be a bearer token.
+#[tokio::test]
+async fn no_bound_token_for_a_broker_that_cannot_check_it() {
+    let (issuer, _) = issuer(true).await;
+    let app = issuer.app();
+    let new = NewBroker {
+        name: "hall".into(),
+        audience: "emqx".into(),
+        profile: Profile::Emqx,
+        ..NewBroker::default()
+    };
+    app.brokers.add(new, &app.devices, NOW).await.unwrap();
+    let audiences = Some(vec!["mqtt".into(), "emqx".into()]);
+    issuer.set_group(PolicyChange { audiences, ..PolicyChange::default() }).await;
+    let pump = certificate_of("pump");
+    let resource = "&client_id=pump&resource=urn:fleetbadge:broker:hall";
+    assert_eq!(ask(&issuer, Some(&pump), resource).await.error(), "invalid_target");
+    assert_eq!(confirmation(&ask(&issuer, Some(&pump), "&client_id=pump").await), thumbprint(&pump));
+}
+
 #[tokio::test]
 async fn a_change_of_the_registered_name_is_in_force_at_once() {
     let (issuer, _) = issuer(false).await;
-    issuer.set_group(PolicyChange::default()).await;
     let pump = certificate_of("pump");
     assert_eq!(ask(&issuer, Some(&pump), "&client_id=pump").await.status, StatusCode::OK);
     let answer = set(&issuer, json!({"tls_client_auth_san_dns": "pump.example"})).await;
