@@ -8,6 +8,7 @@ use fleetbadge_validator::time::UnixSeconds;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
+use super::device_certificate::CertificateDocument;
 use super::problem::{Json, Problem, Query};
 use super::secrets::SecretDocument;
 use super::static_password::PasswordDocument;
@@ -33,6 +34,9 @@ pub(crate) struct DeviceDocument {
     /// Its static password, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) password: Option<PasswordDocument>,
+    /// Absent without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) certificate: Option<CertificateDocument>,
 }
 
 /// A device that was added, with its secret: the only time that it is shown.
@@ -203,6 +207,7 @@ impl From<DeviceRecord> for DeviceDocument {
                 .map(|(name, value)| (name.into(), value.into()))
                 .collect(),
             password: device.credentials.password.map(PasswordDocument::from),
+            certificate: device.credentials.certificate.map(CertificateDocument::from),
         }
     }
 }

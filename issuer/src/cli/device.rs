@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use reqwest::Method;
 
 use super::client::{AdminClient, Failure, Operator};
+use super::device_certificate::{self, Certificate};
 use super::static_password::{self, Password};
 use super::{date, print, print_json, secret};
 use crate::admin::devices::{AddDevice, AddedDeviceDocument, DeviceDocument, DevicePage};
@@ -40,6 +41,8 @@ enum Verb {
     Secret(secret::Secret),
     /// Make a new secret and print it, once; the others end after a while
     RotateSecret(secret::Rotate),
+    /// Set by which TLS certificate a device is known
+    Certificate(Certificate),
 }
 
 #[derive(Args)]
@@ -117,6 +120,7 @@ impl Device {
             Verb::Disable(named) => named.change("disable", "gets no more tokens; those it has stay good to their end"),
             Verb::Enable(named) => named.change("enable", "gets tokens again"),
             Verb::Password(password) => password.run(),
+            Verb::Certificate(certificate) => certificate.run(),
             Verb::Remove(Named { name, operator }) => operator.run(async |client| {
                 client.delete(&["devices", &name]).await?;
                 if operator.json {
@@ -253,5 +257,6 @@ fn show(device: &DeviceDocument, json: bool) -> Result<(), Failure> {
         date(device.created_at),
         secrets.collect::<Vec<_>>().join("\n                 "),
         static_password::line(device.password.as_ref()),
-    ))
+    ))?;
+    device_certificate::show(device.certificate.as_ref())
 }
