@@ -52,7 +52,7 @@ fn main() {
 
     let mut kept = runtime.block_on(connect(address, &client));
     let token = || runtime.block_on(ask(&mut kept));
-    compare(token, &sign).report("token over a kept mTLS connection / one signature", Target::AtMost(12.0));
+    compare(token, &sign).report("token over a kept mTLS connection / one signature", Target::AtMost(4.0));
     let handshake = || {
         runtime.block_on(async {
             let mut stream = connect(address, &client).await;
