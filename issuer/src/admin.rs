@@ -5,6 +5,7 @@
 //! field. Each change is one line in the log.
 
 pub(crate) mod devices;
+pub(crate) mod enrolments;
 pub(crate) mod groups;
 pub(crate) mod keys;
 pub(crate) mod problem;

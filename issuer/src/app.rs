@@ -9,6 +9,7 @@ use fleetbadge_validator::time::{Clock, UnixSeconds};
 use crate::brokers::Brokers;
 use crate::credential_uses::CredentialUses;
 use crate::devices::Devices;
+use crate::enrolments::Enrolments;
 use crate::error::TokenError;
 use crate::groups::Groups;
 use crate::issuer_url::IssuerUrl;
@@ -27,6 +28,7 @@ pub(crate) struct App {
     pub(crate) devices: Devices,
     pub(crate) groups: Groups,
     pub(crate) brokers: Arc<Brokers>,
+    pub(crate) enrolments: Enrolments,
     pub(crate) credential_uses: CredentialUses,
     pub(crate) used_jtis: UsedJtis,
     pub(crate) keys: Keys,

@@ -13,6 +13,8 @@ use clap::{Parser, Subcommand};
 
 mod client;
 mod device;
+mod duration;
+mod enrolment;
 mod group;
 mod key;
 mod serve;
@@ -35,8 +37,10 @@ struct Cli {
 enum Noun {
     /// Run the server
     Serve(Box<serve::Serve>),
-    /// Add, look at, disable, enable and remove devices
+    /// Add, look at, approve, disable, enable and remove devices
     Device(device::Device),
+    /// Make, look at and remove enrolment tokens
+    Enrolment(enrolment::Enrolment),
     /// Set and look at groups: which topics, which scope, how long
     Group(group::Group),
     /// Look at and rotate the signing keys
@@ -49,6 +53,7 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().noun {
         Noun::Serve(serve) => serve.run(),
         Noun::Device(device) => device.run(),
+        Noun::Enrolment(enrolment) => enrolment.run(),
         Noun::Group(group) => group.run(),
         Noun::Key(key) => key.run(),
     };

@@ -43,7 +43,9 @@ pub mod credential_uses;
 pub mod credentials;
 pub mod data_dir;
 pub mod devices;
+pub mod dpop;
 mod endpoints;
+pub mod enrolments;
 mod error;
 mod form;
 mod grants;
@@ -57,9 +59,11 @@ mod peer;
 pub mod policy;
 pub mod profile;
 pub mod random;
+mod registration;
 pub mod root_key;
 mod router;
 pub mod secret;
+pub mod self_token;
 pub mod serve;
 pub mod signing_keys;
 pub mod store;
@@ -73,6 +77,7 @@ use config::Config;
 use credential_uses::CredentialUses;
 use data_dir::{DataDir, DataDirError};
 use devices::{AddedDevice, DeviceError, Devices, NewDevice};
+use enrolments::Enrolments;
 use groups::{GroupError, Groups};
 use keys::{KeyError, Keys};
 use metrics::Metrics;
@@ -143,6 +148,7 @@ impl Issuer {
             )
             .await?,
             brokers,
+            enrolments: Enrolments::new(Arc::clone(&store), Arc::clone(&random)),
             credential_uses: CredentialUses::new(Arc::clone(&store)),
             used_jtis: UsedJtis::new(Arc::clone(&store)),
             keys: Keys::open(

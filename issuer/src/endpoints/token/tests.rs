@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use fleetbadge_validator::access::Action;
 use http::{Method, StatusCode};
 use http_body_util::{BodyExt as _, Full};
@@ -9,6 +10,7 @@ use serde_json::json;
 
 use super::*;
 use crate::config::Options;
+use crate::endpoints::body::MAX_BODY_LENGTH;
 use crate::groups::PolicyChange;
 use crate::store::DeviceStatus;
 use crate::test_support::{Answer, TestIssuer, basic, token_request};
