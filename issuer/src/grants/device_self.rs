@@ -79,3 +79,6 @@ pub(super) fn issue(
         mqtt: None,
     })
 }
+
+#[cfg(test)]
+mod tests;
