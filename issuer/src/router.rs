@@ -29,11 +29,14 @@ pub(crate) fn public(app: Arc<App>) -> Router {
         .route(&format!("{base}{JWKS_PATH}"), get(jwks::get))
         .route(
             &format!("{base}{REGISTER_PATH}"),
-            post(register::post).layer(map_response(token::never_cached)),
+            post(register::post).layer(from_fn(to_the_end)).layer(map_response(token::never_cached)),
         )
         .route(
             &format!("{base}{REGISTER_PATH}/{{client_id}}"),
-            get(register::own::get).put(register::own::put).layer(map_response(token::never_cached)),
+            get(register::own::get)
+                .put(register::own::put)
+                .layer(from_fn(to_the_end))
+                .layer(map_response(token::never_cached)),
         )
         // RFC 8414 §3.1 puts the issuer's path behind, OpenID Connect before.
         .route(&format!("/.well-known/oauth-authorization-server{base}"), get(metadata::get))
@@ -76,7 +79,7 @@ async fn to_the_end(request: Request, next: Next) -> Response {
     match tokio::spawn(next.run(request)).await {
         Ok(response) => response,
         Err(error) => {
-            tracing::error!(%error, "an operator's request failed");
+            tracing::error!(%error, "a request that changes something failed");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }

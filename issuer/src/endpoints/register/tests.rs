@@ -414,3 +414,43 @@ async fn the_store_has_only_the_hash_of_a_token() {
     let printed = format!("{:?}", EnrolmentToken::presented(token));
     assert_eq!(printed, "EnrolmentToken(…)");
 }
+
+#[tokio::test]
+async fn an_issuer_with_a_path_registers_below_it() {
+    let options = crate::config::Options {
+        issuer: Some("https://id.example/tenant/".into()),
+        ..crate::config::Options::default()
+    };
+    let issuer = TestIssuer::with(options).await;
+    let metadata = request(
+        Method::GET,
+        &format!("{ISSUER}/tenant/.well-known/openid-configuration"),
+        "",
+        None,
+        &json!(null),
+    );
+    let metadata = issuer.public(metadata).await.json();
+    let url = metadata["registration_endpoint"].as_str().unwrap();
+    assert_eq!(url, "https://id.example/tenant/oauth2/register");
+    assert_eq!(metadata["dpop_signing_alg_values_supported"], json!(["ES256", "RS256", "EdDSA"]));
+    let token = create(&issuer, "pump-*", 1, false).await;
+    let key = TestKey::generate();
+    let ask = async |htu: &str| {
+        let proof = TestProof::new("POST", htu, &token).sign(&key);
+        issuer.public(request(Method::POST, url, &token, Some(&proof), &jwks(&[&key]))).await
+    };
+    assert_eq!(refusal(&ask(URL).await), invalid("invalid_dpop_proof"));
+    assert_eq!(ask(url).await.status, StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn a_body_comes_in_time() {
+    use http_body_util::{BodyExt as _, Full};
+
+    let options = crate::config::Options { request_timeout_s: Some(1), ..crate::config::Options::default() };
+    let issuer = TestIssuer::with(options).await;
+    let token = create(&issuer, "pump-*", 1, false).await;
+    let mut asked = request(Method::POST, URL, &token, None, &json!({}));
+    *asked.body_mut() = Body::new(Full::<bytes::Bytes>::from("{").with_trailers(std::future::pending()));
+    assert_eq!(refusal(&issuer.public(asked).await), (408, "invalid_request".into()));
+}

@@ -221,3 +221,28 @@ async fn the_token_is_in_the_header_and_nowhere_else() {
         assert_eq!(answer.status, StatusCode::METHOD_NOT_ALLOWED);
     }
 }
+
+/// A key that is gone from the database must be gone from memory, too, even if
+/// whoever asked for it has hung up.
+#[tokio::test]
+async fn a_change_goes_on_when_the_device_hangs_up() {
+    let (issuer, key) = with_pump().await;
+    let new = TestKey::generate();
+    let own = token(&issuer, "pump-1", &key);
+    // In memory, as it was.
+    assert_eq!(get(&issuer, URL, &own).await.status, StatusCode::OK);
+    let body = jwks(&[&new]);
+    tokio::select! {
+        biased;
+        _ = put(&issuer, &own, Some(&new), &body) => panic!("it is answered before it was cut off"),
+        () = tokio::task::yield_now() => {}
+    }
+    let is_gone = async {
+        while issuer.app().devices.find("pump-1").await.unwrap().unwrap().credentials.keys[0].id.as_str()
+            != new.kid()
+        {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), is_gone).await.unwrap();
+}
