@@ -7,6 +7,7 @@ use bytes::Bytes;
 use fleetbadge_validator::time::{Clock, UnixSeconds};
 
 use crate::brokers::Brokers;
+use crate::client_auth::private_key_jwt::ParsedKeys;
 use crate::credential_uses::CredentialUses;
 use crate::devices::Devices;
 use crate::enrolments::Enrolments;
@@ -31,6 +32,7 @@ pub(crate) struct App {
     pub(crate) enrolments: Enrolments,
     pub(crate) credential_uses: CredentialUses,
     pub(crate) used_jtis: UsedJtis,
+    pub(crate) device_keys: ParsedKeys,
     pub(crate) keys: Keys,
     pub(crate) metrics: Metrics,
     pub(crate) metadata: Bytes,

@@ -19,6 +19,7 @@ use crate::form::Form;
 use crate::metrics::Started;
 use crate::store::{BrokerRecord, DeviceRecord};
 
+pub(crate) mod private_key_jwt;
 mod secret;
 
 /// How long after a question a no is answered: longer than to read a device
@@ -29,6 +30,8 @@ const REFUSAL_DELAY: Duration = Duration::from_millis(10);
 pub(crate) enum Credentials {
     /// A client secret (RFC 6749 §2.3.1).
     Secret(secret::SecretCredentials),
+    /// An assertion (RFC 7523 §2.2).
+    Assertion(private_key_jwt::Assertion),
     /// Nothing, or nothing that is accepted here.
     None,
 }
@@ -50,6 +53,9 @@ impl Credentials {
         ];
         if methods.into_iter().filter(|used| *used).count() > 1 {
             return Err(TokenError::InvalidRequest("more than one client authentication method".into()));
+        }
+        if let Some(assertion) = private_key_jwt::from_form(form)? {
+            return Ok(Self::Assertion(assertion));
         }
         let credentials = match authorization {
             Some(authorization) => secret::from_header(authorization)?,
@@ -154,6 +160,7 @@ pub(crate) async fn authenticate(app: &App, credentials: &Credentials) -> Result
     let asked = Started::now();
     let proven = match credentials {
         Credentials::Secret(credentials) => secret::verify(app, credentials).await?,
+        Credentials::Assertion(assertion) => private_key_jwt::verify(app, assertion).await?,
         Credentials::None => None,
     };
     match proven {

@@ -239,7 +239,12 @@ impl Options {
                 MIN_TOKEN_LIFETIME_S,
                 366 * 86_400,
             )?,
-            skew_s: in_range("skew_s", self.skew_s.unwrap_or(Verifier::DEFAULT_SKEW_S), 0, 600)?,
+            skew_s: in_range(
+                "skew_s",
+                self.skew_s.unwrap_or(Verifier::DEFAULT_SKEW_S),
+                0,
+                Verifier::MAX_SKEW_S,
+            )?,
             jwks_max_age_s,
             // Whoever fetched the set just before must have the key in time.
             key_announce_s: in_range(

@@ -73,6 +73,7 @@ pub mod used_jtis;
 
 use app::App;
 use brokers::Brokers;
+use client_auth::private_key_jwt::ParsedKeys;
 use config::Config;
 use credential_uses::CredentialUses;
 use data_dir::{DataDir, DataDirError};
@@ -151,6 +152,7 @@ impl Issuer {
             enrolments: Enrolments::new(Arc::clone(&store), Arc::clone(&random)),
             credential_uses: CredentialUses::new(Arc::clone(&store)),
             used_jtis: UsedJtis::new(Arc::clone(&store)),
+            device_keys: ParsedKeys::new(),
             keys: Keys::open(
                 Arc::clone(&store),
                 root_key.key_sealer(),

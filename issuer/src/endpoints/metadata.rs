@@ -28,9 +28,10 @@ struct Metadata<'a> {
     registration_endpoint: String,
     scopes_supported: Vec<&'static str>,
     grant_types_supported: [&'static str; 1],
-    token_endpoint_auth_methods_supported: [&'static str; 2],
+    token_endpoint_auth_methods_supported: [&'static str; 3],
+    token_endpoint_auth_signing_alg_values_supported: [&'static str; 3],
     /// For proofs at the registration endpoint (RFC 9449 §5.1).
-    dpop_signing_alg_values_supported: [&'static str; Algorithm::ALL.len()],
+    dpop_signing_alg_values_supported: [&'static str; 3],
 }
 
 /// The document, made once.
@@ -42,7 +43,12 @@ pub(crate) fn document(issuer: &IssuerUrl) -> serde_json::Result<Bytes> {
         registration_endpoint: issuer.endpoint(REGISTER_PATH),
         scopes_supported: ScopeWord::ALL.map(ScopeWord::as_str).into_iter().chain([SCOPE]).collect(),
         grant_types_supported: ["client_credentials"],
-        token_endpoint_auth_methods_supported: ["client_secret_basic", "client_secret_post"],
+        token_endpoint_auth_methods_supported: [
+            "client_secret_basic",
+            "client_secret_post",
+            "private_key_jwt",
+        ],
+        token_endpoint_auth_signing_alg_values_supported: Algorithm::ALL.map(Algorithm::as_str),
         dpop_signing_alg_values_supported: Algorithm::ALL.map(Algorithm::as_str),
     })
     .map(Bytes::from)
