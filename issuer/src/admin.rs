@@ -9,6 +9,7 @@ pub(crate) mod enrolments;
 pub(crate) mod groups;
 pub(crate) mod keys;
 pub(crate) mod problem;
+pub(crate) mod static_password;
 
 #[cfg(test)]
 mod tests;

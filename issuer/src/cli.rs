@@ -18,8 +18,11 @@ mod enrolment;
 mod group;
 mod key;
 mod serve;
+mod static_password;
 
 use client::Failure;
+
+use crate::date::date;
 
 /// The OAuth 2.0 authorization server of a fleet of MQTT devices.
 #[derive(Parser)]
@@ -78,11 +81,4 @@ fn print(text: &str) -> Result<(), Failure> {
 /// Writes one object on a line of its own.
 fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
     print(&(serde_json::to_string(value)? + "\n"))
-}
-
-/// A time as people read it (RFC 3339).
-fn date(time: fleetbadge_validator::time::UnixSeconds) -> String {
-    let date = i64::try_from(time.0).ok().and_then(|s| time::OffsetDateTime::from_unix_timestamp(s).ok());
-    date.and_then(|date| date.format(&time::format_description::well_known::Rfc3339).ok())
-        .unwrap_or_else(|| time.to_string())
 }

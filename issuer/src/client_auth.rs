@@ -173,7 +173,7 @@ pub(crate) async fn authenticate(app: &App, credentials: &Credentials) -> Result
             Ok(client)
         }
         None => {
-            wait(asked).await;
+            until_refusal(asked).await;
             Err(TokenError::InvalidClient)
         }
     }
@@ -182,7 +182,7 @@ pub(crate) async fn authenticate(app: &App, credentials: &Credentials) -> Result
 /// Waits until [`REFUSAL_DELAY`] after `asked`. Tokio's own timer wakes whole
 /// milliseconds after its thread went to sleep: the fraction would tell how
 /// long the work took.
-async fn wait(asked: Started) {
+pub(crate) async fn until_refusal(asked: Started) {
     let sleep = move || std::thread::sleep(REFUSAL_DELAY.saturating_sub(asked.elapsed()));
     // Fails only when the server ends.
     let _ = tokio::task::spawn_blocking(sleep).await;

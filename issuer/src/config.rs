@@ -24,10 +24,10 @@ pub struct Options {
     #[arg(long, env = "FLEETBADGE_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// Address for devices and brokers [default: 127.0.0.1:8080]
-    #[arg(long, env = "FLEETBADGE_LISTEN", value_name = "ADDR")]
+    #[arg(long, env = "FLEETBADGE_LISTEN", value_name = "IP:PORT")]
     pub listen: Option<SocketAddr>,
     /// Address for /healthz, /readyz and /metrics [default: none]
-    #[arg(long, env = "FLEETBADGE_OPS_LISTEN", value_name = "ADDR")]
+    #[arg(long, env = "FLEETBADGE_OPS_LISTEN", value_name = "IP:PORT")]
     pub ops_listen: Option<SocketAddr>,
     /// Issuer identifier: the URL under which devices and brokers reach this
     /// server [default: http://LISTEN, on loopback]

@@ -14,12 +14,15 @@ use crate::store::DeviceRecord;
 
 pub(crate) mod client_credentials;
 mod device_self;
+pub(crate) mod password;
 
 /// A grant type that is offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum GrantType {
     /// RFC 6749 §4.4.
     ClientCredentials,
+    /// RFC 6749 §4.3, for static passwords alone.
+    Password,
 }
 
 impl GrantType {
@@ -31,6 +34,7 @@ impl GrantType {
     pub(crate) fn from_form(form: &Form<'_>) -> Result<Self, TokenError> {
         match form.get("grant_type") {
             Some("client_credentials") => Ok(Self::ClientCredentials),
+            Some("password") => Ok(Self::Password),
             Some(_) => Err(TokenError::UnsupportedGrantType),
             None => Err(TokenError::InvalidRequest("grant_type is missing".into())),
         }

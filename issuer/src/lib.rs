@@ -42,6 +42,7 @@ pub mod config;
 pub mod credential_uses;
 pub mod credentials;
 pub mod data_dir;
+mod date;
 pub mod devices;
 pub mod dpop;
 mod endpoints;
@@ -66,6 +67,7 @@ pub mod secret;
 pub mod self_token;
 pub mod serve;
 pub mod signing_keys;
+pub mod static_password;
 pub mod store;
 #[cfg(test)]
 mod test_support;
@@ -84,6 +86,7 @@ use keys::{KeyError, Keys};
 use metrics::Metrics;
 use random::Random;
 use serve::{BoundIssuer, ServeError};
+use static_password::StaticPasswords;
 use store::sqlite::SqliteStore;
 use store::{DeviceRecord, Store, StoreError};
 use used_jtis::UsedJtis;
@@ -151,6 +154,7 @@ impl Issuer {
             brokers,
             enrolments: Enrolments::new(Arc::clone(&store), Arc::clone(&random)),
             credential_uses: CredentialUses::new(Arc::clone(&store)),
+            static_passwords: StaticPasswords::new(root_key.password_hasher(), Arc::clone(&random)),
             used_jtis: UsedJtis::new(Arc::clone(&store)),
             device_keys: ParsedKeys::new(),
             keys: Keys::open(

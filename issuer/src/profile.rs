@@ -7,13 +7,13 @@
 //!
 //! To add one: a variant here, a file beside this one, a case in each match.
 
-use fleetbadge_validator::claims::TOKEN_TYPE;
 use fleetbadge_validator::jwk::Algorithm;
 use fleetbadge_validator::time::UnixSeconds;
 use serde::{Deserialize, Serialize};
 
 use crate::mint::TokenId;
 use crate::policy::{Grant, Policy};
+use crate::signing_keys::TokenType;
 
 mod fleetbadge;
 
@@ -66,9 +66,9 @@ impl Profile {
 
     /// The `typ` of its tokens.
     #[must_use]
-    pub const fn token_type(&self) -> &'static str {
+    pub const fn token_type(&self) -> TokenType {
         match self {
-            Self::Fleetbadge | Self::Emqx => TOKEN_TYPE,
+            Self::Fleetbadge | Self::Emqx => TokenType::AccessToken,
         }
     }
 

@@ -21,7 +21,7 @@ use jsonwebtoken::signature::Signer as _;
 use serde::{Deserialize, Serialize};
 
 use crate::mint::{MintError, TokenId};
-use crate::signing_keys::SigningKey;
+use crate::signing_keys::{SigningKey, TokenType};
 
 /// The whole scope of such a token.
 pub const SCOPE: &str = "device.self";
@@ -136,7 +136,7 @@ pub fn mint(content: SelfContent<'_>, key: &SigningKey) -> Result<String, MintEr
         client_key: client_key.into(),
         cnf: None,
     })?;
-    let signed = format!("{}.{}", key.header(TOKEN_TYPE), URL_SAFE_NO_PAD.encode(payload));
+    let signed = format!("{}.{}", key.header(TokenType::AccessToken), URL_SAFE_NO_PAD.encode(payload));
     let signature = key.try_sign(signed.as_bytes())?;
     Ok(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature)))
 }

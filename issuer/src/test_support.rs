@@ -69,7 +69,7 @@ impl TestIssuer {
         Self { issuer, clock, _folder: folder }
     }
 
-    /// The same issuer, started again.
+    /// Ends the issuer and starts it again in the same folder.
     pub(crate) async fn restart(self) -> Self {
         let Self { issuer, clock, _folder } = self;
         let config = issuer.config().clone();

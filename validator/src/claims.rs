@@ -223,7 +223,7 @@ pub fn present_object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
 /// of an `Option`, does not take `null` for absent.
 ///
 /// # Errors
-/// What the type itself says.
+/// What `T` says.
 pub fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {

@@ -115,14 +115,16 @@ struct PresentedJwk {
 }
 
 impl TryFrom<PresentedJwk> for PublicJwk {
-    type Error = &'static str;
+    type Error = String;
 
     fn try_from(presented: PresentedJwk) -> Result<Self, Self::Error> {
         let PresentedJwk { jwk, d, p, q, dp, dq, qi, oth, k } = presented;
-        if [d, p, q, dp, dq, qi, oth, k].iter().any(Option::is_some) {
-            return Err("has private or symmetric members");
+        let members =
+            [("d", d), ("p", p), ("q", q), ("dp", dp), ("dq", dq), ("qi", qi), ("oth", oth), ("k", k)];
+        match members.into_iter().find(|(_, member)| member.is_some()) {
+            Some((name, _)) => Err(format!("has the private or symmetric member {name}")),
+            None => Ok(Self(jwk)),
         }
-        Ok(Self(jwk))
     }
 }
 
@@ -221,9 +223,7 @@ impl PublicKey {
             }
             ("OKP", Some("Ed25519")) => Self::Ed25519 { x: coordinate("x", jwk.x.as_deref())? },
             ("RSA", None) => {
-                let (n, e) = (integer("n", jwk.n.as_deref())?, integer("e", jwk.e.as_deref())?);
-                check_rsa_strength(&n, &e)?;
-                Self::Rsa { n, e }
+                Self::from_rsa_numbers(&integer("n", jwk.n.as_deref())?, &integer("e", jwk.e.as_deref())?)?
             }
             (kty, crv) => {
                 return Err(UnusableKey::UnknownKind {
@@ -249,6 +249,24 @@ impl PublicKey {
         let (tag, coordinates) = point.split_first()?;
         let (x, y) = coordinates.split_at_checked(32)?;
         (*tag == 4).then_some(Self::P256 { x: x.try_into().ok()?, y: y.try_into().ok()? })
+    }
+
+    /// Reads an encoded point of Ed25519 (RFC 8032 §5.1.2).
+    #[must_use]
+    pub fn from_ed25519_point(point: &[u8]) -> Option<Self> {
+        Some(Self::Ed25519 { x: point.try_into().ok()? })
+    }
+
+    /// Takes the modulus and the exponent of an RSA key, big-endian. Zeros in
+    /// front, which some writers put there in spite of RFC 7518 §6.3.1.1, go:
+    /// one key has one thumbprint.
+    ///
+    /// # Errors
+    /// [`UnusableKey`], if the key is weak.
+    pub fn from_rsa_numbers(modulus: &[u8], exponent: &[u8]) -> Result<Self, UnusableKey> {
+        let (n, e) = (without_zeros(modulus), without_zeros(exponent));
+        check_rsa_strength(n, e)?;
+        Ok(Self::Rsa { n: n.into(), e: e.into() })
     }
 
     /// The one algorithm that this key is for.
@@ -320,6 +338,11 @@ fn coordinate(member: &'static str, text: Option<&str>) -> Result<[u8; 32], Unus
 
 fn integer(member: &'static str, text: Option<&str>) -> Result<Vec<u8>, UnusableKey> {
     text.and_then(|text| URL_SAFE_NO_PAD.decode(text).ok()).ok_or(UnusableKey::Member { member })
+}
+
+fn without_zeros(number: &[u8]) -> &[u8] {
+    let zeros = number.iter().take_while(|byte| **byte == 0).count();
+    number.get(zeros..).unwrap_or_default()
 }
 
 fn check_rsa_strength(n: &[u8], e: &[u8]) -> Result<(), UnusableKey> {

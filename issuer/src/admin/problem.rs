@@ -13,6 +13,7 @@ use crate::enrolments::EnrolmentError;
 use crate::groups::GroupError;
 use crate::keys::KeyError;
 use crate::random::NoRandomness;
+use crate::static_password::PasswordError;
 use crate::store::StoreError;
 
 /// Why something was not done.
@@ -152,6 +153,18 @@ impl From<EnrolmentError> for Problem {
     }
 }
 
+impl From<PasswordError> for Problem {
+    fn from(error: PasswordError) -> Self {
+        match error {
+            PasswordError::NotAllowed { .. } => Self::invalid(Some("static_passwords"), &error),
+            PasswordError::Lifetime { .. } => Self::invalid(Some("expires_in_s"), &error),
+            PasswordError::NoPassword { .. } => Self::not_found(&error),
+            PasswordError::NoRandomness(NoRandomness) => Self::internal(&error),
+            PasswordError::Device(error) => error.into(),
+        }
+    }
+}
+
 impl From<GroupError> for Problem {
     fn from(error: GroupError) -> Self {
         match error {
@@ -170,7 +183,9 @@ impl From<KeyError> for Problem {
             KeyError::Refused(_) => {
                 Self::conflict("rotation-refused", "The key cannot be rotated now", &error)
             }
-            KeyError::Unusable(_) | KeyError::KeySet(_) | KeyError::Json(_) => Self::internal(&error),
+            KeyError::Unusable(_) | KeyError::KeySet(_) | KeyError::Json(_) | KeyError::Ending => {
+                Self::internal(&error)
+            }
             KeyError::Store(error) => error.into(),
         }
     }

@@ -55,6 +55,14 @@ struct Set {
     /// What tokens may be for: mqtt.connect, mqtt.publish, mqtt.subscribe
     #[arg(long, value_name = "WORD", num_args = 1..)]
     scope: Option<Vec<String>>,
+    /// Whether devices may have static passwords, which registered brokers
+    /// exchange for tokens
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    static_passwords: Option<bool>,
+    /// Whether a device may exchange its static password itself: for old
+    /// firmware alone, as RFC 9700 forbids this grant for users
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    device_password_grant: Option<bool>,
     #[command(flatten)]
     operator: Operator,
 }
@@ -83,6 +91,8 @@ impl Set {
             scope: self.scope.map(|words| words.join(" ")),
             audiences: self.audience,
             token_lifetime_s: self.token_lifetime_s,
+            static_passwords: self.static_passwords,
+            device_password_grant: self.device_password_grant,
             ..PolicyChange::default()
         };
         let (name, operator) = (self.name, self.operator);
@@ -104,12 +114,18 @@ fn show(group: &GroupDocument, json: bool) -> Result<(), Failure> {
          subscribe        {}\n\
          scope            {}\n\
          audiences        {}\n\
-         token lifetime   {} s\n",
+         token lifetime   {} s\n\
+         passwords        {}\n",
         group.name,
         policy.publish.join(" "),
         policy.subscribe.join(" "),
         policy.scope,
         policy.audiences.join(" "),
         policy.token_lifetime_s,
+        match (policy.static_passwords, policy.device_password_grant) {
+            (false, _) => "none",
+            (true, false) => "static ones, which brokers exchange",
+            (true, true) => "static ones, which brokers exchange, and devices themselves",
+        },
     ))
 }

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::app::App;
 use crate::issuer_url::IssuerUrl;
-use crate::router::{JWKS_PATH, REGISTER_PATH, TOKEN_PATH};
+use crate::router::{INTROSPECTION_PATH, JWKS_PATH, REGISTER_PATH, TOKEN_PATH};
 use crate::self_token::SCOPE;
 
 /// The metadata of an issuer (RFC 8414 §2). Lists that would be empty are left
@@ -27,9 +27,11 @@ struct Metadata<'a> {
     jwks_uri: String,
     registration_endpoint: String,
     scopes_supported: Vec<&'static str>,
-    grant_types_supported: [&'static str; 1],
+    grant_types_supported: [&'static str; 2],
     token_endpoint_auth_methods_supported: [&'static str; 3],
     token_endpoint_auth_signing_alg_values_supported: [&'static str; 3],
+    introspection_endpoint: String,
+    introspection_endpoint_auth_methods_supported: [&'static str; 2],
     /// For proofs at the registration endpoint (RFC 9449 §5.1).
     dpop_signing_alg_values_supported: [&'static str; 3],
 }
@@ -42,13 +44,15 @@ pub(crate) fn document(issuer: &IssuerUrl) -> serde_json::Result<Bytes> {
         jwks_uri: issuer.endpoint(JWKS_PATH),
         registration_endpoint: issuer.endpoint(REGISTER_PATH),
         scopes_supported: ScopeWord::ALL.map(ScopeWord::as_str).into_iter().chain([SCOPE]).collect(),
-        grant_types_supported: ["client_credentials"],
+        grant_types_supported: ["client_credentials", "password"],
         token_endpoint_auth_methods_supported: [
             "client_secret_basic",
             "client_secret_post",
             "private_key_jwt",
         ],
         token_endpoint_auth_signing_alg_values_supported: Algorithm::ALL.map(Algorithm::as_str),
+        introspection_endpoint: issuer.endpoint(INTROSPECTION_PATH),
+        introspection_endpoint_auth_methods_supported: ["client_secret_basic", "client_secret_post"],
         dpop_signing_alg_values_supported: Algorithm::ALL.map(Algorithm::as_str),
     })
     .map(Bytes::from)

@@ -1,7 +1,7 @@
 //! `POST /oauth2/token`: the token endpoint (RFC 6749 §3.2).
 //!
 //! 1. read the request, strictly;
-//! 2. find the credentials, authenticate the device;
+//! 2. find the credentials, authenticate the client;
 //! 3. let the grant issue the token;
 //! 4. answer, never to be cached (§5.1).
 
@@ -11,14 +11,14 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
-use http::request::Parts;
 use http::{HeaderValue, Request, header};
 
-use super::body;
+use super::form_request::read_form;
 use crate::app::App;
 use crate::client_auth::{Credentials, authenticate};
 use crate::error::TokenError;
 use crate::form::Form;
+use crate::grants::password::{self, OwnPassword};
 use crate::grants::{GrantType, TokenResponse, client_credentials};
 use crate::metrics::Started;
 
@@ -41,32 +41,17 @@ pub(crate) async fn never_cached(mut response: Response) -> Response {
 }
 
 async fn issue(app: &App, request: Request<Body>) -> Result<TokenResponse, TokenError> {
-    let (parts, body) = request.into_parts();
-    check_head(&parts)?;
-    let body = body::read(body, app.request_timeout).await?;
+    let (parts, body) = read_form(app, request).await?;
     let form = Form::parse(&body).map_err(|error| TokenError::InvalidRequest(error.to_string().into()))?;
     let credentials = Credentials::from_request(&parts.headers, &form)?;
+    if let Some(device) = OwnPassword::from_request(&parts, &form)? {
+        return device.exchange(app, &form).await;
+    }
     let client = authenticate(app, &credentials).await?;
     match GrantType::from_form(&form)? {
         GrantType::ClientCredentials => client_credentials::issue(app, &client.into_device()?, &form),
+        GrantType::Password => password::issue(app, &client.into_broker()?, &form).await,
     }
-}
-
-fn check_head(parts: &Parts) -> Result<(), TokenError> {
-    // Credentials must not be in the URL (RFC 6749 §2.3.1), and nothing else
-    // has a reason to be.
-    if parts.uri.query().is_some_and(|query| !query.is_empty()) {
-        return Err(TokenError::InvalidRequest("parameters belong into the body, not into the URL".into()));
-    }
-    if parts.headers.contains_key(header::CONTENT_ENCODING) {
-        return Err(TokenError::InvalidRequest("Content-Encoding is not accepted".into()));
-    }
-    if !body::has_content_type(&parts.headers, "application/x-www-form-urlencoded") {
-        return Err(TokenError::InvalidRequest(
-            "Content-Type must be application/x-www-form-urlencoded, in UTF-8".into(),
-        ));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
 use aws_lc_rs::rand::SystemRandom;
+use fleetbadge_validator::jwk::Algorithm;
 use fleetbadge_validator::test_support::TestKey;
 use fleetbadge_validator::verify::Verifier;
 use serde_json::{Value, json};
@@ -10,7 +11,8 @@ const ISSUER: &str = "https://id.example";
 const NOW: UnixSeconds = UnixSeconds(1_800_000_000);
 
 fn minted() -> (String, KeySet) {
-    let (key, _) = SigningKey::generate(&RootKey::from_bytes([1; 32]).key_sealer()).unwrap();
+    let (key, _) =
+        SigningKey::generate(Algorithm::ES256, &RootKey::from_bytes([1; 32]).key_sealer()).unwrap();
     #[expect(clippy::disallowed_methods, reason = "a test needs no repeatable identifier")]
     let token_id = TokenId::generate(&SystemRandom::new()).unwrap();
     let device = "pump-1".parse().unwrap();

@@ -333,7 +333,7 @@ async fn section_4_4_the_grant_type() {
     };
     assert_eq!(ask("").await, invalid_request());
     assert_eq!(ask("grant_type=").await, invalid_request());
-    for other in ["password", "refresh_token", "CLIENT_CREDENTIALS", "client_credentials+"] {
+    for other in ["refresh_token", "PASSWORD", "CLIENT_CREDENTIALS", "client_credentials+"] {
         let expected = (400, "unsupported_grant_type".into());
         assert_eq!(ask(&format!("grant_type={other}")).await, expected, "{other}");
     }
@@ -385,7 +385,7 @@ async fn old_tokens_stay_good_over_a_rotation() {
     let (issuer, secret) = with_pump().await;
     let app = issuer.app();
     let before = issuer.token("pump-1", &secret, "").await;
-    app.keys.rotate(false, app.now()).await.unwrap();
+    app.keys.rotate(None, false, app.now()).await.unwrap();
     issuer.clock.advance(600);
     app.tick().await;
     let after = issuer.token("pump-1", &secret, "").await;
