@@ -193,7 +193,7 @@ pub struct NewEnrolment {
     /// How many devices it can enrol.
     pub uses: u32,
     /// How long it is good, in seconds.
-    pub lifetime_s: u64,
+    pub expires_in_s: u64,
     /// Whether an operator has to approve each device.
     pub approval: bool,
 }
@@ -234,7 +234,7 @@ pub enum EnrolmentError {
         max: u32,
     },
     /// Over at once, or too late.
-    #[error("lifetime_s: {found} is not between 1 and {MAX_LIFETIME_S}")]
+    #[error("expires_in_s: {found} is not between 1 and {MAX_LIFETIME_S}")]
     Lifetime {
         /// What was given.
         found: u64,
@@ -288,7 +288,7 @@ impl Enrolments {
         groups: &Groups,
         now: UnixSeconds,
     ) -> Result<CreatedEnrolment, EnrolmentError> {
-        let NewEnrolment { group, name_pattern, uses, lifetime_s, approval } = new;
+        let NewEnrolment { group, name_pattern, uses, expires_in_s, approval } = new;
         let group: GroupName = parse_name("group", group)?;
         if groups.find(group.as_str()).is_none() {
             return Err(DeviceError::NoSuchGroup { group: group.into() }.into());
@@ -299,15 +299,15 @@ impl Enrolments {
         if !(1..=max).contains(&uses) {
             return Err(EnrolmentError::Uses { found: uses, max });
         }
-        if !(1..=MAX_LIFETIME_S).contains(&lifetime_s) {
-            return Err(EnrolmentError::Lifetime { found: lifetime_s });
+        if !(1..=MAX_LIFETIME_S).contains(&expires_in_s) {
+            return Err(EnrolmentError::Lifetime { found: expires_in_s });
         }
         let token = EnrolmentToken::generate(&*self.random)?;
         let enrolment = EnrolmentRecord {
             id: CredentialId::generate(&*self.random)?,
             token_hash: token.hash(),
             uses_left: uses,
-            terms: EnrolmentTerms { group, name_pattern, uses, expires_at: now.plus(lifetime_s), approval },
+            terms: EnrolmentTerms { group, name_pattern, uses, expires_at: now.plus(expires_in_s), approval },
             created_at: now,
         };
         self.store.add_enrolment(&enrolment).await?;

@@ -46,7 +46,7 @@ pub(crate) struct CreateEnrolment {
     pub(crate) name_pattern: String,
     pub(crate) uses: u32,
     /// How long it is good, in seconds.
-    pub(crate) lifetime_s: u64,
+    pub(crate) expires_in_s: u64,
     #[serde(default)]
     pub(crate) approval: bool,
 }
@@ -59,8 +59,8 @@ pub(crate) async fn create(
     State(app): State<Arc<App>>,
     problem::Json(new): problem::Json<CreateEnrolment>,
 ) -> Result<(StatusCode, Json<CreatedEnrolmentDocument>), Problem> {
-    let CreateEnrolment { group, name_pattern, uses, lifetime_s, approval } = new;
-    let new = NewEnrolment { group, name_pattern, uses, lifetime_s, approval };
+    let CreateEnrolment { group, name_pattern, uses, expires_in_s, approval } = new;
+    let new = NewEnrolment { group, name_pattern, uses, expires_in_s, approval };
     let CreatedEnrolment { enrolment, token } = app.enrolments.create(new, &app.groups, app.now()).await?;
     tracing::info!(enrolment = %enrolment.id, terms = ?enrolment.terms, "enrolment made");
     Ok((

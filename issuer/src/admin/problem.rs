@@ -142,7 +142,7 @@ impl From<EnrolmentError> for Problem {
             EnrolmentError::Name(error) => Self::invalid(Some(error.field), &error),
             EnrolmentError::NamePattern { .. } => Self::invalid(Some("name_pattern"), &error),
             EnrolmentError::Uses { .. } => Self::invalid(Some("uses"), &error),
-            EnrolmentError::Lifetime { .. } => Self::invalid(Some("lifetime_s"), &error),
+            EnrolmentError::Lifetime { .. } => Self::invalid(Some("expires_in_s"), &error),
             EnrolmentError::NoSuchEnrolment { .. } => Self::not_found(&error),
             EnrolmentError::Device(error) => error.into(),
             EnrolmentError::NameNotAllowed { .. }

@@ -81,7 +81,7 @@ impl Create {
     fn run(self) -> Result<(), Failure> {
         let Self { group, name_pattern, uses, expires, approval, operator } = self;
         operator.run(async |client| {
-            let new = CreateEnrolment { group, name_pattern, uses, lifetime_s: expires, approval };
+            let new = CreateEnrolment { group, name_pattern, uses, expires_in_s: expires, approval };
             let created: CreatedEnrolmentDocument =
                 client.send_json(Method::POST, &["enrolments"], &new).await?;
             if operator.json {

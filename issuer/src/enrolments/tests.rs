@@ -12,7 +12,7 @@ fn new(name_pattern: &str, uses: u32) -> NewEnrolment {
         group: "default".into(),
         name_pattern: name_pattern.into(),
         uses,
-        lifetime_s: 60,
+        expires_in_s: 60,
         approval: false,
     }
 }
@@ -78,9 +78,9 @@ async fn what_is_refused_says_which_field_and_why() {
         refused(new("pump-1", 2)).await,
         "uses: 2 is not between 1 and 1, as name_pattern without '*' is the name of one device"
     );
-    for lifetime_s in [0, MAX_LIFETIME_S + 1] {
-        let refused = refused(NewEnrolment { lifetime_s, ..new("*", 1) }).await;
-        assert_eq!(refused, format!("lifetime_s: {lifetime_s} is not between 1 and 31622400"));
+    for expires_in_s in [0, MAX_LIFETIME_S + 1] {
+        let refused = refused(NewEnrolment { expires_in_s, ..new("*", 1) }).await;
+        assert_eq!(refused, format!("expires_in_s: {expires_in_s} is not between 1 and 31622400"));
     }
     assert_eq!(
         app.enrolments.remove("none").await.unwrap_err().to_string(),

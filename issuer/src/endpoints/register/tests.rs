@@ -50,7 +50,7 @@ async fn create(issuer: &TestIssuer, name_pattern: &str, uses: u32, approval: bo
         group: "default".into(),
         name_pattern: name_pattern.into(),
         uses,
-        lifetime_s: 3_600,
+        expires_in_s: 3_600,
         approval,
     };
     app.enrolments.create(new, &app.groups, app.now()).await.unwrap().token.expose().to_owned()

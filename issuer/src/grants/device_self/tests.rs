@@ -26,7 +26,7 @@ impl<'a> EnrolledDevice<'a> {
             group: "default".into(),
             name_pattern: name.into(),
             uses: 1,
-            lifetime_s: 60,
+            expires_in_s: 60,
             approval,
         };
         let created = app.enrolments.create(new, &app.groups, app.now()).await.unwrap();

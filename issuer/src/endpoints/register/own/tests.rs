@@ -28,7 +28,7 @@ async fn enrol(issuer: &TestIssuer, name: &str, key: &TestKey) {
         group: "default".into(),
         name_pattern: name.into(),
         uses: 1,
-        lifetime_s: 60,
+        expires_in_s: 60,
         approval: false,
     };
     let created = app.enrolments.create(new, &app.groups, app.now()).await.unwrap();
