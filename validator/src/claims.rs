@@ -222,7 +222,10 @@ impl<'de> Deserialize<'de> for CertificateThumbprint {
 
 /// Reads a JSON object and nothing else: serde's own reading of a struct also
 /// takes an array of its fields.
-pub(crate) fn from_json_object<'de, T: Deserialize<'de>>(json: &'de [u8]) -> serde_json::Result<T> {
+///
+/// # Errors
+/// If it is anything else, or has a member twice that `T` knows.
+pub fn from_json_object<'de, T: Deserialize<'de>>(json: &'de [u8]) -> serde_json::Result<T> {
     let mut deserializer = serde_json::Deserializer::from_slice(json);
     let value = object(&mut deserializer)?;
     deserializer.end()?;
@@ -247,7 +250,11 @@ fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Re
     deserializer.deserialize_map(Object(PhantomData))
 }
 
-fn present_object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+/// Like [`present`], for a member that is an object.
+///
+/// # Errors
+/// What `T` says, and for an array.
+pub fn present_object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
     object(deserializer).map(Some)
@@ -257,7 +264,7 @@ fn present_object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
 /// of an `Option`, does not take `null` for absent.
 ///
 /// # Errors
-/// What the type itself says.
+/// What `T` says.
 pub fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {

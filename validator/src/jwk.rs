@@ -11,7 +11,10 @@ use aws_lc_rs::rsa::PublicKeyComponents;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
+
+use crate::claims::present;
 
 /// A signature algorithm that a token may have. There is no HMAC and no
 /// `none` among them, so that no header can ask for one.
@@ -79,6 +82,50 @@ pub struct Jwk {
     pub use_: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_ops: Option<Vec<String>>,
+}
+
+/// A JWK that somebody hands over. One with a private or symmetric member is
+/// refused: whoever sends such a key has lost it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "PresentedJwk")]
+pub struct PublicJwk(pub Jwk);
+
+/// A [`Jwk`], and whether the members are there that none of a public key is
+/// called (RFC 7518 §6.2.2, §6.3.2, §6.4.1; RFC 8037 §2).
+#[derive(Deserialize)]
+struct PresentedJwk {
+    #[serde(flatten)]
+    jwk: Jwk,
+    #[serde(default, deserialize_with = "present")]
+    d: Option<IgnoredAny>,
+    #[serde(default, deserialize_with = "present")]
+    p: Option<IgnoredAny>,
+    #[serde(default, deserialize_with = "present")]
+    q: Option<IgnoredAny>,
+    #[serde(default, deserialize_with = "present")]
+    dp: Option<IgnoredAny>,
+    #[serde(default, deserialize_with = "present")]
+    dq: Option<IgnoredAny>,
+    #[serde(default, deserialize_with = "present")]
+    qi: Option<IgnoredAny>,
+    #[serde(default, deserialize_with = "present")]
+    oth: Option<IgnoredAny>,
+    #[serde(default, deserialize_with = "present")]
+    k: Option<IgnoredAny>,
+}
+
+impl TryFrom<PresentedJwk> for PublicJwk {
+    type Error = String;
+
+    fn try_from(presented: PresentedJwk) -> Result<Self, Self::Error> {
+        let PresentedJwk { jwk, d, p, q, dp, dq, qi, oth, k } = presented;
+        let members =
+            [("d", d), ("p", p), ("q", q), ("dp", dp), ("dq", dq), ("qi", qi), ("oth", oth), ("k", k)];
+        match members.into_iter().find(|(_, member)| member.is_some()) {
+            Some((name, _)) => Err(format!("has the private or symmetric member {name}")),
+            None => Ok(Self(jwk)),
+        }
+    }
 }
 
 /// A JWK Set (RFC 7517 §5), keys not yet looked at: one that cannot be read

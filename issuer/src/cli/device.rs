@@ -29,6 +29,8 @@ enum Verb {
     Show(Named),
     /// Change what is named of a device; takes effect with its next token
     Set(Set),
+    /// Give a device that enrolled its first tokens
+    Approve(Named),
     /// Give a device no more tokens, until it is enabled again
     Disable(Named),
     /// Give a disabled device tokens again
@@ -117,6 +119,7 @@ impl Device {
                 let device: DeviceDocument = client.get(&["devices", &name]).await?;
                 show(&device, operator.json)
             }),
+            Verb::Approve(named) => named.change("approve", "gets tokens from now on"),
             Verb::Disable(named) => named.change("disable", "gets no more tokens; those it has stay good to their end"),
             Verb::Enable(named) => named.change("enable", "gets tokens again"),
             Verb::Password(password) => password.run(),

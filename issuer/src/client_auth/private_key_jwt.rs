@@ -155,7 +155,8 @@ async fn try_verify(app: &App, assertion: &Assertion) -> Result<Result<Proven, R
         app.used_jtis.use_once(StatementKind::ClientAssertion, device.name.as_str(), &claims.jti, ends_at);
     match used.await {
         Ok(()) => {
-            let client = Client::Device(AuthenticatedDevice { device, method: Method::PrivateKeyJwt });
+            let method = Method::PrivateKeyJwt { key: credential.clone() };
+            let client = Client::Device(AuthenticatedDevice { device, method });
             Ok(Ok(Proven { client, credential }))
         }
         Err(JtiRefused::Replayed) => Ok(Err(Refused::Replayed)),
