@@ -164,7 +164,7 @@ fn no_secret_comes_out_again() {
         format!("{{\"secret\":{{\"{CANARY}\":1}}}}"),
         format!("{{\"secret\":\"{CANARY} without an end"),
         format!("{{\"secret\":\"{CANARY} with another field\",\"x\":1}}"),
-        format!("{CANARY}"),
+        CANARY.to_owned(),
     ] {
         assert_eq!(aviary.admin("devices/pump-1/secrets", &["--header", JSON, "--data", &body]).status, 422);
         assert_eq!(aviary.admin("devices/pump-1/secrets", &["--data", &body]).status, 422);
