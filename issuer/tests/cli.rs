@@ -394,6 +394,13 @@ fn secrets_and_devices_are_changed_and_the_last_use_outlives_the_server() {
         assert_eq!(code, 2, "{said}");
     }
     assert_eq!(place.refused(&["device", "rotate-secret", "pump-1"]).0, 2);
+    let rotate = ["device", "rotate-secret", "pump-2", "--overlap", "1h"];
+    for (arguments, last_line) in
+        [(&["device", "secret", "add", "pump-2"][..], "The secret is shown"), (&rotate, "The other secrets")]
+    {
+        let said = text(arguments);
+        assert!(said.ends_with(".\n") && said.lines().last().unwrap().starts_with(last_line), "{said}");
+    }
 
     // Ended at once: what the last second has seen is written at the end.
     assert!(server.stop("-TERM").success());
