@@ -372,7 +372,10 @@ fn what_operators_do_and_what_is_refused() {
     assert_eq!(group["publish"], serde_json::json!([]));
     assert_eq!(group["token_lifetime_s"], 60);
     let device = place.json(&["device", "add", "p", "--group", "pumps"]);
+<<<<<<< HEAD
     // Lives are jittered downwards by up to a tenth.
+=======
+>>>>>>> h-secrets
     let lifetime_s = server.token(&device).1["expires_in"].as_u64().unwrap();
     assert!((54..=60).contains(&lifetime_s), "{lifetime_s}");
 
@@ -617,4 +620,56 @@ fn slow_clients_are_cut_off_and_probes_are_answered() {
         assert!(Server::get(&server.ops, path).starts_with("HTTP/1.1 200"), "{path}");
         assert!(Server::get(&server.address, path).starts_with("HTTP/1.1 404"), "{path}");
     }
+}
+
+#[test]
+fn secrets_and_devices_are_changed_and_the_last_use_outlives_the_server() {
+    let place = Place::new();
+    let server = place.serve(&[]);
+    place.json(&["group", "set", "pumps", "--publish", "halls/${attr.hall}/${device}"]);
+    let device = place.json(&["device", "add", "pump-1", "--attribute", "hall=7"]);
+    place.json(&["device", "add", "pump-2"]);
+    let set =
+        ["device", "set", "pump-1", "--group", "pumps", "--attribute", "line=2", "--no-attribute", "hall"];
+    assert_eq!(place.json(&set)["attributes"], serde_json::json!({"line": "2"}));
+    let text = |arguments: &[&str]| String::from_utf8(place.run(arguments).stdout).unwrap();
+    let listed = text(&["device", "list", "--group", "pumps", "--status", "enabled"]);
+    assert_eq!(listed, "CLIENT_ID  GROUP  STATUS   MQTT_CLIENT_IDS\npump-1     pumps  enabled  pump-1\n");
+    assert_eq!(text(&["device", "list", "--status", "disabled"]), "");
+
+    let rotated = place.json(&["device", "rotate-secret", "pump-1", "--overlap", "24h"]);
+    for secret in [&device, &rotated] {
+        assert_eq!(server.token(secret).0, 200);
+    }
+    let added = place.json(&["device", "secret", "add", "pump-1", "--expires", "30d"]);
+    assert_eq!(added["token_endpoint"], format!("{ISSUER}/oauth2/token"));
+    for wrong in [&["--expires", "30"][..], &["--expires", "-1d"], &["--import", "/nowhere"]] {
+        let (code, said) = place.refused(&[&["device", "secret", "add", "pump-1"], wrong].concat());
+        assert_eq!(code, 2, "{said}");
+    }
+    assert_eq!(place.refused(&["device", "rotate-secret", "pump-1"]).0, 2);
+    let rotate = ["device", "rotate-secret", "pump-2", "--overlap", "1h"];
+    for (arguments, last_line) in
+        [(&["device", "secret", "add", "pump-2"][..], "The secret is shown"), (&rotate, "The other secrets")]
+    {
+        let said = text(arguments);
+        assert!(said.ends_with(".\n") && said.lines().last().unwrap().starts_with(last_line), "{said}");
+    }
+
+    // Ended at once: what the last second has seen is written at the end.
+    assert!(server.stop("-TERM").success());
+    let server = place.serve(&[]);
+    let secrets = text(&["device", "secret", "list", "pump-1"]);
+    let lines: Vec<&str> = secrets.lines().collect();
+    assert!(lines[0].contains("  ends 20") && lines[0].contains("  last used 20"), "{secrets}");
+    assert!(lines[1].contains("  no end  last used 20"), "{secrets}");
+    assert!(lines[2].contains("  ends 20") && lines[2].ends_with("  never used"), "{secrets}");
+    assert!(text(&["device", "show", "pump-1"]).contains(lines[1]));
+
+    for (line, is_last) in lines.into_iter().zip([false, false, true]) {
+        let said = text(&["device", "secret", "remove", "pump-1", line.split(' ').next().unwrap()]);
+        assert_eq!(said.contains("It was the last credential"), is_last, "{said}");
+    }
+    assert_eq!(server.token(&rotated).0, 401);
+    assert_eq!(place.refused(&["device", "secret", "remove", "pump-1", "0"]).0, 1);
 }

@@ -192,6 +192,7 @@ async fn set_status(
 pub(crate) async fn document(app: &App, device: DeviceRecord) -> Result<DeviceDocument, StoreError> {
     let uses = app.credential_uses.of_client(device.name.as_str()).await?;
     let mut document = DeviceDocument::from(device);
+    set_last_used(&mut document.keys, &uses);
     for secret in &mut document.secrets {
         secret.last_used_at = uses.get(&secret.id).copied();
     }

@@ -9,6 +9,7 @@
 
 mod agent;
 mod brokers;
+mod canaries;
 mod chain;
 mod expiry;
 mod guard;
