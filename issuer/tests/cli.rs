@@ -372,10 +372,7 @@ fn what_operators_do_and_what_is_refused() {
     assert_eq!(group["publish"], serde_json::json!([]));
     assert_eq!(group["token_lifetime_s"], 60);
     let device = place.json(&["device", "add", "p", "--group", "pumps"]);
-<<<<<<< HEAD
     // Lives are jittered downwards by up to a tenth.
-=======
->>>>>>> h-secrets
     let lifetime_s = server.token(&device).1["expires_in"].as_u64().unwrap();
     assert!((54..=60).contains(&lifetime_s), "{lifetime_s}");
 
