@@ -105,12 +105,15 @@ impl std::ops::Deref for AuthenticatedBroker {
 }
 
 /// How a device has proven who it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Method {
     /// With a secret (RFC 6749 §2.3.1).
     Secret,
-    /// With an assertion that its key signed (RFC 7523 §2.2).
-    PrivateKeyJwt,
+    /// With an assertion that this key of it signed (RFC 7523 §2.2).
+    PrivateKeyJwt {
+        /// Which.
+        key: CredentialId,
+    },
     /// With a certificate of this SHA-256 (RFC 8705 §2).
     Certificate {
         /// The SHA-256 of its DER.

@@ -157,7 +157,13 @@ async fn section_2_3_1_whoever_is_not_let_in_cannot_tell_why() {
         ("nothing", token_request(GRANT)),
         ("no secret", token_request(format!("{GRANT}&client_id=pump-1"))),
         ("no name", token_request(format!("{GRANT}&client_secret={secret}"))),
-        ("an assertion", token_request(format!("{GRANT}&client_id=pump-1&client_assertion=x"))),
+        (
+            "an assertion",
+            token_request(format!(
+                "{GRANT}&client_id=pump-1&client_assertion=x&client_assertion_type=\
+                 urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+            )),
+        ),
         ("in the body", token_request(format!("{GRANT}&client_id=pump-1&client_secret=x"))),
     ];
     for (case, request) in requests {
