@@ -4,9 +4,11 @@
 //! [`crate::serve`]). Errors are problem details (RFC 9457) that name the
 //! field. Each change is one line in the log.
 
+pub(crate) mod brokers;
 pub(crate) mod devices;
 pub(crate) mod groups;
 pub(crate) mod keys;
+pub(crate) mod policy;
 pub(crate) mod problem;
 pub(crate) mod static_password;
 

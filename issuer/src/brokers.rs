@@ -9,16 +9,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use fleetbadge_validator::ids::BrokerName;
+use fleetbadge_validator::ids::{BrokerName, GroupName};
 use fleetbadge_validator::jwk::Algorithm;
 use fleetbadge_validator::time::UnixSeconds;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 use url::Url;
 
-use crate::devices::{DeviceError, Devices};
+use crate::devices::{Devices, name_taken};
+use crate::groups::{GroupError, Groups};
 use crate::names::{NameRefused, parse_name};
-use crate::policy::{InvalidPolicy, check_audience};
-use crate::profile::Profile;
+use crate::policy::{MAX_AUDIENCE_LENGTH, check_audience};
+use crate::profile::{InvalidProfile, Profile};
 use crate::random::NoRandomness;
 use crate::secret::ClientSecret;
 use crate::store::{BrokerRecord, Store, StoreError, WriteError};
@@ -50,6 +51,9 @@ pub struct NewBroker {
     pub profile: Profile,
     /// What its tokens are signed with; the first of the profile's if none.
     pub algorithm: Option<Algorithm>,
+    /// That clients which only publish are not held to the client ID of their
+    /// token, see [`Profile::leaves_publishers_unbound`].
+    pub accept_unbound_publishers: bool,
 }
 
 /// A broker and the secret that was made for it, which nobody can see again.
@@ -64,15 +68,49 @@ pub struct AddedBroker {
 /// A broker cannot be added or found.
 #[derive(Debug, thiserror::Error)]
 pub enum BrokerError {
-    /// A name that cannot be one, or is taken.
+    /// A name that cannot be one.
     #[error(transparent)]
     Name(#[from] NameRefused),
     /// Its name is, or was, another client's.
+    #[error("{}", name_taken(name, taken, client, *removed))]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// What is in its way: the same name, or its twin by case.
+        taken: String,
+        /// Whose it is.
+        client: String,
+        /// Whether that client has been removed.
+        removed: bool,
+    },
+    /// A profile that cannot be one.
     #[error(transparent)]
-    NameTaken(DeviceError),
+    Profile(#[from] InvalidProfile),
     /// An audience that cannot be one.
-    #[error("{0}")]
-    Audience(InvalidPolicy),
+    #[error("audience: {found:?} is not 1 to {MAX_AUDIENCE_LENGTH} visible ASCII characters")]
+    Audience {
+        /// What was given.
+        found: String,
+    },
+    /// A client that only publishes could call itself anything there.
+    #[error(
+        "accept_unbound_publishers: {profile} never compares the client ID of a connection with its token; who \
+         subscribes is bound by the names of its queues, but who only publishes may connect as any client ID, and \
+         so end another's connection; to take that risk, say --accept-unbound-publishers"
+    )]
+    UnboundPublishers {
+        /// The profile.
+        profile: &'static str,
+    },
+    /// A group has this audience already, and a rule that the broker cannot
+    /// express.
+    #[error("audience: group {group} has it, and its tokens would not do: {reason}")]
+    Group {
+        /// The group.
+        group: GroupName,
+        /// What is wrong with it.
+        reason: Box<GroupError>,
+    },
     /// Not an absolute URI without a fragment (RFC 8707 §2).
     #[error(
         "resource: {found:?} is not an absolute URI without a fragment, of at most {MAX_RESOURCE_LENGTH} bytes"
@@ -116,6 +154,12 @@ pub enum BrokerError {
     /// There is no such broker.
     #[error("there is no broker {name:?}")]
     NoSuchBroker {
+        /// Its name.
+        name: String,
+    },
+    /// It was changed by others meanwhile.
+    #[error("broker {name} is being changed by others; try again")]
+    Busy {
         /// Its name.
         name: String,
     },
@@ -168,52 +212,57 @@ impl Brokers {
             Some(broker) => {
                 Target { audience, profile: Cow::Owned(broker.profile.clone()), algorithm: broker.algorithm }
             }
-            None => {
-                Target { audience, profile: Cow::Owned(Profile::Fleetbadge), algorithm: Algorithm::ES256 }
-            }
+            None => Target::unregistered(audience),
         }
+    }
+
+    /// Keeps brokers and groups as they are for whoever holds this: a rule and
+    /// the broker that cannot express it must not come at the same time.
+    pub(crate) async fn hold(&self) -> MutexGuard<'_, ()> {
+        self.change.lock().await
     }
 
     fn of_audience(&self, audience: &str) -> Option<Arc<BrokerRecord>> {
         self.current.load().values().find(|broker| *broker.audience == *audience).cloned()
     }
 
-    /// Adds a broker and makes its secret. That the groups of its audience can
-    /// be expressed for it has been checked.
+    /// Adds a broker and makes its secret.
     ///
     /// # Errors
     /// [`BrokerError`].
     pub(crate) async fn add(
         &self,
         new: NewBroker,
+        groups: &Groups,
         devices: &Devices,
         now: UnixSeconds,
     ) -> Result<AddedBroker, BrokerError> {
-        let _one_at_a_time = self.change.lock().await;
-        let name: BrokerName = parse_name("name", new.name)?;
-        check_audience(&new.audience).map_err(BrokerError::Audience)?;
-        let profile = new.profile;
-        let possible = profile.algorithms();
-        let algorithm = new.algorithm.or_else(|| possible.first().copied()).unwrap_or(Algorithm::ES256);
-        if !possible.contains(&algorithm) {
-            return Err(BrokerError::Algorithm { found: algorithm, profile: profile.as_str(), possible });
+        let NewBroker { name, audience, resource, profile, algorithm, accept_unbound_publishers } = new;
+        let name: BrokerName = parse_name("name", name)?;
+        if check_audience(&audience).is_err() {
+            return Err(BrokerError::Audience { found: audience });
         }
-        if let Some(other) = self.of_audience(&new.audience)
+        let resource = parse_resource(resource.unwrap_or_else(|| format!("urn:fleetbadge:broker:{name}")))?;
+        let algorithm = choose_algorithm(&profile, algorithm)?;
+        if profile.leaves_publishers_unbound() && !accept_unbound_publishers {
+            return Err(BrokerError::UnboundPublishers { profile: profile.as_str() });
+        }
+        let _one_at_a_time = self.hold().await;
+        if let Some(other) = self.of_audience(&audience)
             && (other.profile != profile || other.algorithm != algorithm)
         {
             return Err(BrokerError::AudienceShared {
-                audience: new.audience,
+                audience,
                 other: other.name.clone(),
                 profile: other.profile.as_str(),
                 algorithm: other.algorithm,
             });
         }
-        let resource =
-            parse_resource(new.resource.unwrap_or_else(|| format!("urn:fleetbadge:broker:{name}")))?;
+        groups.check_target(&Target { audience: &audience, profile: Cow::Borrowed(&profile), algorithm })?;
         let (secret, record) = devices.make_secret(name.as_str(), None, now)?;
         let broker = Arc::new(BrokerRecord {
             name,
-            audience: new.audience.into(),
+            audience: audience.into(),
             resource: resource.into(),
             profile,
             algorithm,
@@ -221,7 +270,7 @@ impl Brokers {
             created_at: now,
             revision: 0,
         });
-        self.store.add_broker(&broker).await?;
+        self.store.add_broker(&broker).await.map_err(|error| write_error(error, broker.name.as_str()))?;
         let mut brokers = BTreeMap::clone(&self.current.load());
         brokers.insert(broker.name.clone(), Arc::clone(&broker));
         self.current.store(Arc::new(brokers));
@@ -232,24 +281,51 @@ impl Brokers {
     /// written for the validator from now on, unless another broker has it.
     ///
     /// # Errors
-    /// [`BrokerError::NoSuchBroker`], [`BrokerError::Store`].
-    pub async fn remove(&self, name: &str) -> Result<(), BrokerError> {
-        let _one_at_a_time = self.change.lock().await;
-        let found = self.store.remove_broker(name).await?;
+    /// [`BrokerError::NoSuchBroker`], [`BrokerError::Group`],
+    /// [`BrokerError::Store`].
+    pub(crate) async fn remove(&self, name: &str, groups: &Groups) -> Result<(), BrokerError> {
+        let _one_at_a_time = self.hold().await;
         let mut brokers = BTreeMap::clone(&self.current.load());
-        brokers.remove(name);
+        let broker = brokers.remove(name).ok_or_else(|| BrokerError::NoSuchBroker { name: name.into() })?;
+        if !brokers.values().any(|other| other.audience == broker.audience) {
+            groups.check_target(&Target::unregistered(&broker.audience))?;
+        }
+        self.store.remove_broker(name).await?;
         self.current.store(Arc::new(brokers));
-        if found { Ok(()) } else { Err(BrokerError::NoSuchBroker { name: name.into() }) }
+        Ok(())
     }
 }
 
-impl From<WriteError> for BrokerError {
-    fn from(error: WriteError) -> Self {
-        match error {
-            WriteError::ResourceTaken { resource } => Self::ResourceTaken { resource },
-            WriteError::Store(error) => Self::Store(error),
-            other => Self::NameTaken(crate::devices::write_error(other, "")),
+impl<'a> Target<'a> {
+    /// That of an audience which no broker has registered.
+    const fn unregistered(audience: &'a str) -> Self {
+        Self { audience, profile: Cow::Owned(Profile::Fleetbadge), algorithm: Algorithm::ES256 }
+    }
+}
+
+fn write_error(error: WriteError, name: &str) -> BrokerError {
+    match error {
+        WriteError::NameTaken { name, taken, client, removed } => {
+            BrokerError::NameTaken { name, taken, client, removed }
         }
+        WriteError::ResourceTaken { resource } => BrokerError::ResourceTaken { resource },
+        WriteError::Gone => BrokerError::NoSuchBroker { name: name.into() },
+        // The last three are about devices; a broker never meets them.
+        WriteError::Conflict
+        | WriteError::KeyTaken { .. }
+        | WriteError::NoSuchGroup { .. }
+        | WriteError::EnrolmentUsedUp => BrokerError::Busy { name: name.into() },
+        WriteError::Store(error) => BrokerError::Store(error),
+    }
+}
+
+fn choose_algorithm(profile: &Profile, wanted: Option<Algorithm>) -> Result<Algorithm, BrokerError> {
+    let possible = profile.algorithms();
+    let chosen = wanted.or_else(|| possible.first().copied()).unwrap_or(Algorithm::ES256);
+    if possible.contains(&chosen) {
+        Ok(chosen)
+    } else {
+        Err(BrokerError::Algorithm { found: chosen, profile: profile.as_str(), possible })
     }
 }
 

@@ -11,11 +11,13 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod broker;
 mod client;
 mod device;
 mod duration;
 mod group;
 mod key;
+mod policy;
 mod serve;
 mod static_password;
 
@@ -43,6 +45,10 @@ enum Noun {
     Device(device::Device),
     /// Set and look at groups: which topics, which scope, how long
     Group(group::Group),
+    /// Say what a device may do, and why
+    Policy(policy::Policy),
+    /// Register, look at and remove brokers
+    Broker(broker::Broker),
     /// Look at and rotate the signing keys
     Key(key::Key),
 }
@@ -54,6 +60,8 @@ pub fn main() -> ExitCode {
         Noun::Serve(serve) => serve.run(),
         Noun::Device(device) => device.run(),
         Noun::Group(group) => group.run(),
+        Noun::Policy(policy) => policy.run(),
+        Noun::Broker(broker) => broker.run(),
         Noun::Key(key) => key.run(),
     };
     match result {

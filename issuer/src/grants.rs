@@ -7,13 +7,16 @@ use crate::app::App;
 use crate::error::TokenError;
 use crate::form::Form;
 use crate::mint::{TokenId, jittered, mint};
-use crate::policy::{Refusal, Request, Subject};
-use crate::profile::Content;
+use crate::policy::{Refusal, Subject};
+use crate::profile::{Content, Misread};
 use crate::random::random_bytes;
 use crate::store::DeviceRecord;
 
 pub(crate) mod client_credentials;
+mod decision;
 pub(crate) mod password;
+
+pub(crate) use decision::{Decision, NotGranted, decide};
 
 /// A grant type that is offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,36 +89,7 @@ pub(crate) fn issue(
         .groups
         .find(device.group.as_str())
         .ok_or_else(|| TokenError::internal(&"the device's group is gone"))?;
-    let broker = match request.resource {
-        Some(resource) => {
-            let broker = app.brokers.of_resource(resource);
-            Some(
-                broker
-                    .ok_or_else(|| TokenError::InvalidTarget("resource names no registered broker".into()))?,
-            )
-        }
-        None => None,
-    };
-    let wanted = broker.as_ref().map(|broker| &*broker.audience);
-    let audience = group.policy.audience(wanted).ok_or_else(|| {
-        TokenError::InvalidTarget("the device's group may have no tokens for this resource".into())
-    })?;
-    let target = app.brokers.target(audience);
-    let subject = Subject {
-        device: &device.name,
-        group: &device.group,
-        mqtt_client_ids: &device.mqtt_client_ids,
-        attributes: &device.attributes,
-    };
-    let grant = group
-        .policy
-        .grant(&subject, &Request { scope: request.scope, mqtt_client_id: request.mqtt_client_id })?;
-    if request.certificate.is_some() && !target.profile.checks_confirmation() {
-        return Err(TokenError::InvalidTarget(format!(
-            "the device's tokens are bound to its certificate, which this broker ({}) does not check",
-            target.profile.as_str()
-        )));
-    }
+    let Decision { target, grant } = decide(&app.brokers, &group.policy, &Subject::from(device), request)?;
     let keys = app.keys.current();
     let key = keys
         .ring
@@ -126,7 +100,7 @@ pub(crate) fn issue(
     let content = Content {
         grant: &grant,
         issuer: app.issuer.as_str(),
-        audience,
+        audience: target.audience,
         token_id,
         now,
         lifetime_s: jittered(group.policy.token_lifetime_s, u32::from_ne_bytes(draw)),
@@ -145,12 +119,18 @@ pub(crate) fn issue(
     })
 }
 
-impl From<Refusal> for TokenError {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::MqttClientIdNotRegistered => Self::InvalidRequest(refusal.to_string().into()),
-            Refusal::InvalidScope(_) | Refusal::ScopeNotGranted { .. } => {
-                Self::InvalidScope(refusal.to_string())
+impl From<NotGranted> for TokenError {
+    fn from(reason: NotGranted) -> Self {
+        let text = reason.to_string();
+        match reason {
+            NotGranted::Refused(Refusal::MqttClientIdNotRegistered) => Self::InvalidRequest(text.into()),
+            NotGranted::Refused(Refusal::InvalidScope(_) | Refusal::ScopeNotGranted { .. })
+            | NotGranted::Misread(Misread::NoConnect { .. }) => Self::InvalidScope(text),
+            NotGranted::UnknownResource
+            | NotGranted::OtherResource
+            | NotGranted::Unbindable { .. }
+            | NotGranted::Misread(Misread::OtherClientId { .. } | Misread::Name { .. }) => {
+                Self::InvalidTarget(text)
             }
         }
     }

@@ -8,9 +8,8 @@ use fleetbadge_validator::ids::GroupName;
 use fleetbadge_validator::scope::Scope;
 use fleetbadge_validator::time::UnixSeconds;
 use serde::{Deserialize, Serialize};
-use tokio::sync::Mutex;
 
-use crate::brokers::Brokers;
+use crate::brokers::{BrokerError, Brokers, Target};
 use crate::devices::DEFAULT_GROUP;
 use crate::mint::{MAX_MINTED_LENGTH, MintError, largest_token_length};
 use crate::names::{NameRefused, parse_name};
@@ -108,7 +107,6 @@ pub struct Groups {
     max_token_lifetime_s: u64,
     brokers: Arc<Brokers>,
     current: ArcSwap<BTreeMap<GroupName, Arc<Group>>>,
-    change: Mutex<()>,
 }
 
 impl Groups {
@@ -131,14 +129,7 @@ impl Groups {
             }
         });
         let current = ArcSwap::from_pointee(groups.collect::<Result<_, _>>()?);
-        let groups = Self {
-            store,
-            issuer: issuer.into(),
-            max_token_lifetime_s,
-            brokers,
-            current,
-            change: Mutex::default(),
-        };
+        let groups = Self { store, issuer: issuer.into(), max_token_lifetime_s, brokers, current };
         if is_first_start {
             let own_topics = Some(vec!["devices/${clientid}/#".to_owned()]);
             let change = PolicyChange {
@@ -182,7 +173,7 @@ impl Groups {
         now: UnixSeconds,
     ) -> Result<Arc<Group>, GroupError> {
         let name: GroupName = parse_name("name", name.into())?;
-        let _one_at_a_time = self.change.lock().await;
+        let _one_at_a_time = self.brokers.hold().await;
         let former = self.find(name.as_str());
         let document = former.as_ref().map_or_else(initial_policy, |group| group.policy.to_document());
         let policy =
@@ -201,6 +192,23 @@ impl Groups {
         groups.insert(group.name.clone(), Arc::clone(&group));
         self.current.store(Arc::new(groups));
         Ok(group)
+    }
+
+    /// Whether the tokens of every group that has this audience can be written
+    /// like this.
+    ///
+    /// # Errors
+    /// [`BrokerError::Group`] names the first group whose cannot.
+    pub(crate) fn check_target(&self, target: &Target<'_>) -> Result<(), BrokerError> {
+        for group in self.current.load().values() {
+            if group.policy.audience(Some(target.audience)).is_some() {
+                check_for(&group.policy, target, &self.issuer).map_err(|reason| BrokerError::Group {
+                    group: group.name.clone(),
+                    reason: Box::new(reason),
+                })?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -227,19 +235,25 @@ fn policy_of(
 ) -> Result<Policy, GroupError> {
     let policy = Policy::from_document(document, max_token_lifetime_s)?;
     for audience in &policy.audiences {
-        let target = brokers.target(audience);
-        let inexpressible = |Inexpressible { field, rule, reason }| InvalidPolicy::Inexpressible {
-            field,
-            rule,
-            audience: audience.to_string(),
-            profile: target.profile.as_str(),
-            reason,
-        };
-        target.profile.check_policy(&policy).map_err(inexpressible)?;
+        check_for(&policy, &brokers.target(audience), issuer)?;
     }
-    let length = largest_token_length(&policy, issuer, |audience| brokers.target(audience))?;
+    Ok(policy)
+}
+
+/// Whether the tokens of a policy can be written for one audience, and are
+/// not too large for it.
+fn check_for(policy: &Policy, target: &Target<'_>, issuer: &str) -> Result<(), GroupError> {
+    let inexpressible = |Inexpressible { field, rule, reason }| InvalidPolicy::Inexpressible {
+        field,
+        rule,
+        audience: target.audience.into(),
+        profile: target.profile.as_str(),
+        reason,
+    };
+    target.profile.check_policy(policy).map_err(inexpressible)?;
+    let length = largest_token_length(policy, issuer, target)?;
     if length > MAX_MINTED_LENGTH {
         return Err(InvalidPolicy::TokenTooLarge { length, max: MAX_MINTED_LENGTH }.into());
     }
-    Ok(policy)
+    Ok(())
 }

@@ -33,6 +33,12 @@ impl TokenId {
     pub fn generate(random: &dyn SecureRandom) -> Result<Self, NoRandomness> {
         random_bytes(random).map(Self)
     }
+
+    /// That of a token which nobody mints.
+    #[cfg(test)]
+    pub(crate) const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
 }
 
 impl fmt::Display for TokenId {
@@ -93,17 +99,13 @@ pub const fn jittered(lifetime_s: u64, draw: u32) -> u64 {
     lifetime_s - draw as u64 % (tenth + 1)
 }
 
-/// The length of the largest token that a policy can lead to, for any of its
+/// The length of the largest token that a policy can lead to for one of its
 /// audiences: the longest names wherever there is a name.
 ///
 /// # Errors
 /// [`MintError::Json`].
 #[expect(clippy::expect_used, reason = "a name of the greatest length, checked where it is defined")]
-pub fn largest_token_length<'a>(
-    policy: &'a Policy,
-    issuer: &str,
-    target: impl Fn(&'a str) -> Target<'a>,
-) -> Result<usize, MintError> {
+pub fn largest_token_length(policy: &Policy, issuer: &str, target: &Target<'_>) -> Result<usize, MintError> {
     let device = LONGEST_NAME.parse().expect("is a name");
     let group = LONGEST_NAME.parse().expect("is a name");
     let mqtt_client_ids = [LONGEST_NAME.parse().expect("is a name")];
@@ -116,22 +118,16 @@ pub fn largest_token_length<'a>(
         publish: policy.publish.iter().map(longest).collect(),
         subscribe: policy.subscribe.iter().map(longest).collect(),
     };
-    let mut largest = 0;
-    for audience in &policy.audiences {
-        let target = target(audience);
-        let content = Content {
-            grant: &grant,
-            issuer,
-            audience,
-            token_id: TokenId([0; 16]),
-            now: UnixSeconds(9_000_000_000),
-            lifetime_s: policy.token_lifetime_s,
-            certificate: target.profile.checks_confirmation().then_some([0; 32]),
-        };
-        let payload = target.profile.write(&content)?;
-        largest = largest.max(token_length(target.profile.token_type(), payload.len(), target.algorithm));
-    }
-    Ok(largest)
+    let content = Content {
+        grant: &grant,
+        issuer,
+        audience: target.audience,
+        token_id: TokenId([0; 16]),
+        now: UnixSeconds(9_000_000_000),
+        lifetime_s: policy.token_lifetime_s,
+        certificate: target.profile.checks_confirmation().then_some([0; 32]),
+    };
+    Ok(token_length(target.profile.token_type(), target.profile.write(&content)?.len(), target.algorithm))
 }
 
 const fn token_length(typ: TokenType, payload_length: usize, algorithm: Algorithm) -> usize {
@@ -170,8 +166,10 @@ mod tests {
         Policy::from_document(&document, 86_400).unwrap()
     }
 
-    fn target(audience: &str) -> Target<'_> {
-        Target { audience, profile: Cow::Owned(Profile::Fleetbadge), algorithm: Algorithm::ES256 }
+    fn largest_length(filters: usize, algorithm: Algorithm) -> usize {
+        let profile = Cow::Borrowed(&Profile::Fleetbadge);
+        let target = Target { audience: "mqtt", profile, algorithm };
+        largest_token_length(&policy(filters), ISSUER, &target).unwrap()
     }
 
     fn key_of(algorithm: Algorithm) -> SigningKey {
@@ -262,10 +260,7 @@ mod tests {
         let all = "mqtt.connect mqtt.publish mqtt.subscribe";
         for algorithm in Algorithm::ALL {
             let key = key_of(algorithm);
-            let length = |filters: usize| {
-                let target = |audience| Target { algorithm, ..target(audience) };
-                largest_token_length(&policy(filters), ISSUER, target).unwrap()
-            };
+            let length = |filters| largest_length(filters, algorithm);
             let most = (1..64).take_while(|n| length(*n) <= MAX_MINTED_LENGTH).last().unwrap();
             let token = minted(&policy(most), &key, LONGEST_NAME, all).unwrap();
             // The times in a token of today have the same ten digits.

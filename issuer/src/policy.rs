@@ -15,8 +15,9 @@ use fleetbadge_validator::ids::{DeviceName, GroupName, MqttClientId};
 use fleetbadge_validator::scope::{InvalidScope, Scope, ScopeWord};
 use serde::{Deserialize, Serialize};
 
-use crate::store::Attributes;
+use crate::store::{Attributes, DeviceRecord};
 
+pub(crate) mod explain;
 mod template;
 
 pub(crate) use template::LONGEST_NAME;
@@ -30,7 +31,7 @@ pub const MIN_TOKEN_LIFETIME_S: u64 = 1;
 /// The most audiences that a policy may have.
 pub const MAX_AUDIENCES: usize = 16;
 /// The most bytes that an audience may have.
-const MAX_AUDIENCE_LENGTH: usize = 255;
+pub(crate) const MAX_AUDIENCE_LENGTH: usize = 255;
 
 /// What the devices of a group may have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -273,8 +274,8 @@ impl Policy {
         mqtt_client_id: &'a MqttClientId,
         scope: Scope,
     ) -> Grant<'a> {
-        let Subject { device, group, attributes, .. } = *subject;
-        let names = Names { client_id: mqtt_client_id, device, group, attributes };
+        let Subject { device, group, .. } = *subject;
+        let names = Names::of(subject, mqtt_client_id);
         let filters = |word, templates: &[FilterTemplate]| -> Vec<String> {
             if !scope.contains(word) {
                 return Vec::new();
@@ -303,6 +304,17 @@ pub struct Subject<'a> {
     pub mqtt_client_ids: &'a [MqttClientId],
     /// What is known of it.
     pub attributes: &'a Attributes,
+}
+
+impl<'a> From<&'a DeviceRecord> for Subject<'a> {
+    fn from(device: &'a DeviceRecord) -> Self {
+        Self {
+            device: &device.name,
+            group: &device.group,
+            mqtt_client_ids: &device.mqtt_client_ids,
+            attributes: &device.attributes,
+        }
+    }
 }
 
 /// What a token request asks for.

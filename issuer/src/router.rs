@@ -56,8 +56,11 @@ pub(crate) fn admin(app: Arc<App>) -> Router {
             "/admin/v1/devices/{name}/password",
             put(admin::static_password::set).delete(admin::static_password::remove),
         )
+        .route("/admin/v1/devices/{name}/explain", get(admin::policy::explain))
         .route("/admin/v1/groups", get(admin::groups::list))
         .route("/admin/v1/groups/{name}", get(admin::groups::show).patch(admin::groups::set))
+        .route("/admin/v1/brokers", get(admin::brokers::list).post(admin::brokers::add))
+        .route("/admin/v1/brokers/{name}", get(admin::brokers::show).delete(admin::brokers::remove))
         .route("/admin/v1/keys", get(admin::keys::list))
         .route("/admin/v1/keys/rotate", post(admin::keys::rotate))
         .fallback(admin::problem::no_such_route)

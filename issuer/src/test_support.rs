@@ -14,9 +14,11 @@ use serde_json::Value;
 use tower::ServiceExt as _;
 
 use crate::app::App;
+use crate::brokers::NewBroker;
 use crate::config::Options;
 use crate::devices::NewDevice;
 use crate::groups::PolicyChange;
+use crate::profile::Profile;
 use crate::{Issuer, router};
 
 pub(crate) const ISSUER: &str = "https://id.example";
@@ -91,6 +93,20 @@ impl TestIssuer {
             ..NewDevice::default()
         };
         self.issuer.add_device(new).await.unwrap().secret.expose().to_owned()
+    }
+
+    /// Adds a broker and returns its secret.
+    pub(crate) async fn add_broker(&self, name: &str, audience: &str, profile: Profile) -> String {
+        let new = NewBroker {
+            name: name.into(),
+            audience: audience.into(),
+            profile,
+            accept_unbound_publishers: true,
+            ..NewBroker::default()
+        };
+        let app = self.app();
+        let added = app.brokers.add(new, &app.groups, &app.devices, NOW).await.unwrap();
+        added.secret.expose().to_owned()
     }
 
     /// Changes the policy of the group `default`.

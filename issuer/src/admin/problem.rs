@@ -8,9 +8,11 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
 
+use crate::brokers::BrokerError;
 use crate::devices::DeviceError;
 use crate::groups::GroupError;
 use crate::keys::KeyError;
+use crate::policy::explain::InvalidQuestion;
 use crate::random::NoRandomness;
 use crate::static_password::PasswordError;
 use crate::store::StoreError;
@@ -141,6 +143,35 @@ impl From<PasswordError> for Problem {
             PasswordError::NoRandomness(NoRandomness) => Self::internal(&error),
             PasswordError::Device(error) => error.into(),
         }
+    }
+}
+
+impl From<BrokerError> for Problem {
+    fn from(error: BrokerError) -> Self {
+        match error {
+            BrokerError::Name(error) => Self::invalid(Some(error.field), &error),
+            BrokerError::Profile(error) => Self::invalid(Some(error.field()), &error),
+            BrokerError::Resource { .. } => Self::invalid(Some("resource"), &error),
+            BrokerError::Algorithm { .. } => Self::invalid(Some("algorithm"), &error),
+            BrokerError::UnboundPublishers { .. } => Self::invalid(Some("accept_unbound_publishers"), &error),
+            BrokerError::Audience { .. } | BrokerError::AudienceShared { .. } | BrokerError::Group { .. } => {
+                Self::invalid(Some("audience"), &error)
+            }
+            BrokerError::NameTaken { .. } => Self::conflict("name-taken", "The name is taken", &error),
+            BrokerError::ResourceTaken { .. } => {
+                Self::conflict("resource-taken", "The resource URI is taken", &error)
+            }
+            BrokerError::Busy { .. } => Self::conflict("busy", "Others are changing it", &error),
+            BrokerError::NoSuchBroker { .. } => Self::not_found(&error),
+            BrokerError::NoRandomness(NoRandomness) => Self::internal(&error),
+            BrokerError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<InvalidQuestion<'_>> for Problem {
+    fn from(error: InvalidQuestion<'_>) -> Self {
+        Self::invalid(Some(error.field()), &error)
     }
 }
 

@@ -32,7 +32,7 @@ async fn add_broker(issuer: &TestIssuer, name: &str, algorithm: Algorithm) {
         algorithm: Some(algorithm),
         ..NewBroker::default()
     };
-    app.brokers.add(new, &app.devices, app.now()).await.unwrap();
+    app.brokers.add(new, &app.groups, &app.devices, app.now()).await.unwrap();
 }
 
 async fn token_for_hall(issuer: &TestIssuer, secret: &str) -> Answer {

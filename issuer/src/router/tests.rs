@@ -19,7 +19,7 @@ enum Listener {
 use Listener::{Admin, Ops, Public};
 
 /// Each route with what somebody without credentials gets.
-const ROUTES: [(Method, &str, Listener, u16); 21] = [
+const ROUTES: [(Method, &str, Listener, u16); 26] = [
     (Method::POST, "/oauth2/token", Public, 401),
     (Method::POST, "/oauth2/introspect", Public, 401),
     (Method::GET, "/oauth2/jwks", Public, 200),
@@ -36,10 +36,15 @@ const ROUTES: [(Method, &str, Listener, u16); 21] = [
     (Method::POST, "/admin/v1/devices/pump/enable", Admin, 200),
     (Method::PUT, "/admin/v1/devices/pump/password", Admin, 422),
     (Method::DELETE, "/admin/v1/devices/pump/password", Admin, 404),
+    (Method::GET, "/admin/v1/devices/pump/explain", Admin, 200),
     (Method::DELETE, "/admin/v1/devices/pump", Admin, 204),
     (Method::GET, "/admin/v1/groups", Admin, 200),
     (Method::GET, "/admin/v1/groups/default", Admin, 200),
     (Method::PATCH, "/admin/v1/groups/default", Admin, 422),
+    (Method::GET, "/admin/v1/brokers", Admin, 200),
+    (Method::POST, "/admin/v1/brokers", Admin, 422),
+    (Method::GET, "/admin/v1/brokers/site", Admin, 200),
+    (Method::DELETE, "/admin/v1/brokers/site", Admin, 204),
     (Method::GET, "/admin/v1/keys", Admin, 200),
     (Method::POST, "/admin/v1/keys/rotate", Admin, 422),
 ];
@@ -48,6 +53,7 @@ const ROUTES: [(Method, &str, Listener, u16); 21] = [
 async fn each_route_is_on_its_listener_alone() {
     let issuer = TestIssuer::new().await;
     issuer.add("pump", &[]).await;
+    issuer.add_broker("site", "mqtt", crate::profile::Profile::Fleetbadge).await;
     for (method, path, listener, status) in ROUTES {
         let app = issuer.app();
         let routers = [(Public, public(Arc::clone(&app))), (Ops, ops(Arc::clone(&app))), (Admin, admin(app))];

@@ -80,7 +80,7 @@ impl Fleet {
 async fn add_broker(issuer: &TestIssuer, name: &str, audience: &str) -> String {
     let app = issuer.app();
     let new = NewBroker { name: name.into(), audience: audience.into(), ..NewBroker::default() };
-    app.brokers.add(new, &app.devices, NOW).await.unwrap().secret.expose().to_owned()
+    app.brokers.add(new, &app.groups, &app.devices, NOW).await.unwrap().secret.expose().to_owned()
 }
 
 /// The claims of a token in the profile `fleetbadge`.
@@ -296,7 +296,7 @@ async fn only_registered_brokers_may_ask() {
     assert_eq!(ask(Some(basic("pump", &fleet.north))).await, invalid_client);
     // A device, about its own token.
     assert_eq!(ask(Some(basic("pump", &fleet.secret))).await, (403, "unauthorized_client".into()));
-    fleet.issuer.app().brokers.remove("north").await.unwrap();
+    fleet.issuer.app().brokers.remove("north", &fleet.issuer.app().groups).await.unwrap();
     assert_eq!(ask(Some(basic("north", &fleet.north))).await, invalid_client);
 }
 

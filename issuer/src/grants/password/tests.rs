@@ -54,7 +54,7 @@ impl Fleet {
 async fn add_broker(issuer: &TestIssuer, name: &str, audience: &str) -> String {
     let app = issuer.app();
     let new = NewBroker { name: name.into(), audience: audience.into(), ..NewBroker::default() };
-    app.brokers.add(new, &app.devices, NOW).await.unwrap().secret.expose().to_owned()
+    app.brokers.add(new, &app.groups, &app.devices, NOW).await.unwrap().secret.expose().to_owned()
 }
 
 async fn opt_in(issuer: &TestIssuer, static_passwords: bool, device_password_grant: bool) {

@@ -1,0 +1,79 @@
+//! rmqtt reads `acl` as an array of rules, the first that matches decides, and
+//! asks whoever else is configured if none does: so the last rules deny
+//! everything.
+//!
+//! Wherever a level of a topic begins with `$`, its `topic.rs` lets no wildcard
+//! stand for it. So a topic such as `a/$b` is denied where our own model would
+//! grant it by `a/#`: never more than was granted, but less.
+
+use serde::Serialize;
+
+use fleetbadge_validator::time::UnixSeconds;
+
+use super::{Checked, Content, Direction, check_no_eq, takes_hash_for_a_level};
+use crate::policy::FilterTemplate;
+
+#[derive(Serialize)]
+struct Claims<'a> {
+    iss: &'a str,
+    sub: &'a str,
+    aud: &'a str,
+    exp: UnixSeconds,
+    iat: UnixSeconds,
+    nbf: UnixSeconds,
+    jti: String,
+    client_id: &'a str,
+    scope: String,
+    mqtt_client_id: &'a str,
+    acl: Vec<Rule<'a>>,
+    groups: [&'a str; 1],
+}
+
+#[derive(Serialize)]
+struct Rule<'a> {
+    permission: &'static str,
+    action: &'static str,
+    topic: &'a str,
+}
+
+/// What denies everything: `#` all topics that do not begin with `$`. A `+`
+/// gives up comparing at a level with `$`, and the `#` behind it matches then:
+/// so the second denies the others. The third needs no such reading.
+const EVERYTHING: [&str; 3] = ["#", "+/#", "$SYS/#"];
+
+pub(super) fn check_filter(filter: &FilterTemplate, _: Direction) -> Checked {
+    let behind_the_first = filter.as_str().split('/').skip(1);
+    if behind_the_first.into_iter().any(|level| level.starts_with('$') && !level.starts_with("${")) {
+        return Err("rmqtt refuses tokens with a level that begins with '$' behind the first");
+    }
+    if takes_hash_for_a_level(filter) {
+        return Err(
+            "rmqtt would take a level that begins with '$', and \"#\" in a subscription, for the last \
+                    \"+\" and let in what is below; grant \"#\" there, or name a level behind it",
+        );
+    }
+    check_no_eq(filter)
+}
+
+pub(super) fn write(content: &Content<'_>, payload: &mut Vec<u8>) -> serde_json::Result<()> {
+    let Content { grant, issuer, audience, token_id, now, lifetime_s, certificate: _ } = *content;
+    let publish = grant.publish.iter().map(|topic| ("allow", "publish", topic.as_str()));
+    let subscribe = grant.subscribe.iter().map(|topic| ("allow", "subscribe", topic.as_str()));
+    let rest = EVERYTHING.into_iter().map(|topic| ("deny", "all", topic));
+    let rules = publish.chain(subscribe).chain(rest);
+    let claims = Claims {
+        iss: issuer,
+        sub: grant.device.as_str(),
+        aud: audience,
+        exp: now.plus(lifetime_s),
+        iat: now,
+        nbf: now,
+        jti: token_id.to_string(),
+        client_id: grant.device.as_str(),
+        scope: grant.scope.to_string(),
+        mqtt_client_id: grant.mqtt_client_id.as_str(),
+        acl: rules.map(|(permission, action, topic)| Rule { permission, action, topic }).collect(),
+        groups: [grant.group.as_str()],
+    };
+    serde_json::to_writer(payload, &claims)
+}
