@@ -38,6 +38,15 @@ pub struct Credentials {
     pub password: Option<PasswordRecord>,
 }
 
+impl Credentials {
+    /// Whether there is nothing at all to prove itself with.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        let Self { secrets, keys, certificate, password } = self;
+        secrets.is_empty() && keys.is_empty() && certificate.is_none() && password.is_none()
+    }
+}
+
 /// What operators name a credential by: 8 hexadecimal digits, or the
 /// thumbprint of a key. Says nothing of what it stands for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -7,7 +7,7 @@ use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn, map_response};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post, put};
+use axum::routing::{delete, get, post, put};
 
 use crate::admin;
 use crate::app::App;
@@ -52,6 +52,8 @@ pub(crate) fn admin(app: Arc<App>) -> Router {
         .route("/admin/v1/devices/{name}", get(admin::devices::show).delete(admin::devices::remove))
         .route("/admin/v1/devices/{name}/enable", post(admin::devices::enable))
         .route("/admin/v1/devices/{name}/disable", post(admin::devices::disable))
+        .route("/admin/v1/devices/{name}/keys", get(admin::device_keys::list).post(admin::device_keys::add))
+        .route("/admin/v1/devices/{name}/keys/{thumbprint}", delete(admin::device_keys::remove))
         .route(
             "/admin/v1/devices/{name}/password",
             put(admin::static_password::set).delete(admin::static_password::remove),

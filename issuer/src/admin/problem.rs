@@ -123,6 +123,7 @@ impl From<DeviceError> for Problem {
             DeviceError::TooManyAttributes { .. } => Self::invalid(Some("attributes"), &error),
             DeviceError::TooManyCredentials { field, .. } => Self::invalid(Some(field), &error),
             DeviceError::NameTaken { .. } => Self::conflict("name-taken", "The name is taken", &error),
+            DeviceError::InvalidKeys(_) | DeviceError::KeyNotAdded(_) => Self::invalid(Some("jwks"), &error),
             DeviceError::KeyTaken { .. } => Self::conflict("key-taken", "The key is taken", &error),
             DeviceError::Busy { .. } => Self::conflict("busy", "Others are changing it", &error),
             DeviceError::NoSuchDevice { .. } | DeviceError::NoSuchCredential { .. } => {

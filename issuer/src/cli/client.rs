@@ -73,6 +73,14 @@ pub(super) enum Failure {
     /// Reading or writing failed.
     #[error(transparent)]
     Io(#[from] io::Error),
+    /// A file cannot be read.
+    #[error("{}: {error}", path.display())]
+    Input {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        error: io::Error,
+    },
     /// What is not JSON should be.
     #[error(transparent)]
     Json(#[from] serde_json::Error),
@@ -86,7 +94,7 @@ impl Failure {
     pub(super) const fn exit_code(&self) -> u8 {
         match self {
             Self::Refused(_) | Self::Denied(_) => 1,
-            Self::Config(_) => 2,
+            Self::Config(_) | Self::Input { .. } => 2,
             Self::NotRunning { .. } => 3,
             Self::Open(_) | Self::Serve(_) | Self::Http(_) | Self::Io(_) | Self::Json(_) | Self::Toml(_) => 4,
         }
@@ -142,6 +150,10 @@ impl AdminClient {
 
     pub(super) async fn delete(&self, path: &[&str]) -> Result<(), Failure> {
         self.send(self.http.delete(url(path)?)).await.map(|_| ())
+    }
+
+    pub(super) async fn delete_with_answer<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, Failure> {
+        json(&self.send(self.http.delete(url(path)?)).await?)
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Vec<u8>, Failure> {

@@ -1,11 +1,13 @@
 //! `fleetbadge-issuer device …`.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use reqwest::Method;
 
 use super::client::{AdminClient, Failure, Operator};
+use super::device_key::{self, Key};
 use super::static_password::{self, Password};
 use super::{date, print, print_json};
 use crate::admin::devices::{AddDevice, AddedDeviceDocument, DeviceDocument, DevicePage};
@@ -18,7 +20,7 @@ pub(super) struct Device {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Add a device and print its secret, once
+    /// Add a device and print its secret, once; or add one with its public keys
     Add(Add),
     /// List the devices, by name
     List {
@@ -31,6 +33,8 @@ enum Verb {
     Disable(Named),
     /// Give a disabled device tokens again
     Enable(Named),
+    /// Add, list and remove the public keys of a device, for private_key_jwt
+    Key(Key),
     /// Set and remove static passwords, for clients that cannot do OAuth
     Password(Password),
     /// Remove a device; its names are never used again
@@ -48,6 +52,13 @@ struct Add {
     /// [default: its name]
     #[arg(long, value_name = "ID", num_args = 1..)]
     mqtt_client_id: Vec<String>,
+    /// JWK Set with its public keys, {"keys":[…]}; - for stdin. It then proves
+    /// itself with private_key_jwt, and no secret is made
+    #[arg(long, value_name = "FILE")]
+    jwks: Option<PathBuf>,
+    /// Make a secret, too
+    #[arg(long, requires = "jwks")]
+    secret: bool,
     #[command(flatten)]
     operator: Operator,
 }
@@ -71,6 +82,7 @@ impl Device {
             }),
             Verb::Disable(named) => named.change("disable", "gets no more tokens; those it has stay good to their end"),
             Verb::Enable(named) => named.change("enable", "gets tokens again"),
+            Verb::Key(key) => key.run(),
             Verb::Password(password) => password.run(),
             Verb::Remove(Named { name, operator }) => operator.run(async |client| {
                 client.delete(&["devices", &name]).await?;
@@ -101,24 +113,39 @@ impl Named {
 
 impl Add {
     fn run(self) -> Result<(), Failure> {
-        let Self { name, group, mqtt_client_id, operator } = self;
+        let Self { name, group, mqtt_client_id, jwks, secret, operator } = self;
+        let new = AddDevice {
+            name,
+            group,
+            mqtt_client_ids: mqtt_client_id,
+            attributes: BTreeMap::default(),
+            jwks: jwks.as_deref().map(device_key::read).transpose()?,
+            make_secret: secret.then_some(true),
+        };
         operator.run(async |client| {
-            let new =
-                AddDevice { name, group, mqtt_client_ids: mqtt_client_id, attributes: BTreeMap::default() };
             let added: AddedDeviceDocument = client.send_json(Method::POST, &["devices"], &new).await?;
             if operator.json {
                 return print_json(&added);
             }
             let AddedDeviceDocument { client_id, client_secret, mqtt_client_ids, group, token_endpoint } =
                 added;
+            let ids = mqtt_client_ids.join(" ");
+            let Some(client_secret) = client_secret else {
+                return print(&format!(
+                    "Added device {client_id} in group {group}.\n\n\
+                     \x20 client_id        {client_id}\n\
+                     \x20 mqtt_client_ids  {ids}\n\n\
+                     It gets a token with an assertion that its key signs (private_key_jwt) at\n\
+                     \x20 {token_endpoint}\n"
+                ));
+            };
             print(&format!(
                 "Added device {client_id} in group {group}.\n\n\
                  \x20 client_id        {client_id}\n\
                  \x20 client_secret    {client_secret}\n\
-                 \x20 mqtt_client_ids  {}\n\n\
+                 \x20 mqtt_client_ids  {ids}\n\n\
                  The secret is shown this once. Put it on the device, which gets a token with:\n\
-                 \x20 curl -u '{client_id}:SECRET' -d grant_type=client_credentials {token_endpoint}\n",
-                mqtt_client_ids.join(" "),
+                 \x20 curl -u '{client_id}:SECRET' -d grant_type=client_credentials {token_endpoint}\n"
             ))
         })
     }
@@ -152,6 +179,7 @@ fn show(device: &DeviceDocument, json: bool) -> Result<(), Failure> {
         Some(end) => format!("made {}, ends {}", date(secret.created_at), date(end)),
         None => format!("made {}", date(secret.created_at)),
     });
+    let keys = device.keys.iter().map(device_key::line);
     print(&format!(
         "client_id        {}\n\
          group            {}\n\
@@ -159,6 +187,7 @@ fn show(device: &DeviceDocument, json: bool) -> Result<(), Failure> {
          mqtt_client_ids  {}\n\
          created          {}\n\
          secrets          {}\n\
+         keys             {}\n\
          password         {}\n",
         device.client_id,
         device.group,
@@ -166,6 +195,7 @@ fn show(device: &DeviceDocument, json: bool) -> Result<(), Failure> {
         device.mqtt_client_ids.join(" "),
         date(device.created_at),
         secrets.collect::<Vec<_>>().join("; "),
+        keys.collect::<Vec<_>>().join("\n                 "),
         static_password::line(device.password.as_ref()),
     ))
 }
