@@ -11,6 +11,7 @@ pub(crate) mod groups;
 pub(crate) mod keys;
 pub(crate) mod policy;
 pub(crate) mod problem;
+pub(crate) mod secrets;
 pub(crate) mod static_password;
 
 #[cfg(test)]

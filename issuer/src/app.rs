@@ -13,6 +13,7 @@ use crate::credential_uses::CredentialUses;
 use crate::devices::Devices;
 use crate::error::TokenError;
 use crate::groups::Groups;
+use crate::imported_secrets::ImportedSecrets;
 use crate::issuer_url::IssuerUrl;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
@@ -36,6 +37,7 @@ pub(crate) struct App {
     pub(crate) brokers: Arc<Brokers>,
     pub(crate) credential_uses: CredentialUses,
     pub(crate) static_passwords: StaticPasswords,
+    pub(crate) imported_secrets: ImportedSecrets,
     pub(crate) used_jtis: UsedJtis,
     pub(crate) device_keys: ParsedKeys,
     pub(crate) keys: Keys,
@@ -72,6 +74,13 @@ impl App {
         self.algorithms().filter(|algorithm| keys.ring.active(*algorithm, now).is_none()).collect()
     }
 
+    /// Writes what waits to be written: every second, and at the end.
+    pub(crate) async fn flush(&self) {
+        if let Err(error) = self.credential_uses.flush().await {
+            tracing::warn!(%error, "when credentials were used could not be written");
+        }
+    }
+
     /// What has to be done every second.
     pub(crate) async fn tick(&self) {
         for algorithm in self.algorithms() {
@@ -82,9 +91,7 @@ impl App {
         if let Err(error) = self.keys.refresh(self.now()).await {
             tracing::error!(%error, "the signing keys could not be brought up to date");
         }
-        if let Err(error) = self.credential_uses.flush().await {
-            tracing::warn!(%error, "when credentials were used could not be written");
-        }
+        self.flush().await;
         let long_ended = UnixSeconds(self.now().0.saturating_sub(JTIS_KEPT_S));
         if let Err(error) = self.store.forget_jtis(long_ended).await {
             tracing::warn!(%error, "statements that have ended could not be forgotten");

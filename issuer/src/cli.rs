@@ -19,6 +19,7 @@ mod duration;
 mod group;
 mod key;
 mod policy;
+mod secret;
 mod serve;
 mod static_password;
 

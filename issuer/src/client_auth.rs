@@ -25,6 +25,10 @@ mod secret;
 /// How long after a question a no is answered: longer than to read a device
 /// from the database, short enough for people.
 const REFUSAL_DELAY: Duration = Duration::from_millis(10);
+/// How long after its turn came (see [`crate::imported_secrets`]) a no is
+/// answered to a secret that somebody may have chosen: longer than the slow
+/// hashes that may have been made.
+const CHOSEN_REFUSAL_DELAY: Duration = Duration::from_millis(100);
 
 /// What a client presents to prove who it is.
 pub(crate) enum Credentials {
@@ -179,11 +183,16 @@ pub(crate) async fn authenticate(app: &App, credentials: &Credentials) -> Result
     }
 }
 
-/// Waits until [`REFUSAL_DELAY`] after `asked`. Tokio's own timer wakes whole
+/// Waits until a refusal may be answered to somebody who asked at `asked`.
+pub(crate) async fn until_refusal(asked: Started) {
+    wait(asked, REFUSAL_DELAY).await;
+}
+
+/// Waits until `delay` after `since`. Tokio's own timer wakes whole
 /// milliseconds after its thread went to sleep: the fraction would tell how
 /// long the work took.
-pub(crate) async fn until_refusal(asked: Started) {
-    let sleep = move || std::thread::sleep(REFUSAL_DELAY.saturating_sub(asked.elapsed()));
+async fn wait(since: Started, delay: Duration) {
+    let sleep = move || std::thread::sleep(delay.saturating_sub(since.elapsed()));
     // Fails only when the server ends.
     let _ = tokio::task::spawn_blocking(sleep).await;
 }

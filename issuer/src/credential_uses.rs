@@ -31,8 +31,9 @@ impl CredentialUses {
     /// Remembers that a credential of a client was good for something.
     pub fn record(&self, client: &str, credential: &CredentialId, now: UnixSeconds) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.len() < MAX_WAITING {
-            waiting.insert((client.into(), credential.clone()), now);
+        let key = (client.into(), credential.clone());
+        if waiting.len() < MAX_WAITING || waiting.contains_key(&key) {
+            waiting.insert(key, now);
         }
     }
 
@@ -73,5 +74,79 @@ impl CredentialUses {
             uses.insert(credential.clone(), *at);
         }
         Ok(uses)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::sqlite::SqliteStore;
+    use crate::test_support::{NOW, TestIssuer};
+
+    async fn written(issuer: &TestIssuer) -> Vec<CredentialUse> {
+        issuer.app().store.credential_uses("pump-1").await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn tokens_write_nothing_and_a_tick_writes_once() {
+        let issuer = TestIssuer::new().await;
+        let secret = issuer.add("pump-1", &[]).await;
+        let app = issuer.app();
+        let id = app.devices.get("pump-1").await.unwrap().credentials.secrets[0].id.clone();
+        for _ in 0..5 {
+            issuer.clock.advance(1);
+            assert_eq!(issuer.token("pump-1", &secret, "").await.status, 200);
+        }
+        issuer.clock.advance(1);
+        // Neither is a no a use.
+        issuer.token("pump-1", "fbs_wrong", "").await;
+        assert_eq!(written(&issuer).await, []);
+        let used = HashMap::from([(id.clone(), NOW.plus(5))]);
+        assert_eq!(app.credential_uses.of_client("pump-1").await.unwrap(), used);
+        assert_eq!(app.credential_uses.waiting.lock().unwrap().len(), 1);
+
+        app.tick().await;
+        let expected = CredentialUse { client: "pump-1".into(), credential: id, at: NOW.plus(5) };
+        assert_eq!(written(&issuer).await, [expected]);
+        assert!(app.credential_uses.waiting.lock().unwrap().is_empty());
+        assert_eq!(app.credential_uses.of_client("pump-1").await.unwrap(), used);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_written_waits_and_the_newest_stays() {
+        const FAIL: &str = "CREATE TRIGGER fail BEFORE INSERT ON credential_uses \
+                            BEGIN SELECT RAISE(ABORT, 'no room'); END";
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("db");
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&path).await.unwrap());
+        let behind_its_back = sqlx::SqlitePool::connect(path.to_str().unwrap()).await.unwrap();
+        let uses = CredentialUses::new(Arc::clone(&store));
+        let id = CredentialId::from_text("0badcafe");
+        uses.record("pump-1", &id, NOW);
+        sqlx::query(FAIL).execute(&behind_its_back).await.unwrap();
+        uses.flush().await.unwrap_err();
+        uses.record("pump-1", &id, NOW.plus(2));
+        uses.flush().await.unwrap_err();
+        assert_eq!(uses.of_client("pump-1").await.unwrap(), HashMap::from([(id.clone(), NOW.plus(2))]));
+        sqlx::query("DROP TRIGGER fail").execute(&behind_its_back).await.unwrap();
+        uses.flush().await.unwrap();
+        let written = store.credential_uses("pump-1").await.unwrap();
+        assert_eq!(written, [CredentialUse { client: "pump-1".into(), credential: id, at: NOW.plus(2) }]);
+    }
+
+    #[tokio::test]
+    async fn uses_of_others_are_not_shown_and_memory_is_bounded() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&folder.path().join("db")).await.unwrap();
+        let uses = CredentialUses::new(Arc::new(store));
+        for n in 0..=MAX_WAITING {
+            uses.record("pump-1", &CredentialId::from_text(&n.to_string()), NOW);
+        }
+        assert_eq!(uses.waiting.lock().unwrap().len(), MAX_WAITING);
+        // One that waits already still gets newer.
+        uses.record("pump-1", &CredentialId::from_text("0"), NOW.plus(1));
+        let of_pump = uses.of_client("pump-1").await.unwrap();
+        assert_eq!(of_pump.get(&CredentialId::from_text("0")), Some(&NOW.plus(1)));
+        assert!(uses.of_client("pump-2").await.unwrap().is_empty());
     }
 }

@@ -17,6 +17,9 @@ use crate::secret::{ImportedSecretHash, SecretHash};
 
 /// The most secrets that a client may have at a time.
 pub const MAX_SECRETS: usize = 8;
+/// The most secrets of these that people chose: the one, and the one that
+/// replaces it. Each costs a slow hash per guess.
+pub const MAX_IMPORTED_SECRETS: usize = 2;
 /// The most public keys that a device may have at a time.
 pub const MAX_KEYS: usize = 8;
 

@@ -17,10 +17,16 @@ use crate::credentials::{CredentialId, Credentials, SecretRecord, SecretVerifier
 use crate::device_keys::{self, DeviceKey, InvalidDeviceKeys, KeyNotAdded};
 use crate::names::{NameRefused, parse_name};
 use crate::random::{NoRandomness, Random};
+use crate::secret::imported::{InvalidImportedSecret, SlowHashFailed};
 use crate::secret::{ClientSecret, SecretHasher};
 use crate::store::{Attributes, DeviceQuery, DeviceRecord, DeviceStatus, Store, StoreError, WriteError};
 
+mod change;
 mod keys;
+mod secrets;
+
+pub use change::DeviceChange;
+pub use secrets::{AddedSecret, MAX_SECRET_LIFETIME_S, RotatedSecret};
 
 /// The most MQTT client identifiers that a device may have.
 pub const MAX_MQTT_CLIENT_IDS: usize = 16;
@@ -112,6 +118,22 @@ pub enum DeviceError {
         field: &'static str,
         /// How many it may have.
         max: usize,
+    },
+    /// A secret that cannot be imported.
+    #[error("secret: {0}")]
+    ImportedSecret(#[from] InvalidImportedSecret),
+    /// The slow hash of a secret failed.
+    #[error(transparent)]
+    SlowHash(#[from] SlowHashFailed),
+    /// Too long, or no time at all.
+    #[error("{field}: {found_s} seconds are not between {min_s} and {MAX_SECRET_LIFETIME_S}")]
+    Lifetime {
+        /// Of what.
+        field: &'static str,
+        /// What was asked for.
+        found_s: u64,
+        /// The least that is possible.
+        min_s: u64,
     },
     /// It has no such credential.
     #[error("device {device} has no {what} {id}")]

@@ -50,6 +50,7 @@ mod error;
 mod form;
 mod grants;
 pub mod groups;
+mod imported_secrets;
 pub mod issuer_url;
 pub mod keys;
 mod metrics;
@@ -78,6 +79,7 @@ use credential_uses::CredentialUses;
 use data_dir::{DataDir, DataDirError};
 use devices::{AddedDevice, DeviceError, Devices, NewDevice};
 use groups::{GroupError, Groups};
+use imported_secrets::ImportedSecrets;
 use keys::{KeyError, Keys};
 use metrics::Metrics;
 use random::Random;
@@ -150,6 +152,7 @@ impl Issuer {
             brokers,
             credential_uses: CredentialUses::new(Arc::clone(&store)),
             static_passwords: StaticPasswords::new(root_key.password_hasher(), Arc::clone(&random)),
+            imported_secrets: ImportedSecrets::new(config.device_cache_capacity, Arc::clone(&random)),
             used_jtis: UsedJtis::new(Arc::clone(&store)),
             device_keys: ParsedKeys::new(),
             keys: Keys::open(

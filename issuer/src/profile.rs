@@ -202,7 +202,7 @@ impl Profile {
             Self::Fleetbadge | Self::Emqx | Self::Rabbitmq { .. } => {
                 &[Algorithm::ES256, Algorithm::RS256, Algorithm::EdDSA]
             }
-            // Neither has a key type for Ed25519.
+            // Neither is known to verify Ed25519.
             Self::Rmqtt | Self::Hivemq => &[Algorithm::ES256, Algorithm::RS256],
             Self::AzureEventGrid => &[Algorithm::RS256],
         }
@@ -285,6 +285,31 @@ impl Profile {
             Self::Fleetbadge | Self::Emqx | Self::Rmqtt | Self::AzureEventGrid => Ok(()),
             Self::Rabbitmq { .. } => rabbitmq::check_names(grant),
             Self::Hivemq => hivemq::check_client_id(grant),
+        }
+    }
+
+    /// Whether a topic, or what is subscribed to, is to its broker what it is
+    /// to us: otherwise no rule tells what it would answer.
+    ///
+    /// # Errors
+    /// What it is taken for.
+    pub fn check_topic(&self, topic: &str) -> Result<(), &'static str> {
+        match self {
+            Self::Rabbitmq { .. } => rabbitmq::check_topic(topic),
+            Self::Fleetbadge | Self::Emqx | Self::Rmqtt | Self::Hivemq | Self::AzureEventGrid => Ok(()),
+        }
+    }
+
+    /// Whether its broker lets a filter that covers `topic` allow it.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check_use(&self, filter: &str, topic: &str) -> Result<(), &'static str> {
+        match self {
+            Self::Rmqtt => rmqtt::check_use(filter, topic),
+            Self::Fleetbadge | Self::Emqx | Self::Rabbitmq { .. } | Self::Hivemq | Self::AzureEventGrid => {
+                Ok(())
+            }
         }
     }
 

@@ -49,7 +49,10 @@ pub(crate) fn ops(app: Arc<App>) -> Router {
 pub(crate) fn admin(app: Arc<App>) -> Router {
     Router::new()
         .route("/admin/v1/devices", get(admin::devices::list).post(admin::devices::add))
-        .route("/admin/v1/devices/{name}", get(admin::devices::show).delete(admin::devices::remove))
+        .route(
+            "/admin/v1/devices/{name}",
+            get(admin::devices::show).patch(admin::devices::set).delete(admin::devices::remove),
+        )
         .route("/admin/v1/devices/{name}/enable", post(admin::devices::enable))
         .route("/admin/v1/devices/{name}/disable", post(admin::devices::disable))
         .route("/admin/v1/devices/{name}/keys", get(admin::device_keys::list).post(admin::device_keys::add))
@@ -59,6 +62,9 @@ pub(crate) fn admin(app: Arc<App>) -> Router {
             put(admin::static_password::set).delete(admin::static_password::remove),
         )
         .route("/admin/v1/devices/{name}/explain", get(admin::policy::explain))
+        .route("/admin/v1/devices/{name}/secrets", get(admin::secrets::list).post(admin::secrets::add))
+        .route("/admin/v1/devices/{name}/secrets/{id}", delete(admin::secrets::remove))
+        .route("/admin/v1/devices/{name}/rotate-secret", post(admin::secrets::rotate))
         .route("/admin/v1/groups", get(admin::groups::list))
         .route("/admin/v1/groups/{name}", get(admin::groups::show).patch(admin::groups::set))
         .route("/admin/v1/brokers", get(admin::brokers::list).post(admin::brokers::add))

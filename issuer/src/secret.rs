@@ -1,4 +1,5 @@
-//! Client secrets: 256 random bits, shown once, kept as a keyed hash.
+//! Client secrets: 256 random bits, shown once, kept as a keyed hash; and, in
+//! [`imported`], those that people chose.
 //!
 //! A secret that nobody chose needs no slow hash: nobody can try 2²⁵⁶ of
 //! them. The key of the hash is derived from the root key, so that a copy of
@@ -18,9 +19,16 @@ use zeroize::Zeroizing;
 
 use crate::random::{NoRandomness, random_bytes};
 
+pub mod imported;
+
+pub use imported::ImportedSecretHash;
+
 /// What every client secret begins with, so that scanners for leaked secrets
 /// can know it.
 pub const SECRET_PREFIX: &str = "fbs_";
+/// What everything begins with that is made here for somebody to present:
+/// secrets, static passwords, enrolment tokens. Nobody can choose such a one.
+pub const OUR_PREFIXES: [&str; 3] = [SECRET_PREFIX, "fbp_", "fbe_"];
 
 /// A secret of a device, or what somebody presents as one. Cannot be printed.
 pub struct ClientSecret(Zeroizing<String>);
@@ -52,10 +60,28 @@ impl ClientSecret {
         Self(Zeroizing::new(text))
     }
 
+    /// Whether it claims, by its prefix, to have been made here.
+    #[must_use]
+    pub fn has_our_prefix(&self) -> bool {
+        OUR_PREFIXES.iter().any(|prefix| self.0.starts_with(prefix))
+    }
+
     /// The secret itself, to show it to whoever made it.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
+    }
+
+    /// The secret itself, still to be wiped from memory.
+    #[must_use]
+    pub fn into_text(self) -> Zeroizing<String> {
+        self.0
+    }
+}
+
+impl From<Zeroizing<String>> for ClientSecret {
+    fn from(text: Zeroizing<String>) -> Self {
+        Self(text)
     }
 }
 
@@ -130,17 +156,6 @@ impl Eq for SecretHash {}
 impl fmt::Debug for SecretHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SecretHash(…)")
-    }
-}
-
-/// The slow hash of a secret that somebody chose: argon2id, as a PHC string.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct ImportedSecretHash(Box<str>);
-
-impl fmt::Debug for ImportedSecretHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ImportedSecretHash(…)")
     }
 }
 

@@ -130,6 +130,7 @@ impl BoundIssuer {
             Ok(())
         };
         let ended = tokio::try_join!(public, ops, admin, ending);
+        app.flush().await;
         // The next server would remove it too; clients see sooner that it ended.
         let _ = std::fs::remove_file(&self.socket);
         ended?;

@@ -380,6 +380,76 @@ fn static_passwords_from_consent_to_removal() {
 }
 
 #[test]
+fn brokers_policies_and_why() {
+    let place = Place::new();
+    let server = place.serve(&[]);
+    let broker = place.json(&["broker", "add", "site-1", "--audience", "mqtt", "--profile", "emqx"]);
+    let members: Vec<&String> = broker.as_object().unwrap().keys().collect();
+    assert_eq!(members, ["audience", "client_id", "client_secret", "profile", "resource"]);
+    let said = place.run(&["broker", "add", "site-2", "--audience", "eu", "--profile", "fleetbadge"]).stdout;
+    let said = String::from_utf8(said).unwrap();
+    assert!(said.contains("audience       eu\n") && said.contains("umask 077"), "{said}");
+    let shown = String::from_utf8(place.run(&["broker", "show", "site-1"]).stdout).unwrap();
+    assert!(shown.contains("algorithm  ES256") && !shown.contains(broker["client_secret"].as_str().unwrap()));
+    let list = String::from_utf8(place.run(&["broker", "list"]).stdout).unwrap();
+    assert_eq!(list.lines().count(), 2, "{list}");
+
+    let rabbit = ["broker", "add", "rabbit", "--audience", "r", "--profile", "rabbitmq"];
+    let (code, said) = place.refused(&rabbit);
+    assert!(code == 1 && said.contains("say --accept-unbound-publishers"), "{said}");
+    place.json(&[&rabbit[..], &["--vhost", "fleet", "--accept-unbound-publishers"]].concat());
+    assert_eq!(place.json(&["broker", "show", "rabbit"])["vhost"], "fleet");
+    assert_eq!(place.refused(&["broker", "add", "x", "--audience", "a", "--profile", "nginx"]).0, 2);
+    let hs256 = ["broker", "add", "x", "--audience", "a", "--profile", "emqx", "--algorithm", "HS256"];
+    assert_eq!(place.refused(&hs256).0, 2);
+
+    let group = place.json(&[
+        "group",
+        "set",
+        "pumps",
+        "--publish",
+        "up/${device}/#",
+        "--audience",
+        "mqtt",
+        "eu",
+        "--refresh-window",
+        "40-60",
+        "--static-passwords",
+        "--device-password-grant",
+    ]);
+    assert_eq!(group["audiences"], serde_json::json!(["mqtt", "eu"]));
+    assert_eq!(group["refresh_window"], serde_json::json!({"from_percent": 40, "to_percent": 60}));
+    assert_eq!((&group["static_passwords"], &group["device_password_grant"]), (&true.into(), &true.into()));
+    let shown = String::from_utf8(place.run(&["group", "show", "pumps"]).stdout).unwrap();
+    assert!(shown.contains("refresh window         40-60 %\n"), "{shown}");
+    assert_eq!(place.refused(&["group", "set", "pumps", "--refresh-window", "50"]).0, 2);
+    let (code, said) = place.refused(&["group", "set", "pumps", "--refresh-window", "80-50"]);
+    assert!(code == 1 && said.contains("refresh_window: 80 to 50 percent"), "{said}");
+
+    place.json(&["device", "add", "pump-1", "--group", "pumps"]);
+    let yes = place.json(&["policy", "explain", "pump-1", "--publish", "up/pump-1/x"]);
+    assert_eq!((&yes["allowed"], &yes["token"]["profile"]), (&true.into(), &"emqx".into()));
+    let no = place.run(&["policy", "explain", "pump-1", "--publish", "up/pump-2/x"]);
+    assert_eq!(no.status.code(), Some(1));
+    let said = String::from_utf8(no.stdout).unwrap();
+    assert!(
+        said.starts_with("denied: no publish rule allows it; nearest is up/pump-1/#: at level 2"),
+        "{said}"
+    );
+    assert!(said.contains("up/${device}/# → up/pump-1/#"), "{said}");
+    let (code, said) = place.refused(&["policy", "explain", "pump-1", "--publish", "a/#"]);
+    assert!(code == 1 && said.contains("publish: \"a/#\" has a wildcard"), "{said}");
+    let help = String::from_utf8(place.run(&["policy", "explain", "--help"]).stdout).unwrap();
+    assert!(help.contains("0 allowed, 1 denied"), "{help}");
+
+    assert!(place.run(&["broker", "remove", "site-1"]).status.success());
+    let (code, said) = place.refused(&["broker", "show", "site-1"]);
+    assert!(code == 1 && said.contains("there is no broker \"site-1\""), "{said}");
+    assert!(server.stop("-TERM").success());
+    assert!(!place.read_log().contains(broker["client_secret"].as_str().unwrap()));
+}
+
+#[test]
 fn a_server_that_cannot_be_safe_does_not_start() {
     let place = Place::new();
     let refused =

@@ -8,11 +8,10 @@ use fleetbadge_validator::time::UnixSeconds;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use super::devices::SecretDocument;
 use super::problem::{Json, Problem};
+use super::secrets::SecretDocument;
 use crate::app::App;
 use crate::brokers::{AddedBroker, BrokerError, NewBroker};
-use crate::credentials::SecretRecord;
 use crate::profile::Profile;
 use crate::store::BrokerRecord;
 
@@ -111,11 +110,6 @@ impl TryFrom<AddBroker> for NewBroker {
 
 impl From<&BrokerRecord> for BrokerDocument {
     fn from(broker: &BrokerRecord) -> Self {
-        let secret = |secret: &SecretRecord| SecretDocument {
-            id: secret.id.clone(),
-            created_at: secret.created_at,
-            expires_at: secret.expires_at,
-        };
         Self {
             client_id: broker.name.to_string(),
             audience: broker.audience.to_string(),
@@ -124,7 +118,7 @@ impl From<&BrokerRecord> for BrokerDocument {
             vhost: broker.profile.vhost().map(Into::into),
             algorithm: broker.algorithm,
             created_at: broker.created_at,
-            secrets: broker.secrets.iter().map(secret).collect(),
+            secrets: broker.secrets.iter().cloned().map(SecretDocument::from).collect(),
         }
     }
 }

@@ -10,13 +10,13 @@ use serde::{Deserialize, Serialize};
 
 use super::device_keys::{DeviceKeyDocument, set_last_used};
 use super::problem::{Json, Problem, Query};
+use super::secrets::SecretDocument;
 use super::static_password::PasswordDocument;
 use crate::app::App;
-use crate::credentials::{CredentialId, SecretRecord};
 use crate::device_keys::DeviceKey;
-use crate::devices::{AddedDevice, DeviceError, NewDevice};
+use crate::devices::{AddedDevice, DeviceChange, DeviceError, NewDevice};
 use crate::router::TOKEN_PATH;
-use crate::store::{DeviceQuery, DeviceRecord, DeviceStatus};
+use crate::store::{DeviceQuery, DeviceRecord, DeviceStatus, StoreError};
 
 /// The most devices of one page.
 pub(crate) const MAX_PAGE: u32 = 1_000;
@@ -38,17 +38,6 @@ pub(crate) struct DeviceDocument {
     /// Its static password, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) password: Option<PasswordDocument>,
-}
-
-/// A secret, as the API shows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct SecretDocument {
-    /// What it is named by.
-    pub(crate) id: CredentialId,
-    /// When it was made, in seconds since 1970.
-    pub(crate) created_at: UnixSeconds,
-    /// When it ends, in seconds since 1970, if it does.
-    pub(crate) expires_at: Option<UnixSeconds>,
 }
 
 /// A device that was added, with its secret, if one was made: the only time
@@ -159,12 +148,18 @@ pub(crate) async fn show(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
 ) -> Result<axum::Json<DeviceDocument>, Problem> {
-    let mut document = DeviceDocument::from(app.devices.get(&name).await?);
-    let uses = app.credential_uses.of_client(&name).await?;
-    set_last_used(&mut document.keys, &uses);
-    if let Some(password) = &mut document.password {
-        password.last_used_at = uses.get(&password.id).copied();
-    }
+    Ok(axum::Json(document(&app, app.devices.get(&name).await?).await?))
+}
+
+pub(crate) async fn set(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    Json(change): Json<DeviceChange>,
+) -> Result<axum::Json<DeviceDocument>, Problem> {
+    let device = app.devices.set(&name, change).await?;
+    let document = document(&app, device).await?;
+    let (ids, attributes) = (&document.mqtt_client_ids, &document.attributes);
+    tracing::info!(device = ?name, group = ?document.group, mqtt_client_ids = ?ids, ?attributes, "device set");
     Ok(axum::Json(document))
 }
 
@@ -198,7 +193,21 @@ async fn set_status(
 ) -> Result<axum::Json<DeviceDocument>, Problem> {
     let device = app.devices.set_status(name, status).await?;
     tracing::info!(device = %device.name, %status, "device changed");
-    Ok(axum::Json(device.into()))
+    Ok(axum::Json(document(app, device).await?))
+}
+
+/// A device, and when its credentials were last used.
+pub(crate) async fn document(app: &App, device: DeviceRecord) -> Result<DeviceDocument, StoreError> {
+    let uses = app.credential_uses.of_client(device.name.as_str()).await?;
+    let mut document = DeviceDocument::from(device);
+    set_last_used(&mut document.keys, &uses);
+    for secret in &mut document.secrets {
+        secret.last_used_at = uses.get(&secret.id).copied();
+    }
+    if let Some(password) = &mut document.password {
+        password.last_used_at = uses.get(&password.id).copied();
+    }
+    Ok(document)
 }
 
 impl From<DeviceRecord> for DeviceDocument {
@@ -209,16 +218,7 @@ impl From<DeviceRecord> for DeviceDocument {
             group: device.group.into(),
             status: device.status,
             created_at: device.created_at,
-            secrets: device
-                .credentials
-                .secrets
-                .into_iter()
-                .map(|SecretRecord { id, created_at, expires_at, .. }| SecretDocument {
-                    id,
-                    created_at,
-                    expires_at,
-                })
-                .collect(),
+            secrets: device.credentials.secrets.into_iter().map(SecretDocument::from).collect(),
             attributes: device
                 .attributes
                 .into_iter()

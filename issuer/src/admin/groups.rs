@@ -43,7 +43,8 @@ pub(crate) async fn set(
     problem::Json(change): problem::Json<PolicyChange>,
 ) -> Result<Json<GroupDocument>, Problem> {
     let group = app.groups.set(&name, change, app.now()).await?;
-    tracing::info!(group = %group.name, policy = ?group.policy.to_document(), "group set");
+    let policy = serde_json::to_string(&group.policy.to_document()).unwrap_or_default();
+    tracing::info!(group = %group.name, %policy, "group set");
     Ok(Json((&*group).into()))
 }
 

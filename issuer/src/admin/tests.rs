@@ -31,12 +31,17 @@ async fn the_life_of_a_device() {
     );
     let shown = issuer.admin(Method::GET, "/admin/v1/devices/pump-1", None).await;
     let secret_id = shown.json()["secrets"][0]["id"].clone();
-    let device = |status: &str| {
-        json!({"client_id": "pump-1", "mqtt_client_ids": ["c1"], "group": "default", "status": status,
-               "created_at": NOW, "attributes": {},
-               "secrets": [{"id": secret_id, "created_at": NOW, "expires_at": null}]})
+    let mut device = json!({
+        "client_id": "pump-1", "mqtt_client_ids": ["c1"], "group": "default", "status": "enabled",
+        "created_at": NOW, "attributes": {},
+        "secrets": [{"id": secret_id, "imported": false, "created_at": NOW, "expires_at": null}]
+    });
+    assert_eq!(shown.json(), device);
+    device["secrets"][0]["last_used_at"] = json!(NOW);
+    let mut device = |status: &str| {
+        device["status"] = status.into();
+        device.clone()
     };
-    assert_eq!(shown.json(), device("enabled"));
     assert_eq!(issuer.token("pump-1", &secret, "").await.status, StatusCode::OK);
     let disabled = issuer.admin(Method::POST, "/admin/v1/devices/pump-1/disable", None).await;
     assert_eq!(disabled.json(), device("disabled"));

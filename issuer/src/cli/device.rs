@@ -9,8 +9,10 @@ use reqwest::Method;
 use super::client::{AdminClient, Failure, Operator};
 use super::device_key::{self, Key};
 use super::static_password::{self, Password};
-use super::{date, print, print_json};
+use super::{date, print, print_json, secret};
 use crate::admin::devices::{AddDevice, AddedDeviceDocument, DeviceDocument, DevicePage};
+use crate::devices::DeviceChange;
+use crate::store::DeviceStatus;
 
 #[derive(Args)]
 pub(super) struct Device {
@@ -23,12 +25,11 @@ enum Verb {
     /// Add a device and print its secret, once; or add one with its public keys
     Add(Add),
     /// List the devices, by name
-    List {
-        #[command(flatten)]
-        operator: Operator,
-    },
+    List(List),
     /// Show a device
     Show(Named),
+    /// Change what is named of a device; takes effect with its next token
+    Set(Set),
     /// Give a device no more tokens, until it is enabled again
     Disable(Named),
     /// Give a disabled device tokens again
@@ -39,6 +40,10 @@ enum Verb {
     Password(Password),
     /// Remove a device; its names are never used again
     Remove(Named),
+    /// Make, list and remove the secrets of a device
+    Secret(secret::Secret),
+    /// Make a new secret and print it, once; the others end after a while
+    RotateSecret(secret::Rotate),
 }
 
 #[derive(Args)]
@@ -52,6 +57,9 @@ struct Add {
     /// [default: its name]
     #[arg(long, value_name = "ID", num_args = 1..)]
     mqtt_client_id: Vec<String>,
+    /// What stands in topics for ${attr.NAME}
+    #[arg(long, value_name = "NAME=VALUE", num_args = 1.., value_parser = attribute)]
+    attribute: Vec<(String, String)>,
     /// JWK Set with its public keys, {"keys":[…]}; - for stdin. It then proves
     /// itself with private_key_jwt, and no secret is made
     #[arg(long, value_name = "FILE")]
@@ -59,6 +67,40 @@ struct Add {
     /// Make a secret, too
     #[arg(long, requires = "jwks")]
     secret: bool,
+    #[command(flatten)]
+    operator: Operator,
+}
+
+#[derive(Args)]
+struct List {
+    /// Only those of this group
+    #[arg(long, value_name = "NAME")]
+    group: Option<String>,
+    /// Only those of this status
+    #[arg(long, value_name = "STATUS")]
+    status: Option<DeviceStatus>,
+    #[command(flatten)]
+    operator: Operator,
+}
+
+#[derive(Args)]
+struct Set {
+    /// Name of the device
+    name: String,
+    /// Group whose policy it gets
+    #[arg(long, value_name = "NAME")]
+    group: Option<String>,
+    /// MQTT client IDs that it may connect as, the first by default, instead
+    /// of those before; none after the flag: its name. One that is taken away
+    /// stays its own for ever
+    #[arg(long, value_name = "ID", num_args = 0..)]
+    mqtt_client_id: Option<Vec<String>>,
+    /// What stands in topics for ${attr.NAME}
+    #[arg(long, value_name = "NAME=VALUE", num_args = 1.., value_parser = attribute)]
+    attribute: Vec<(String, String)>,
+    /// Attributes that it has no longer
+    #[arg(long, value_name = "NAME", num_args = 1..)]
+    no_attribute: Vec<String>,
     #[command(flatten)]
     operator: Operator,
 }
@@ -75,7 +117,10 @@ impl Device {
     pub(super) fn run(self) -> Result<(), Failure> {
         match self.verb {
             Verb::Add(add) => add.run(),
-            Verb::List { operator } => operator.run(|client| list(client, operator.json)),
+            Verb::List(list) => list.run(),
+            Verb::Set(set) => set.run(),
+            Verb::Secret(secret) => secret.run(),
+            Verb::RotateSecret(rotate) => rotate.run(),
             Verb::Show(Named { name, operator }) => operator.run(async |client| {
                 let device: DeviceDocument = client.get(&["devices", &name]).await?;
                 show(&device, operator.json)
@@ -113,12 +158,12 @@ impl Named {
 
 impl Add {
     fn run(self) -> Result<(), Failure> {
-        let Self { name, group, mqtt_client_id, jwks, secret, operator } = self;
+        let Self { name, group, mqtt_client_id, attribute, jwks, secret, operator } = self;
         let new = AddDevice {
             name,
             group,
             mqtt_client_ids: mqtt_client_id,
-            attributes: BTreeMap::default(),
+            attributes: attribute.into_iter().collect(),
             jwks: jwks.as_deref().map(device_key::read).transpose()?,
             make_secret: secret.then_some(true),
         };
@@ -151,11 +196,46 @@ impl Add {
     }
 }
 
-async fn list(client: AdminClient, json: bool) -> Result<(), Failure> {
-    let mut after = None;
+impl Set {
+    fn run(self) -> Result<(), Failure> {
+        let Self { name, group, mqtt_client_id, attribute, no_attribute, operator } = self;
+        let mut attributes: BTreeMap<String, Option<String>> =
+            attribute.into_iter().map(|(name, value)| (name, Some(value))).collect();
+        attributes.extend(no_attribute.into_iter().map(|name| (name, None)));
+        let change = DeviceChange { group, mqtt_client_ids: mqtt_client_id, attributes };
+        operator.run(async |client| {
+            let device: DeviceDocument =
+                client.send_json(Method::PATCH, &["devices", &name], &change).await?;
+            show(&device, operator.json)
+        })
+    }
+}
+
+impl List {
+    fn run(self) -> Result<(), Failure> {
+        let Self { group, status, operator } = self;
+        operator.run(async |client| list(&client, group.as_deref(), status, operator.json).await)
+    }
+}
+
+async fn list(
+    client: &AdminClient,
+    group: Option<&str>,
+    status: Option<DeviceStatus>,
+    json: bool,
+) -> Result<(), Failure> {
+    let mut after: Option<String> = None;
+    let mut has_header = json;
     loop {
-        let query: Vec<(&str, &str)> = after.as_deref().map(|name| ("after", name)).into_iter().collect();
+        let query =
+            [("after", after.as_deref()), ("group", group), ("status", status.map(DeviceStatus::as_str))];
+        let query: Vec<(&str, &str)> =
+            query.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
         let page: DevicePage = client.get_with(&["devices"], &query).await?;
+        if !has_header && !page.devices.is_empty() {
+            print("CLIENT_ID  GROUP  STATUS  MQTT_CLIENT_IDS\n")?;
+            has_header = true;
+        }
         for device in &page.devices {
             if json {
                 print_json(device)?;
@@ -171,20 +251,25 @@ async fn list(client: AdminClient, json: bool) -> Result<(), Failure> {
     }
 }
 
+/// Reads `NAME=VALUE`.
+fn attribute(text: &str) -> Result<(String, String), &'static str> {
+    let (name, value) = text.split_once('=').ok_or("not NAME=VALUE")?;
+    Ok((name.into(), value.into()))
+}
+
 fn show(device: &DeviceDocument, json: bool) -> Result<(), Failure> {
     if json {
         return print_json(device);
     }
-    let secrets = device.secrets.iter().map(|secret| match secret.expires_at {
-        Some(end) => format!("made {}, ends {}", date(secret.created_at), date(end)),
-        None => format!("made {}", date(secret.created_at)),
-    });
+    let attributes = device.attributes.iter().map(|(name, value)| format!("{name}={value}"));
+    let secrets = device.secrets.iter().map(secret::line);
     let keys = device.keys.iter().map(device_key::line);
     print(&format!(
         "client_id        {}\n\
          group            {}\n\
          status           {}\n\
          mqtt_client_ids  {}\n\
+         attributes       {}\n\
          created          {}\n\
          secrets          {}\n\
          keys             {}\n\
@@ -193,8 +278,9 @@ fn show(device: &DeviceDocument, json: bool) -> Result<(), Failure> {
         device.group,
         device.status,
         device.mqtt_client_ids.join(" "),
+        attributes.collect::<Vec<_>>().join(" "),
         date(device.created_at),
-        secrets.collect::<Vec<_>>().join("; "),
+        secrets.collect::<Vec<_>>().join("\n                 "),
         keys.collect::<Vec<_>>().join("\n                 "),
         static_password::line(device.password.as_ref()),
     ))

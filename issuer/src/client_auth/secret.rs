@@ -1,18 +1,24 @@
 //! `client_secret_basic` and `client_secret_post` (RFC 6749 §2.3.1).
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use fleetbadge_validator::time::UnixSeconds;
 use http::HeaderValue;
 use zeroize::Zeroizing;
 
-use super::{AuthenticatedBroker, AuthenticatedDevice, Client, Method, Proven};
+use super::{AuthenticatedBroker, AuthenticatedDevice, CHOSEN_REFUSAL_DELAY, Client, Method, Proven, wait};
 use crate::app::App;
 use crate::credentials::{CredentialId, SecretRecord, SecretVerifier};
 use crate::error::TokenError;
 use crate::form::{Form, decode};
+use crate::imported_secrets::Crowded;
 use crate::secret::{ClientSecret, SecretHash};
-use crate::store::DeviceStatus;
+use crate::store::{BrokerRecord, DeviceRecord, DeviceStatus};
+
+/// When to try again if too many guess, in seconds.
+const CROWDED_RETRY_AFTER_S: u64 = 5;
 
 /// A name and a secret that somebody presents.
 pub(crate) struct SecretCredentials {
@@ -56,42 +62,94 @@ pub(crate) fn from_form(form: &Form<'_>) -> Option<SecretCredentials> {
 /// for the log alone.
 ///
 /// # Errors
-/// [`TokenError::ServerError`] if the database fails.
+/// [`TokenError::ServerError`] if the database fails;
+/// [`TokenError::TemporarilyUnavailable`] if too many guess at secrets that
+/// people chose.
 pub(super) async fn verify(app: &App, credentials: &SecretCredentials) -> Result<Option<Proven>, TokenError> {
     let SecretCredentials { client_id, secret } = credentials;
-    let refused = |reason| {
-        tracing::debug!(?client_id, reason, "client authentication failed");
-        Ok(None)
-    };
     // Made before it is known whether there is anything to compare it with.
     let presented = app.devices.hasher().hash(client_id, secret);
     let now = app.now();
-    // A broker is always in memory: asking for one tells nothing of devices.
-    if let Some(broker) = app.brokers.find(client_id) {
-        return match good(&broker.secrets, &presented, now) {
-            Some(credential) => {
-                Ok(Some(Proven { client: Client::Broker(AuthenticatedBroker(broker)), credential }))
-            }
-            None => refused("the secret is wrong or has ended"),
-        };
-    }
-    let device = app.devices.find(client_id).await.map_err(|error| app.store_failed(&error))?;
-    let Some(device) = device else {
-        return refused("there is no such client");
+    let candidate = Candidate::find(app, client_id).await?;
+    let secrets = candidate.secrets();
+    let right = find_made(secrets, &presented, now)
+        .or_else(|| app.imported_secrets.find_known(secrets, &presented, now));
+    let prove = |right: Option<CredentialId>| {
+        candidate.prove(right).map_err(|reason| {
+            tracing::debug!(?client_id, reason, "client authentication failed");
+        })
     };
-    match (good(&device.credentials.secrets, &presented, now), device.status) {
-        (None, _) => refused("the secret is wrong or has ended"),
-        (Some(_), DeviceStatus::Disabled) => refused("the device is disabled"),
-        (Some(_), DeviceStatus::Pending) => refused("the device waits for approval"),
-        (Some(credential), DeviceStatus::Enabled) => {
-            let device = AuthenticatedDevice { device, method: Method::Secret };
-            Ok(Some(Proven { client: Client::Device(device), credential }))
+    if right.is_some()
+        && let Ok(proven) = prove(right.clone())
+    {
+        return Ok(Some(proven));
+    }
+    if secret.has_our_prefix() {
+        return Ok(prove(right).ok());
+    }
+    // Somebody may have chosen it. From here on all that is refused takes the
+    // same way: unknown, wrong and disabled must not differ.
+    let turn = app.imported_secrets.turn().await.map_err(|Crowded| {
+        tracing::debug!(?client_id, "too many wait for a slow hash");
+        TokenError::TemporarilyUnavailable { retry_after_s: CROWDED_RETRY_AFTER_S }
+    })?;
+    let right = app.imported_secrets.find(&turn, secrets, &presented, now).await;
+    let proven = prove(right.map_err(|error| TokenError::internal(&error))?).ok();
+    if proven.is_none() {
+        wait(turn.began, CHOSEN_REFUSAL_DELAY).await;
+    }
+    Ok(proven)
+}
+
+/// Whom somebody claims to be.
+enum Candidate {
+    Broker(Arc<BrokerRecord>),
+    Device(Arc<DeviceRecord>),
+    Nobody,
+}
+
+impl Candidate {
+    async fn find(app: &App, client_id: &str) -> Result<Self, TokenError> {
+        // A broker is always in memory: asking for one tells nothing of devices.
+        if let Some(broker) = app.brokers.find(client_id) {
+            return Ok(Self::Broker(broker));
+        }
+        let device = app.devices.find(client_id).await.map_err(|error| app.store_failed(&error))?;
+        Ok(device.map_or(Self::Nobody, Self::Device))
+    }
+
+    fn secrets(&self) -> &[SecretRecord] {
+        match self {
+            Self::Broker(broker) => &broker.secrets,
+            Self::Device(device) => &device.credentials.secrets,
+            Self::Nobody => &[],
+        }
+    }
+
+    /// Who it is, with the secret that was `right`; or why that is not proven.
+    fn prove(&self, right: Option<CredentialId>) -> Result<Proven, &'static str> {
+        match (self, right) {
+            (Self::Nobody, _) => Err("there is no such client"),
+            (Self::Broker(_) | Self::Device(_), None) => Err("the secret is wrong or has ended"),
+            (Self::Broker(broker), Some(credential)) => {
+                let broker = AuthenticatedBroker(Arc::clone(broker));
+                Ok(Proven { client: Client::Broker(broker), credential })
+            }
+            (Self::Device(device), Some(credential)) => match device.status {
+                DeviceStatus::Disabled => Err("the device is disabled"),
+                DeviceStatus::Pending => Err("the device waits for approval"),
+                DeviceStatus::Enabled => {
+                    let device = AuthenticatedDevice { device: Arc::clone(device), method: Method::Secret };
+                    Ok(Proven { client: Client::Device(device), credential })
+                }
+            },
         }
     }
 }
 
-/// Which of a client's secrets was presented, if it is one that is still good.
-fn good(secrets: &[SecretRecord], presented: &SecretHash, now: UnixSeconds) -> Option<CredentialId> {
+/// Which of the secrets that were made here was presented, if it is one that
+/// is still good.
+fn find_made(secrets: &[SecretRecord], presented: &SecretHash, now: UnixSeconds) -> Option<CredentialId> {
     let mut good = None;
     for secret in secrets {
         let is_right = match &secret.verifier {
@@ -104,3 +162,6 @@ fn good(secrets: &[SecretRecord], presented: &SecretHash, now: UnixSeconds) -> O
     }
     good
 }
+
+#[cfg(test)]
+mod tests;

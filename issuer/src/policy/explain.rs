@@ -234,18 +234,26 @@ impl Asked<'_, '_> {
         if !grant.scope.contains(word) {
             return Err(format!("the scope of group {} lacks {}", grant.group, word.as_str()));
         }
+        target.profile.check_topic(topic)?;
         let granted = match question {
             Question::Token => &[][..],
             Question::Publish(_) => &grant.publish,
             Question::Subscribe(_) => &grant.subscribe,
         };
-        let allows = |rule: &&mut RuleExplanation| {
+        let mut unused = None;
+        for rule in rules.iter_mut().filter(|rule| rule.field == verb) {
             let filter = rule.filter.as_ref().filter(|filter| granted.contains(filter));
-            rule.field == verb && filter.is_some_and(|filter| question.is_allowed_by(filter))
-        };
-        if let Some(rule) = rules.iter_mut().find(allows) {
-            rule.matched = true;
-            return Ok(format!("the {verb} rule {} covers {topic}", rule.rule));
+            let Some(filter) = filter.filter(|filter| question.is_allowed_by(filter)) else { continue };
+            match target.profile.check_use(filter, topic) {
+                Ok(()) => {
+                    rule.matched = true;
+                    return Ok(format!("the {verb} rule {} covers {topic}", rule.rule));
+                }
+                Err(reason) => unused = Some(reason),
+            }
+        }
+        if let Some(reason) = unused {
+            return Err(reason.into());
         }
         Err(self.nearest_miss(granted, policy, rules))
     }

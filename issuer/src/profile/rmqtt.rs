@@ -2,9 +2,9 @@
 //! asks whoever else is configured if none does: so the last rules deny
 //! everything.
 //!
-//! Wherever a level of a topic begins with `$`, its `topic.rs` lets no wildcard
-//! stand for it. So a topic such as `a/$b` is denied where our own model would
-//! grant it by `a/#`: never more than was granted, but less.
+//! Its `topic.rs` lets no wildcard begin to stand for a level that begins with
+//! `$`, wherever that is. So `a/#` denies a topic such as `a/$b`, which our own
+//! model would grant: never more than was granted, but less.
 
 use serde::Serialize;
 
@@ -42,8 +42,7 @@ struct Rule<'a> {
 const EVERYTHING: [&str; 3] = ["#", "+/#", "$SYS/#"];
 
 pub(super) fn check_filter(filter: &FilterTemplate, _: Direction) -> Checked {
-    let behind_the_first = filter.as_str().split('/').skip(1);
-    if behind_the_first.into_iter().any(|level| level.starts_with('$') && !level.starts_with("${")) {
+    if filter.longest().split('/').skip(1).any(|level| level.starts_with('$')) {
         return Err("rmqtt refuses tokens with a level that begins with '$' behind the first");
     }
     if takes_hash_for_a_level(filter) {
@@ -53,6 +52,14 @@ pub(super) fn check_filter(filter: &FilterTemplate, _: Direction) -> Checked {
         );
     }
     check_no_eq(filter)
+}
+
+pub(super) fn check_use(filter: &str, topic: &str) -> Checked {
+    let is_hidden = |(allowed, level): (&str, &str)| matches!(allowed, "+" | "#") && level.starts_with('$');
+    if filter.split('/').zip(topic.split('/')).any(is_hidden) {
+        return Err("rmqtt lets no wildcard stand for a level that begins with '$'");
+    }
+    Ok(())
 }
 
 pub(super) fn write(content: &Content<'_>, payload: &mut Vec<u8>) -> serde_json::Result<()> {

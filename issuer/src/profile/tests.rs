@@ -157,7 +157,7 @@ fn a_virtual_host_is_one_part_of_a_scope() {
     let profile = Profile::Rabbitmq { vhost: "eu/*:1 +".into() };
     let claims = PUMP.claims(&profile, &policy(&["a b/ü"], &[]).unwrap()).unwrap();
     let scope = claims["scope"].as_str().unwrap();
-    assert!(scope.contains(" fleet.write:eu%2F%2A%3A1%20%2B/amq.topic/a%20b.%C3%BC "), "{scope}");
+    assert!(scope.contains(" fleet.write:eu%2F%2A:1%20%2B/amq.topic/a%20b.%C3%BC "), "{scope}");
 }
 
 #[test]
@@ -233,6 +233,15 @@ fn rules_that_a_broker_cannot_express_are_refused_with_the_reason() {
     for profile in [emqx, rabbitmq, rmqtt] {
         assert_eq!(refused(&profile, &["a/${attr.site}/#"], &["${device}/${group}", "$sys/a"]), None);
     }
+}
+
+#[test]
+fn topics_that_a_broker_takes_for_others_are_known() {
+    assert!(rabbitmq().check_topic("a.b").is_err() && rabbitmq().check_topic("a/b").is_ok());
+    assert!(
+        Profile::Rmqtt.check_use("a/#", "a/$b").is_err() && Profile::Emqx.check_use("a/#", "a/$b").is_ok()
+    );
+    assert!(Profile::Rmqtt.check_use("a/#", "a/b/$c").is_ok() && Profile::Emqx.check_topic("a.b").is_ok());
 }
 
 /// Levels of filters and topics, the awkward ones among them.

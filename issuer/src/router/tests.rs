@@ -19,7 +19,7 @@ enum Listener {
 use Listener::{Admin, Ops, Public};
 
 /// Each route with what somebody without credentials gets.
-const ROUTES: [(Method, &str, Listener, u16); 29] = [
+const ROUTES: &[(Method, &str, Listener, u16)] = &[
     (Method::POST, "/oauth2/token", Public, 401),
     (Method::POST, "/oauth2/introspect", Public, 401),
     (Method::GET, "/oauth2/jwks", Public, 200),
@@ -40,6 +40,11 @@ const ROUTES: [(Method, &str, Listener, u16); 29] = [
     (Method::POST, "/admin/v1/devices/pump/keys", Admin, 422),
     (Method::DELETE, "/admin/v1/devices/pump/keys/x", Admin, 404),
     (Method::GET, "/admin/v1/devices/pump/explain", Admin, 200),
+    (Method::PATCH, "/admin/v1/devices/pump", Admin, 422),
+    (Method::GET, "/admin/v1/devices/pump/secrets", Admin, 200),
+    (Method::POST, "/admin/v1/devices/pump/secrets", Admin, 422),
+    (Method::DELETE, "/admin/v1/devices/pump/secrets/x", Admin, 404),
+    (Method::POST, "/admin/v1/devices/pump/rotate-secret", Admin, 422),
     (Method::DELETE, "/admin/v1/devices/pump", Admin, 204),
     (Method::GET, "/admin/v1/groups", Admin, 200),
     (Method::GET, "/admin/v1/groups/default", Admin, 200),
@@ -57,12 +62,12 @@ async fn each_route_is_on_its_listener_alone() {
     let issuer = TestIssuer::new().await;
     issuer.add("pump", &[]).await;
     issuer.add_broker("site", "mqtt", crate::profile::Profile::Fleetbadge).await;
-    for (method, path, listener, status) in ROUTES {
+    for &(ref method, path, listener, status) in ROUTES {
         let app = issuer.app();
         let routers = [(Public, public(Arc::clone(&app))), (Ops, ops(Arc::clone(&app))), (Admin, admin(app))];
         for (asked, router) in routers {
             let request = Request::builder()
-                .method(&method)
+                .method(method)
                 .uri(path)
                 .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
                 .body(Body::from("grant_type=client_credentials"))

@@ -16,4 +16,5 @@ mod issue;
 mod programs;
 mod quickstart;
 mod readme;
+mod rotation;
 mod traps;

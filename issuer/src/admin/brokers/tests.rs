@@ -43,7 +43,7 @@ async fn the_life_of_a_broker() {
         shown,
         json!({"client_id": "site-1", "audience": "mqtt", "resource": "urn:fleetbadge:broker:site-1",
                "profile": "emqx", "algorithm": "ES256", "created_at": NOW,
-               "secrets": [{"id": secret_id, "created_at": NOW, "expires_at": null}]})
+               "secrets": [{"id": secret_id, "created_at": NOW, "expires_at": null, "imported": false}]})
     );
     assert_eq!(issuer.admin(Method::GET, PATH, None).await.json(), json!([shown]));
     let removed = issuer.admin(Method::DELETE, &format!("{PATH}/site-1"), None).await;

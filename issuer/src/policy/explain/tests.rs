@@ -147,6 +147,27 @@ async fn device_scope_and_broker_may_stand_in_the_way() {
 }
 
 #[tokio::test]
+async fn what_a_broker_makes_of_a_topic_counts() {
+    let issuer = issuer().await;
+    set(&issuer, &["up/#"], &[]).await;
+    for profile in [Profile::Rmqtt, Profile::Rabbitmq { vhost: "/".into() }] {
+        issuer.add_broker(profile.as_str(), profile.as_str(), profile).await;
+    }
+    let audiences = ["rmqtt", "rabbitmq"].map(str::to_owned).into();
+    issuer.set_group(PolicyChange { audiences: Some(audiences), ..PolicyChange::default() }).await;
+    for (broker, topic, allowed, reason) in [
+        ("rmqtt", "up/x", true, "the publish rule up/# covers up/x"),
+        ("rmqtt", "up/$x", false, "rmqtt lets no wildcard stand for a level that begins with '$'"),
+        ("rabbitmq", "up/$x", true, "the publish rule up/# covers up/$x"),
+        ("rabbitmq", "up.x", false, "RabbitMQ takes '.' in a topic for '/'; ask about the topic with '/'"),
+    ] {
+        let resource = format!("urn:fleetbadge:broker:{broker}");
+        let found = answer(&issuer, &[("publish", topic), ("resource", &resource)]).await;
+        assert_eq!(found, (allowed, reason.to_owned()), "{broker} {topic}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_no_topic_names_its_field() {
     let issuer = issuer().await;
     for (query, field, text) in [

@@ -1,0 +1,154 @@
+//! Checks secrets that people chose: each costs a slow hash, and strangers
+//! must neither take the machine with them, nor learn from them who is there.
+//!
+//! - Slow hashes are made on at most as many threads as there are cores.
+//! - A secret that was right once is remembered by its keyed hash, in memory
+//!   alone: a device that renews its token costs no slow hash again, and goes
+//!   on getting tokens however many guesses there are.
+//! - Everything else takes a [`Turn`], whether there is anything to compare
+//!   with or not; a wrong guess holds it until the time at which every no is
+//!   said. So guesses wait for guesses, and how long says nothing of a device.
+
+use std::num::NonZero;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fleetbadge_validator::time::UnixSeconds;
+use quick_cache::sync::Cache;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::{JoinError, spawn_blocking};
+
+use crate::credentials::{CredentialId, SecretRecord, SecretVerifier};
+use crate::metrics::Started;
+use crate::random::Random;
+use crate::secret::imported::{ImportedSecret, SlowHashFailed};
+use crate::secret::{ImportedSecretHash, SecretHash, SecretHasher};
+
+/// How long a guess waits for its turn.
+const MAX_WAIT: Duration = Duration::from_secs(1);
+
+/// Checks imported secrets.
+pub(crate) struct ImportedSecrets {
+    turns: Arc<Semaphore>,
+    known: Cache<ImportedSecretHash, SecretHash>,
+    random: Random,
+    #[cfg(test)]
+    taken: std::sync::atomic::AtomicUsize,
+}
+
+/// The right to make slow hashes, on one thread, until it is dropped.
+pub(crate) struct Turn {
+    /// When it began.
+    pub(crate) began: Started,
+    permit: Arc<OwnedSemaphorePermit>,
+}
+
+/// Others are guessing; nothing was checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Crowded;
+
+impl ImportedSecrets {
+    /// Remembers at most `capacity` secrets that were right.
+    pub(crate) fn new(capacity: usize, random: Random) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        Self {
+            turns: Arc::new(Semaphore::new(cores)),
+            known: Cache::new(capacity),
+            random,
+            #[cfg(test)]
+            taken: std::sync::atomic::AtomicUsize::default(),
+        }
+    }
+
+    /// Makes what is to be kept of a secret of `client`.
+    pub(crate) async fn hash(
+        &self,
+        hasher: &SecretHasher,
+        client: &str,
+        secret: &ImportedSecret,
+    ) -> Result<ImportedSecretHash, SlowHashFailed> {
+        let (hash, random) = (hasher.hash(client, secret.secret()), Arc::clone(&self.random));
+        // Fails only if the semaphore were closed, which nobody does.
+        let turn = Arc::clone(&self.turns).acquire_owned().await;
+        let work = move || {
+            let hash = ImportedSecretHash::new(&hash, &*random);
+            drop(turn);
+            hash
+        };
+        spawn_blocking(work).await?
+    }
+
+    /// Which of a client's secrets was presented, if it is remembered as right.
+    pub(crate) fn find_known(
+        &self,
+        secrets: &[SecretRecord],
+        presented: &SecretHash,
+        now: UnixSeconds,
+    ) -> Option<CredentialId> {
+        let is_known =
+            |hash: &ImportedSecretHash| self.known.get(hash).is_some_and(|known| known == *presented);
+        imported(secrets, now).find(|(_, hash)| is_known(hash)).map(|(id, _)| id.clone())
+    }
+
+    /// Waits for a turn.
+    pub(crate) async fn turn(&self) -> Result<Turn, Crowded> {
+        #[cfg(test)]
+        self.taken.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        match tokio::time::timeout(MAX_WAIT, Arc::clone(&self.turns).acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(Turn { began: Started::now(), permit: Arc::new(permit) }),
+            Ok(Err(_)) | Err(_) => Err(Crowded),
+        }
+    }
+
+    /// Which of a client's secrets was presented, by slow hashes.
+    ///
+    /// # Errors
+    /// If the server is ending.
+    pub(crate) async fn find(
+        &self,
+        turn: &Turn,
+        secrets: &[SecretRecord],
+        presented: &SecretHash,
+        now: UnixSeconds,
+    ) -> Result<Option<CredentialId>, JoinError> {
+        let candidates: Vec<(CredentialId, ImportedSecretHash)> =
+            imported(secrets, now).map(|(id, hash)| (id.clone(), hash.clone())).collect();
+        if candidates.is_empty() {
+            return Ok(None);
+        }
+        // Should nobody wait for the answer any more, the turn still ends no
+        // sooner than the work.
+        let (guess, permit) = (presented.clone(), Arc::clone(&turn.permit));
+        let work = move || {
+            let right = candidates.into_iter().find(|(_, hash)| hash.is_of(&guess));
+            drop(permit);
+            right
+        };
+        Ok(spawn_blocking(work).await?.map(|(id, hash)| {
+            self.known.insert(hash, presented.clone());
+            id
+        }))
+    }
+
+    /// How many more turns could begin now.
+    #[cfg(test)]
+    pub(crate) fn free_turns(&self) -> usize {
+        self.turns.available_permits()
+    }
+
+    /// How many turns there have been.
+    #[cfg(test)]
+    pub(crate) fn turns_taken(&self) -> usize {
+        self.taken.load(std::sync::atomic::Ordering::Relaxed)
+    }
+}
+
+fn imported(
+    secrets: &[SecretRecord],
+    now: UnixSeconds,
+) -> impl Iterator<Item = (&CredentialId, &ImportedSecretHash)> {
+    secrets.iter().filter(move |secret| secret.is_in_time(now)).filter_map(|secret| match &secret.verifier {
+        SecretVerifier::Imported(hash) => Some((&secret.id, hash)),
+        SecretVerifier::Made(_) => None,
+    })
+}
