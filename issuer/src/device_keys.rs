@@ -237,7 +237,12 @@ mod tests {
                 let mut key = jwk("a");
                 key[member] = value;
                 let error = read(&json!([jwk("b"), key])).unwrap_err();
-                assert_eq!(error, format!("jwks: key 2: has the private or symmetric member {member}"));
+                assert_eq!(
+                    error,
+                    format!(
+                        "jwks: key 2: has the private or symmetric member {member}; hand over the public key alone"
+                    )
+                );
             }
         }
         // In other forms, where it does not belong.

@@ -94,9 +94,9 @@ pub(super) fn read(path: &Path) -> Result<Value, Failure> {
     let read = |from: &mut dyn Read| {
         let mut json = Vec::new();
         from.take(MAX_LENGTH).read_to_end(&mut json)?;
-        let jwks = serde_json::from_slice(&json)?;
-        let keys =
-            DeviceKey::read_set(&jwks).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        let jwks = serde_json::from_slice(&json)
+            .map_err(|error| io::Error::other(format!("is not JSON: {error}")))?;
+        let keys = DeviceKey::read_set(&jwks).map_err(io::Error::other)?;
         Ok(json!({ "keys": keys.iter().map(DeviceKey::jwk).collect::<Vec<_>>() }))
     };
     let jwks = if path == Path::new("-") {
