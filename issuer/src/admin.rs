@@ -6,6 +6,7 @@
 
 pub(crate) mod brokers;
 pub(crate) mod device_certificate;
+pub(crate) mod device_keys;
 pub(crate) mod devices;
 pub(crate) mod enrolments;
 pub(crate) mod groups;

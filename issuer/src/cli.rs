@@ -15,6 +15,7 @@ mod broker;
 mod client;
 mod device;
 mod device_certificate;
+mod device_key;
 mod duration;
 mod enrolment;
 mod group;

@@ -15,6 +15,7 @@ use quick_cache::sync::Cache;
 
 use crate::certificate::InvalidSubject;
 use crate::credentials::{CredentialId, Credentials, SecretRecord, SecretVerifier};
+use crate::device_keys::{self, DeviceKey, InvalidDeviceKeys, KeyNotAdded};
 use crate::names::{NameRefused, parse_name};
 use crate::random::{NoRandomness, Random};
 use crate::secret::imported::{InvalidImportedSecret, SlowHashFailed};
@@ -22,6 +23,7 @@ use crate::secret::{ClientSecret, SecretHasher};
 use crate::store::{Attributes, DeviceQuery, DeviceRecord, DeviceStatus, Store, StoreError, WriteError};
 
 mod change;
+mod keys;
 mod secrets;
 
 pub use change::DeviceChange;
@@ -47,6 +49,8 @@ pub struct NewDevice {
     pub mqtt_client_ids: Vec<String>,
     /// What goes into topics for `${attr.NAME}`.
     pub attributes: BTreeMap<String, String>,
+    /// Its public keys, for `private_key_jwt`.
+    pub keys: Vec<DeviceKey>,
 }
 
 /// A device and the secret that was made for it, which nobody can see again.
@@ -94,6 +98,12 @@ pub enum DeviceError {
         /// Whether that client has been removed.
         removed: bool,
     },
+    /// Its public keys cannot be used.
+    #[error(transparent)]
+    InvalidKeys(#[from] InvalidDeviceKeys),
+    /// Public keys cannot be added to those that it has.
+    #[error(transparent)]
+    KeyNotAdded(#[from] KeyNotAdded),
     /// One of its public keys is another device's.
     #[error("jwks: the key {thumbprint} belongs to device {device}")]
     KeyTaken {
@@ -226,24 +236,29 @@ impl Devices {
     /// # Errors
     /// [`DeviceError`].
     pub async fn add(&self, new: NewDevice, now: UnixSeconds) -> Result<AddedDevice, DeviceError> {
-        let name: DeviceName = parse_name("name", new.name)?;
-        let group: GroupName = parse_name("group", new.group.unwrap_or_else(|| DEFAULT_GROUP.into()))?;
-        let mqtt_client_ids = parse_mqtt_client_ids(&name, new.mqtt_client_ids)?;
-        let attributes = parse_attributes(new.attributes)?;
-        let (secret, record) = self.make_secret(name.as_str(), None, now)?;
-        let credentials = Credentials { secrets: vec![record], ..Credentials::default() };
-        let device = DeviceRecord {
-            name,
-            group,
-            status: DeviceStatus::Enabled,
-            mqtt_client_ids,
-            attributes,
-            credentials,
-            created_at: now,
-            revision: 0,
-        };
-        self.store.add_device(&device).await.map_err(|error| write_error(error, device.name.as_str()))?;
+        let mut device = enabled(new, now)?;
+        let (secret, record) = self.make_secret(device.name.as_str(), None, now)?;
+        device.credentials.secrets.push(record);
+        self.write_new(&device).await?;
         Ok(AddedDevice { device, secret })
+    }
+
+    /// Adds a device without a secret.
+    ///
+    /// # Errors
+    /// [`DeviceError`].
+    pub async fn add_without_secret(
+        &self,
+        new: NewDevice,
+        now: UnixSeconds,
+    ) -> Result<DeviceRecord, DeviceError> {
+        let device = enabled(new, now)?;
+        self.write_new(&device).await?;
+        Ok(device)
+    }
+
+    async fn write_new(&self, device: &DeviceRecord) -> Result<(), DeviceError> {
+        self.store.add_device(device).await.map_err(|error| write_error(error, device.name.as_str()))
     }
 
     /// Makes a secret for a client, and what is kept of it.
@@ -348,6 +363,27 @@ impl Devices {
         self.cache.remove(name);
         if found { Ok(()) } else { Err(no_such_device(name)) }
     }
+}
+
+/// A new device that may have tokens.
+fn enabled(new: NewDevice, now: UnixSeconds) -> Result<DeviceRecord, DeviceError> {
+    let NewDevice { name, group, mqtt_client_ids, attributes, keys } = new;
+    let name: DeviceName = parse_name("name", name)?;
+    let group: GroupName = parse_name("group", group.unwrap_or_else(|| DEFAULT_GROUP.into()))?;
+    let mqtt_client_ids = parse_mqtt_client_ids(&name, mqtt_client_ids)?;
+    let attributes = parse_attributes(attributes)?;
+    let mut credentials = Credentials::default();
+    device_keys::add(&mut credentials.keys, &keys, now)?;
+    Ok(DeviceRecord {
+        name,
+        group,
+        status: DeviceStatus::Enabled,
+        mqtt_client_ids,
+        attributes,
+        credentials,
+        created_at: now,
+        revision: 0,
+    })
 }
 
 pub(crate) fn write_error(error: WriteError, name: &str) -> DeviceError {

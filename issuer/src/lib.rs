@@ -44,6 +44,7 @@ pub mod credential_uses;
 pub mod credentials;
 pub mod data_dir;
 mod date;
+pub mod device_keys;
 pub mod devices;
 pub mod dpop;
 mod endpoints;
@@ -195,6 +196,14 @@ impl Issuer {
     /// [`DeviceError`].
     pub async fn add_device(&self, new: NewDevice) -> Result<AddedDevice, DeviceError> {
         self.app.devices.add(new, self.app.now()).await
+    }
+
+    /// Adds a device that proves itself with its keys alone.
+    ///
+    /// # Errors
+    /// [`DeviceError`].
+    pub async fn add_device_without_secret(&self, new: NewDevice) -> Result<DeviceRecord, DeviceError> {
+        self.app.devices.add_without_secret(new, self.app.now()).await
     }
 
     /// The device of this name, if there is one.

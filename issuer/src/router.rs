@@ -72,6 +72,8 @@ pub(crate) fn admin(app: Arc<App>) -> Router {
         .route("/admin/v1/devices/{name}/disable", post(admin::devices::disable))
         .route("/admin/v1/enrolments", get(admin::enrolments::list).post(admin::enrolments::create))
         .route("/admin/v1/enrolments/{id}", delete(admin::enrolments::remove))
+        .route("/admin/v1/devices/{name}/keys", get(admin::device_keys::list).post(admin::device_keys::add))
+        .route("/admin/v1/devices/{name}/keys/{thumbprint}", delete(admin::device_keys::remove))
         .route(
             "/admin/v1/devices/{name}/password",
             put(admin::static_password::set).delete(admin::static_password::remove),

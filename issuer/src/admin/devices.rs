@@ -9,11 +9,13 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use super::device_certificate::CertificateDocument;
+use super::device_keys::{DeviceKeyDocument, set_last_used};
 use super::problem::{Json, Problem, Query};
 use super::secrets::SecretDocument;
 use super::static_password::PasswordDocument;
 use crate::app::App;
-use crate::devices::{AddedDevice, DeviceChange, NewDevice};
+use crate::device_keys::DeviceKey;
+use crate::devices::{AddedDevice, DeviceChange, DeviceError, NewDevice};
 use crate::router::TOKEN_PATH;
 use crate::store::{DeviceQuery, DeviceRecord, DeviceStatus, StoreError};
 
@@ -31,6 +33,9 @@ pub(crate) struct DeviceDocument {
     pub(crate) created_at: UnixSeconds,
     pub(crate) secrets: Vec<SecretDocument>,
     pub(crate) attributes: BTreeMap<String, String>,
+    /// Its public keys; absent without any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) keys: Vec<DeviceKeyDocument>,
     /// Its static password, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) password: Option<PasswordDocument>,
@@ -39,11 +44,13 @@ pub(crate) struct DeviceDocument {
     pub(crate) certificate: Option<CertificateDocument>,
 }
 
-/// A device that was added, with its secret: the only time that it is shown.
+/// A device that was added, with its secret, if one was made: the only time
+/// that it is shown.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct AddedDeviceDocument {
     pub(crate) client_id: String,
-    pub(crate) client_secret: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) client_secret: Option<String>,
     pub(crate) mqtt_client_ids: Vec<String>,
     pub(crate) group: String,
     /// Where it asks for tokens.
@@ -51,7 +58,7 @@ pub(crate) struct AddedDeviceDocument {
 }
 
 /// What is needed to add a device.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct AddDevice {
     pub(crate) name: String,
@@ -61,6 +68,13 @@ pub(crate) struct AddDevice {
     pub(crate) mqtt_client_ids: Vec<String>,
     #[serde(default)]
     pub(crate) attributes: BTreeMap<String, String>,
+    /// A JWK Set with its public keys (RFC 7517 §5).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) jwks: Option<serde_json::Value>,
+    /// Whether a secret is made for it; if absent, one is if there is no
+    /// `jwks`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) make_secret: Option<bool>,
 }
 
 /// Which page of the devices.
@@ -110,16 +124,23 @@ pub(crate) async fn add(
     State(app): State<Arc<App>>,
     Json(new): Json<AddDevice>,
 ) -> Result<(StatusCode, axum::Json<AddedDeviceDocument>), Problem> {
-    let AddDevice { name, group, mqtt_client_ids, attributes } = new;
-    let added = app.devices.add(NewDevice { name, group, mqtt_client_ids, attributes }, app.now()).await?;
-    let AddedDevice { device, secret } = added;
+    let AddDevice { name, group, mqtt_client_ids, attributes, jwks, make_secret } = new;
+    let keys = jwks.as_ref().map(DeviceKey::read_set).transpose().map_err(DeviceError::from)?;
+    let make_secret = make_secret.unwrap_or(keys.is_none());
+    let new = NewDevice { name, group, mqtt_client_ids, attributes, keys: keys.unwrap_or_default() };
+    let (device, secret) = if make_secret {
+        let AddedDevice { device, secret } = app.devices.add(new, app.now()).await?;
+        (device, Some(secret))
+    } else {
+        (app.devices.add_without_secret(new, app.now()).await?, None)
+    };
     tracing::info!(device = %device.name, group = %device.group, "device added");
     let document = DeviceDocument::from(device);
     Ok((
         StatusCode::CREATED,
         axum::Json(AddedDeviceDocument {
             client_id: document.client_id,
-            client_secret: secret.expose().into(),
+            client_secret: secret.map(|secret| secret.expose().into()),
             mqtt_client_ids: document.mqtt_client_ids,
             group: document.group,
             token_endpoint: app.issuer.endpoint(TOKEN_PATH),
@@ -216,6 +237,7 @@ impl From<DeviceRecord> for DeviceDocument {
                 .into_iter()
                 .map(|(name, value)| (name.into(), value.into()))
                 .collect(),
+            keys: device.credentials.keys.into_iter().map(DeviceKeyDocument::from).collect(),
             password: device.credentials.password.map(PasswordDocument::from),
             certificate: device.credentials.certificate.map(CertificateDocument::from),
         }

@@ -128,6 +128,7 @@ impl From<DeviceError> for Problem {
             DeviceError::SlowHash(_) => Self::internal(&error),
             DeviceError::CertificateSubject(error) => Self::invalid(Some(error.field()), &error),
             DeviceError::NameTaken { .. } => Self::conflict("name-taken", "The name is taken", &error),
+            DeviceError::InvalidKeys(_) | DeviceError::KeyNotAdded(_) => Self::invalid(Some("jwks"), &error),
             DeviceError::KeyTaken { .. } => Self::conflict("key-taken", "The key is taken", &error),
             DeviceError::NotPending { .. } => {
                 Self::conflict("not-pending", "The device does not wait for approval", &error)

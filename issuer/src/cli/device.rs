@@ -1,12 +1,14 @@
 //! `fleetbadge-issuer device …`.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use reqwest::Method;
 
 use super::client::{AdminClient, Failure, Operator};
 use super::device_certificate::{self, Certificate};
+use super::device_key::{self, Key};
 use super::static_password::{self, Password};
 use super::{date, print, print_json, secret};
 use crate::admin::devices::{AddDevice, AddedDeviceDocument, DeviceDocument, DevicePage};
@@ -21,7 +23,7 @@ pub(super) struct Device {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Add a device and print its secret, once
+    /// Add a device and print its secret, once; or add one with its public keys
     Add(Add),
     /// List the devices, by name
     List(List),
@@ -35,6 +37,8 @@ enum Verb {
     Disable(Named),
     /// Give a disabled device tokens again
     Enable(Named),
+    /// Add, list and remove the public keys of a device, for private_key_jwt
+    Key(Key),
     /// Set and remove static passwords, for clients that cannot do OAuth
     Password(Password),
     /// Remove a device; its names are never used again
@@ -61,6 +65,13 @@ struct Add {
     /// What stands in topics for ${attr.NAME}
     #[arg(long, value_name = "NAME=VALUE", num_args = 1.., value_parser = attribute)]
     attribute: Vec<(String, String)>,
+    /// JWK Set with its public keys, {"keys":[…]}; - for stdin. It then proves
+    /// itself with private_key_jwt, and no secret is made
+    #[arg(long, value_name = "FILE")]
+    jwks: Option<PathBuf>,
+    /// Make a secret, too
+    #[arg(long, requires = "jwks")]
+    secret: bool,
     #[command(flatten)]
     operator: Operator,
 }
@@ -122,6 +133,7 @@ impl Device {
             Verb::Approve(named) => named.change("approve", "gets tokens from now on"),
             Verb::Disable(named) => named.change("disable", "gets no more tokens; those it has stay good to their end"),
             Verb::Enable(named) => named.change("enable", "gets tokens again"),
+            Verb::Key(key) => key.run(),
             Verb::Password(password) => password.run(),
             Verb::Certificate(certificate) => certificate.run(),
             Verb::Remove(Named { name, operator }) => operator.run(async |client| {
@@ -153,24 +165,39 @@ impl Named {
 
 impl Add {
     fn run(self) -> Result<(), Failure> {
-        let Self { name, group, mqtt_client_id, attribute, operator } = self;
+        let Self { name, group, mqtt_client_id, attribute, jwks, secret, operator } = self;
+        let new = AddDevice {
+            name,
+            group,
+            mqtt_client_ids: mqtt_client_id,
+            attributes: attribute.into_iter().collect(),
+            jwks: jwks.as_deref().map(device_key::read).transpose()?,
+            make_secret: secret.then_some(true),
+        };
         operator.run(async |client| {
-            let attributes = attribute.into_iter().collect();
-            let new = AddDevice { name, group, mqtt_client_ids: mqtt_client_id, attributes };
             let added: AddedDeviceDocument = client.send_json(Method::POST, &["devices"], &new).await?;
             if operator.json {
                 return print_json(&added);
             }
             let AddedDeviceDocument { client_id, client_secret, mqtt_client_ids, group, token_endpoint } =
                 added;
+            let ids = mqtt_client_ids.join(" ");
+            let Some(client_secret) = client_secret else {
+                return print(&format!(
+                    "Added device {client_id} in group {group}.\n\n\
+                     \x20 client_id        {client_id}\n\
+                     \x20 mqtt_client_ids  {ids}\n\n\
+                     It gets a token with an assertion that its key signs (private_key_jwt) at\n\
+                     \x20 {token_endpoint}\n"
+                ));
+            };
             print(&format!(
                 "Added device {client_id} in group {group}.\n\n\
                  \x20 client_id        {client_id}\n\
                  \x20 client_secret    {client_secret}\n\
-                 \x20 mqtt_client_ids  {}\n\n\
+                 \x20 mqtt_client_ids  {ids}\n\n\
                  The secret is shown this once. Put it on the device, which gets a token with:\n\
-                 \x20 curl -u '{client_id}:SECRET' -d grant_type=client_credentials {token_endpoint}\n",
-                mqtt_client_ids.join(" "),
+                 \x20 curl -u '{client_id}:SECRET' -d grant_type=client_credentials {token_endpoint}\n"
             ))
         })
     }
@@ -255,6 +282,7 @@ fn show(device: &DeviceDocument, json: bool) -> Result<(), Failure> {
     }
     let attributes = device.attributes.iter().map(|(name, value)| format!("{name}={value}"));
     let secrets = device.secrets.iter().map(secret::line);
+    let keys = device.keys.iter().map(device_key::line);
     print(&format!(
         "client_id        {}\n\
          group            {}\n\
@@ -263,6 +291,7 @@ fn show(device: &DeviceDocument, json: bool) -> Result<(), Failure> {
          attributes       {}\n\
          created          {}\n\
          secrets          {}\n\
+         keys             {}\n\
          password         {}\n",
         device.client_id,
         device.group,
@@ -271,6 +300,7 @@ fn show(device: &DeviceDocument, json: bool) -> Result<(), Failure> {
         attributes.collect::<Vec<_>>().join(" "),
         date(device.created_at),
         secrets.collect::<Vec<_>>().join("\n                 "),
+        keys.collect::<Vec<_>>().join("\n                 "),
         static_password::line(device.password.as_ref()),
     ))?;
     device_certificate::show(device.certificate.as_ref())

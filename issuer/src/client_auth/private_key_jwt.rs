@@ -8,7 +8,8 @@
 //! 4. the device may have tokens;
 //! 5. the `jti` was never used before, which is durable before it counts.
 //!
-//! A stranger costs one signature check and no write.
+//! Whoever has none of the device's keys costs one signature check for each of
+//! them at most, and no write.
 
 use std::sync::Arc;
 
@@ -116,50 +117,43 @@ enum Refused {
     Replayed,
 }
 
-/// The device that signed an assertion, if it may have tokens.
+/// The device that signed an assertion, if it may have tokens. Why it may not
+/// is for the log alone.
 ///
 /// # Errors
 /// [`TokenError::ServerError`] if the database fails.
 pub(super) async fn verify(app: &App, assertion: &Assertion) -> Result<Option<Proven>, TokenError> {
-    match try_verify(app, assertion).await? {
-        Ok(proven) => Ok(Some(proven)),
-        Err(reason) => {
-            tracing::debug!(%reason, "client authentication failed");
-            Ok(None)
-        }
-    }
-}
-
-async fn try_verify(app: &App, assertion: &Assertion) -> Result<Result<Proven, Refused>, TokenError> {
+    let refused = |client_id: Option<&str>, reason: Refused| {
+        tracing::debug!(?client_id, %reason, "client authentication failed");
+        Ok(None)
+    };
     let now = app.now();
     let (jws, claims) = match read(assertion, app.issuer.as_str(), now) {
         Ok(read) => read,
-        Err(refused) => return Ok(Err(refused)),
+        Err(reason) => return refused(assertion.client_id.as_deref(), reason),
     };
+    let refused = |reason| refused(Some(&claims.sub), reason);
     let found = app.devices.find(&claims.sub).await.map_err(|error| app.store_failed(&error))?;
     let Some(device) = found else {
-        return Ok(Err(Refused::NoSuchDevice));
+        return refused(Refused::NoSuchDevice);
     };
     let credential = match signed_by(&app.device_keys, &jws, &device) {
         Ok(credential) => credential,
-        Err(refused) => return Ok(Err(refused)),
+        Err(reason) => return refused(reason),
     };
     match device.status {
         DeviceStatus::Enabled => {}
-        status @ (DeviceStatus::Pending | DeviceStatus::Disabled) => {
-            return Ok(Err(Refused::Status(status)));
-        }
+        status @ (DeviceStatus::Pending | DeviceStatus::Disabled) => return refused(Refused::Status(status)),
     }
     let ends_at = claims.exp.plus(SKEW_S);
-    let used =
-        app.used_jtis.use_once(StatementKind::ClientAssertion, device.name.as_str(), &claims.jti, ends_at);
-    match used.await {
+    let kind = StatementKind::ClientAssertion;
+    match app.used_jtis.use_once(kind, device.name.as_str(), &claims.jti, ends_at).await {
         Ok(()) => {
             let method = Method::PrivateKeyJwt { key: credential.clone() };
             let client = Client::Device(AuthenticatedDevice { device, method });
-            Ok(Ok(Proven { client, credential }))
+            Ok(Some(Proven { client, credential }))
         }
-        Err(JtiRefused::Replayed) => Ok(Err(Refused::Replayed)),
+        Err(JtiRefused::Replayed) => refused(Refused::Replayed),
         Err(JtiRefused::Store(error)) => Err(app.store_failed(&error)),
         Err(error @ JtiRefused::Ending) => Err(TokenError::internal(&error)),
     }

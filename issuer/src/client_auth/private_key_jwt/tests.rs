@@ -4,7 +4,10 @@ use http::{StatusCode, header};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::device_keys::DeviceKey;
 use crate::test_support::{Answer, ISSUER, NOW, TestIssuer, basic, token_request};
+
+mod signatures;
 
 const GRANT: &str = "grant_type=client_credentials";
 
@@ -18,13 +21,8 @@ async fn with_pump() -> (TestIssuer, TestKey) {
 
 async fn add(issuer: &TestIssuer, name: &str, key: &TestKey) {
     issuer.add(name, &[]).await;
-    let jwk = key.public().to_jwk();
-    let record = KeyRecord { id: CredentialId::from_text(&key.kid()), jwk, created_at: NOW };
-    let add = |device: &mut DeviceRecord| {
-        device.credentials.keys.push(record.clone());
-        Ok(())
-    };
-    issuer.app().devices.change(name, add).await.unwrap();
+    let keys = DeviceKey::read_set(&json!({"keys": [key.public().to_jwk()]})).unwrap();
+    issuer.app().devices.add_keys(name, &keys, NOW).await.unwrap();
 }
 
 /// The claims of a good assertion, with a `jti` of its own.
@@ -65,34 +63,6 @@ async fn a_device_with_its_key_gets_its_token() {
     let mut in_array = claims("5");
     in_array["aud"] = json!([ISSUER]);
     assert_eq!(ask(&issuer, &key, &header(&key), &in_array).await, StatusCode::OK);
-}
-
-#[tokio::test]
-async fn another_library_writes_what_is_accepted() {
-    let issuer = TestIssuer::new().await;
-    let pair =
-        aws_lc_rs::signature::EcdsaKeyPair::generate(&aws_lc_rs::signature::ECDSA_P256_SHA256_FIXED_SIGNING)
-            .unwrap();
-    let pkcs8 = pair.to_pkcs8v1().unwrap();
-    let public = {
-        use aws_lc_rs::signature::KeyPair as _;
-        PublicKey::from_p256_point(pair.public_key().as_ref()).unwrap()
-    };
-    issuer.add("pump-1", &[]).await;
-    let record = KeyRecord {
-        id: CredentialId::from_text(&public.thumbprint()),
-        jwk: public.to_jwk(),
-        created_at: NOW,
-    };
-    let add = |device: &mut DeviceRecord| {
-        device.credentials.keys.push(record.clone());
-        Ok(())
-    };
-    issuer.app().devices.change("pump-1", add).await.unwrap();
-    let header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::ES256);
-    let signing = jsonwebtoken::EncodingKey::from_ec_der(pkcs8.as_ref());
-    let assertion = jsonwebtoken::encode(&header, &claims("1"), &signing).unwrap();
-    assert_eq!(present(&issuer, &assertion, "").await.status, StatusCode::OK);
 }
 
 #[tokio::test]
@@ -249,11 +219,7 @@ async fn a_key_speaks_for_its_own_device() {
     issuer.app().devices.set_status("pump-1", DeviceStatus::Enabled).await.unwrap();
     // None of these used it up. A key that was taken away is none.
     assert_eq!(present(&issuer, &good, "").await.status, StatusCode::OK);
-    let without = |device: &mut DeviceRecord| {
-        device.credentials.keys.clear();
-        Ok(())
-    };
-    issuer.app().devices.change("pump-1", without).await.unwrap();
+    issuer.app().devices.remove_key("pump-1", &key.kid()).await.unwrap();
     assert_eq!(ask(&issuer, &key, &header(&key), &claims("2")).await, REFUSED);
 }
 
@@ -313,4 +279,71 @@ fn a_kid_may_be_the_devices_own() {
     assert!(Jws::read(&text).unwrap().claims::<Claims>(&parsed.get(&record).unwrap()).is_ok());
     let other = KeyRecord { id: CredentialId::from_text("another"), ..record };
     assert!(parsed.get(&other).is_none(), "a record whose key is not what its thumbprint says");
+}
+
+#[tokio::test]
+async fn another_kind_of_statement_is_none() {
+    let (issuer, key) = with_pump().await;
+    let good = key.token_of(header(&key).to_string(), claims("1").to_string());
+    let token = present(&issuer, &good, "").await.json()["access_token"].as_str().unwrap().to_owned();
+    assert_eq!(present(&issuer, &token, "").await.status, REFUSED);
+    // What the device may sign for others says nothing here.
+    for typ in ["at+jwt", "application/at+jwt", "dpop+jwt", "JWT+x", "client-authentication", "jose", ""] {
+        let header = json!({"alg": "ES256", "typ": typ});
+        assert_eq!(ask(&issuer, &key, &header, &claims("2")).await, REFUSED, "{typ}");
+    }
+    let nested = key.token_of(json!({"alg": "ES256", "cty": "JWT"}).to_string(), &good);
+    for other in
+        [nested, format!("{good}.."), format!("{good}.{good}"), ".".repeat(60_000), "e".repeat(60_000)]
+    {
+        assert_eq!(present(&issuer, &other, "").await.status, REFUSED);
+    }
+    assert_eq!(present(&issuer, &"e".repeat(70_000), "").await.status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(ask(&issuer, &key, &header(&key), &claims("2")).await, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_jti_is_the_devices_own() {
+    let (issuer, key) = with_pump().await;
+    let other = TestKey::generate();
+    add(&issuer, "pump-2", &other).await;
+    let long = "x".repeat(MAX_JTI_LENGTH);
+    for jti in ["1", &long, "../1", "' OR 1=1--"] {
+        assert_eq!(ask(&issuer, &key, &header(&key), &claims(jti)).await, StatusCode::OK);
+        let mut others = claims(jti);
+        (others["iss"], others["sub"]) = (json!("pump-2"), json!("pump-2"));
+        assert_eq!(ask(&issuer, &other, &header(&other), &others).await, StatusCode::OK);
+        assert_eq!(ask(&issuer, &other, &header(&other), &others).await, REFUSED);
+    }
+}
+
+#[tokio::test]
+async fn without_its_memory_no_assertion_counts() {
+    let (issuer, key) = with_pump().await;
+    assert_eq!(ask(&issuer, &key, &header(&key), &claims("1")).await, StatusCode::OK);
+    let path = issuer.issuer.config().data_dir.join("issuer.sqlite3");
+    let pool = sqlx::SqlitePool::connect(&format!("sqlite:{}", path.display())).await.unwrap();
+    sqlx::query("ALTER TABLE used_jtis RENAME TO gone").execute(&pool).await.unwrap();
+    let good = key.token_of(header(&key).to_string(), claims("2").to_string());
+    let answer = present(&issuer, &good, "").await;
+    assert_eq!((answer.status, answer.error()), (StatusCode::INTERNAL_SERVER_ERROR, "server_error".into()));
+    // A stranger does not learn that.
+    let stranger = TestKey::generate();
+    assert_eq!(ask(&issuer, &stranger, &header(&key), &claims("3")).await, REFUSED);
+    // What could not be remembered was not used.
+    sqlx::query("ALTER TABLE gone RENAME TO used_jtis").execute(&pool).await.unwrap();
+    assert_eq!(present(&issuer, &good, "").await.status, StatusCode::OK);
+    assert_eq!(present(&issuer, &good, "").await.status, REFUSED);
+}
+
+#[tokio::test]
+async fn the_metadata_offer_it() {
+    let issuer = TestIssuer::new().await;
+    let path = "/.well-known/oauth-authorization-server";
+    let metadata =
+        issuer.public(http::Request::get(path).body(axum::body::Body::empty()).unwrap()).await.json();
+    let methods = metadata["token_endpoint_auth_methods_supported"].as_array().unwrap();
+    assert!(methods.contains(&json!("private_key_jwt")), "{metadata}");
+    let algorithms = &metadata["token_endpoint_auth_signing_alg_values_supported"];
+    assert_eq!(*algorithms, json!(["ES256", "RS256", "EdDSA"]));
 }

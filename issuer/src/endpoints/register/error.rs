@@ -117,6 +117,8 @@ impl From<DeviceError> for RegistrationError {
             | DeviceError::NoSuchGroup { .. }
             | DeviceError::NotPending { .. }
             | DeviceError::CertificateSubject(_)
+            | DeviceError::InvalidKeys(_)
+            | DeviceError::KeyNotAdded(_)
             | DeviceError::ImportedSecret(_)
             | DeviceError::SlowHash(_)
             | DeviceError::Lifetime { .. }

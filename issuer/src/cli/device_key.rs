@@ -1,0 +1,120 @@
+//! `fleetbadge-issuer device key …`.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::client::{Failure, Operator};
+use super::{date, print, print_json};
+use crate::admin::device_keys::{AddKeys, DeviceKeyDocument, RemovedKeyDocument};
+use crate::device_keys::DeviceKey;
+
+/// More bytes than a JWK Set has that a device may have.
+const MAX_LENGTH: u64 = 64 * 1024;
+
+/// Add, list and remove the public keys of a device.
+#[derive(Args)]
+pub(super) struct Key {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Add public keys to those that the device has
+    ///
+    /// A device has at most 8 keys, and no other device has one of them.
+    /// A key is P-256 (ES256), RSA of 2048 to 8192 bits (RS256) or Ed25519
+    /// (EdDSA).
+    Add {
+        /// Name of the device
+        name: String,
+        /// JWK Set with the keys, {"keys":[…]}; - for stdin
+        #[arg(long, value_name = "FILE")]
+        jwks: PathBuf,
+        #[command(flatten)]
+        operator: Operator,
+    },
+    /// List the keys: thumbprint, algorithm, kid, when added, when last used
+    List {
+        /// Name of the device
+        name: String,
+        #[command(flatten)]
+        operator: Operator,
+    },
+    /// Remove a key; it is no longer good at once
+    Remove {
+        /// Name of the device
+        name: String,
+        /// Thumbprint of the key, as `list` shows it
+        #[arg(value_name = "KEYID", allow_hyphen_values = true)]
+        thumbprint: String,
+        #[command(flatten)]
+        operator: Operator,
+    },
+}
+
+impl Key {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        match self.verb {
+            Verb::Add { name, jwks, operator } => {
+                let new = AddKeys { jwks: read(&jwks)? };
+                operator.run(async |client| {
+                    let path = ["devices", &name, "keys"];
+                    let keys = client.send_json(Method::POST, &path, &new).await?;
+                    show(keys, operator.json)
+                })
+            }
+            Verb::List { name, operator } => operator
+                .run(async |client| show(client.get(&["devices", &name, "keys"]).await?, operator.json)),
+            Verb::Remove { name, thumbprint, operator } => operator.run(async |client| {
+                let path = ["devices", &name, "keys", &thumbprint];
+                let removed: RemovedKeyDocument = client.delete_with_answer(&path).await?;
+                if operator.json {
+                    return print_json(&removed);
+                }
+                let left = if removed.has_credentials {
+                    ""
+                } else {
+                    " It was the last credential: the device gets no more tokens until it has another."
+                };
+                print(&format!("Removed key {thumbprint} of device {name}.{left}\n"))
+            }),
+        }
+    }
+}
+
+/// Reads a JWK Set and looks at its keys, so that a private one never leaves
+/// this process.
+pub(super) fn read(path: &Path) -> Result<Value, Failure> {
+    let read = |from: &mut dyn Read| {
+        let mut json = Vec::new();
+        from.take(MAX_LENGTH).read_to_end(&mut json)?;
+        let jwks = serde_json::from_slice(&json)
+            .map_err(|error| io::Error::other(format!("is not JSON: {error}")))?;
+        let keys = DeviceKey::read_set(&jwks).map_err(io::Error::other)?;
+        Ok(json!({ "keys": keys.iter().map(DeviceKey::jwk).collect::<Vec<_>>() }))
+    };
+    let jwks = if path == Path::new("-") {
+        read(&mut io::stdin().lock())
+    } else {
+        File::open(path).and_then(|mut file| read(&mut file))
+    };
+    jwks.map_err(|error| Failure::Input { path: path.into(), error })
+}
+
+/// A key on a line.
+pub(super) fn line(key: &DeviceKeyDocument) -> String {
+    let DeviceKeyDocument { thumbprint, kid, alg, created_at, last_used_at } = key;
+    let kid = if kid == thumbprint.as_str() { String::new() } else { format!("  kid {kid}") };
+    let used = last_used_at.map_or_else(|| "never used".into(), |at| format!("last used {}", date(at)));
+    format!("{thumbprint}  {alg}{kid}  added {}  {used}", date(*created_at))
+}
+
+fn show(keys: Vec<DeviceKeyDocument>, json: bool) -> Result<(), Failure> {
+    keys.iter().try_for_each(|key| if json { print_json(key) } else { print(&(line(key) + "\n")) })
+}
