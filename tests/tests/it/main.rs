@@ -15,5 +15,6 @@ mod guard;
 mod issue;
 mod programs;
 mod quickstart;
+mod rabbitmq;
 mod readme;
 mod traps;
