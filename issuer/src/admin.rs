@@ -8,7 +8,9 @@ pub(crate) mod brokers;
 pub(crate) mod devices;
 pub(crate) mod groups;
 pub(crate) mod keys;
+pub(crate) mod policy;
 pub(crate) mod problem;
+pub(crate) mod static_password;
 
 #[cfg(test)]
 mod tests;

@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use fleetbadge_validator::jwk::Algorithm;
 use fleetbadge_validator::time::{Clock, UnixSeconds};
 
 use crate::brokers::Brokers;
+use crate::client_auth::private_key_jwt::ParsedKeys;
 use crate::credential_uses::CredentialUses;
 use crate::devices::Devices;
 use crate::error::TokenError;
@@ -15,8 +17,13 @@ use crate::issuer_url::IssuerUrl;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::random::Random;
+use crate::static_password::StaticPasswords;
 use crate::store::{Store, StoreError};
 use crate::used_jtis::UsedJtis;
+
+/// How long statements are remembered after their end, in seconds: longer than
+/// a request that found one still good takes, and than a clock is set back by.
+const JTIS_KEPT_S: u64 = 600;
 
 /// The state of a running issuer.
 pub(crate) struct App {
@@ -28,7 +35,9 @@ pub(crate) struct App {
     pub(crate) groups: Groups,
     pub(crate) brokers: Arc<Brokers>,
     pub(crate) credential_uses: CredentialUses,
+    pub(crate) static_passwords: StaticPasswords,
     pub(crate) used_jtis: UsedJtis,
+    pub(crate) device_keys: ParsedKeys,
     pub(crate) keys: Keys,
     pub(crate) metrics: Metrics,
     pub(crate) metadata: Bytes,
@@ -48,17 +57,42 @@ impl App {
         TokenError::internal(error)
     }
 
+    /// What tokens are signed with: ES256 always, others if a broker wants it.
+    pub(crate) fn algorithms(&self) -> impl Iterator<Item = Algorithm> {
+        let brokers = self.brokers.all();
+        let wanted = move |algorithm: &Algorithm| {
+            *algorithm == Algorithm::ES256 || brokers.iter().any(|broker| broker.algorithm == *algorithm)
+        };
+        Algorithm::ALL.into_iter().filter(wanted)
+    }
+
+    /// The algorithms that tokens are to be signed with and no key is active of.
+    pub(crate) fn algorithms_without_key(&self) -> Vec<Algorithm> {
+        let (keys, now) = (self.keys.current(), self.now());
+        self.algorithms().filter(|algorithm| keys.ring.active(*algorithm, now).is_none()).collect()
+    }
+
     /// What has to be done every second.
     pub(crate) async fn tick(&self) {
+        for algorithm in self.algorithms() {
+            if let Err(error) = self.keys.ensure(algorithm, self.now()).await {
+                tracing::error!(%error, alg = algorithm.as_str(), "the first key could not be made");
+            }
+        }
         if let Err(error) = self.keys.refresh(self.now()).await {
             tracing::error!(%error, "the signing keys could not be brought up to date");
         }
         if let Err(error) = self.credential_uses.flush().await {
             tracing::warn!(%error, "when credentials were used could not be written");
         }
-        if let Err(error) = self.store.forget_jtis(self.now()).await {
+        let long_ended = UnixSeconds(self.now().0.saturating_sub(JTIS_KEPT_S));
+        if let Err(error) = self.store.forget_jtis(long_ended).await {
             tracing::warn!(%error, "statements that have ended could not be forgotten");
         }
+        self.metrics.signing_keys_missing(&self.algorithms_without_key());
         self.metrics.run_upkeep();
     }
 }
+
+#[cfg(test)]
+mod tests;

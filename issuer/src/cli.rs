@@ -14,11 +14,16 @@ use clap::{Parser, Subcommand};
 mod broker;
 mod client;
 mod device;
+mod duration;
 mod group;
 mod key;
+mod policy;
 mod serve;
+mod static_password;
 
 use client::Failure;
+
+use crate::date::date;
 
 /// The OAuth 2.0 authorization server of a fleet of MQTT devices.
 #[derive(Parser)]
@@ -40,6 +45,8 @@ enum Noun {
     Device(device::Device),
     /// Set and look at groups: which topics, which scope, how long
     Group(group::Group),
+    /// Say what a device may do, and why
+    Policy(policy::Policy),
     /// Register, look at and remove brokers
     Broker(broker::Broker),
     /// Look at and rotate the signing keys
@@ -53,6 +60,7 @@ pub fn main() -> ExitCode {
         Noun::Serve(serve) => serve.run(),
         Noun::Device(device) => device.run(),
         Noun::Group(group) => group.run(),
+        Noun::Policy(policy) => policy.run(),
         Noun::Broker(broker) => broker.run(),
         Noun::Key(key) => key.run(),
     };
@@ -77,11 +85,4 @@ fn print(text: &str) -> Result<(), Failure> {
 /// Writes one object on a line of its own.
 fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
     print(&(serde_json::to_string(value)? + "\n"))
-}
-
-/// A time as people read it (RFC 3339).
-fn date(time: fleetbadge_validator::time::UnixSeconds) -> String {
-    let date = i64::try_from(time.0).ok().and_then(|s| time::OffsetDateTime::from_unix_timestamp(s).ok());
-    date.and_then(|date| date.format(&time::format_description::well_known::Rfc3339).ok())
-        .unwrap_or_else(|| time.to_string())
 }

@@ -19,6 +19,7 @@ use crate::form::Form;
 use crate::metrics::Started;
 use crate::store::{BrokerRecord, DeviceRecord};
 
+pub(crate) mod private_key_jwt;
 mod secret;
 
 /// How long after a question a no is answered: longer than to read a device
@@ -29,6 +30,8 @@ const REFUSAL_DELAY: Duration = Duration::from_millis(10);
 pub(crate) enum Credentials {
     /// A client secret (RFC 6749 §2.3.1).
     Secret(secret::SecretCredentials),
+    /// An assertion (RFC 7523 §2.2).
+    Assertion(private_key_jwt::Assertion),
     /// Nothing, or nothing that is accepted here.
     None,
 }
@@ -50,6 +53,9 @@ impl Credentials {
         ];
         if methods.into_iter().filter(|used| *used).count() > 1 {
             return Err(TokenError::InvalidRequest("more than one client authentication method".into()));
+        }
+        if let Some(assertion) = private_key_jwt::from_form(form)? {
+            return Ok(Self::Assertion(assertion));
         }
         let credentials = match authorization {
             Some(authorization) => secret::from_header(authorization)?,
@@ -99,12 +105,15 @@ impl std::ops::Deref for AuthenticatedBroker {
 }
 
 /// How a device has proven who it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Method {
     /// With a secret (RFC 6749 §2.3.1).
     Secret,
-    /// With an assertion that its key signed (RFC 7523 §2.2).
-    PrivateKeyJwt,
+    /// With an assertion that this key of it signed (RFC 7523 §2.2).
+    PrivateKeyJwt {
+        /// Which.
+        key: CredentialId,
+    },
     /// With a certificate of this SHA-256 (RFC 8705 §2).
     Certificate {
         /// The SHA-256 of its DER.
@@ -151,6 +160,7 @@ pub(crate) async fn authenticate(app: &App, credentials: &Credentials) -> Result
     let asked = Started::now();
     let proven = match credentials {
         Credentials::Secret(credentials) => secret::verify(app, credentials).await?,
+        Credentials::Assertion(assertion) => private_key_jwt::verify(app, assertion).await?,
         Credentials::None => None,
     };
     match proven {
@@ -163,7 +173,7 @@ pub(crate) async fn authenticate(app: &App, credentials: &Credentials) -> Result
             Ok(client)
         }
         None => {
-            wait(asked).await;
+            until_refusal(asked).await;
             Err(TokenError::InvalidClient)
         }
     }
@@ -172,7 +182,7 @@ pub(crate) async fn authenticate(app: &App, credentials: &Credentials) -> Result
 /// Waits until [`REFUSAL_DELAY`] after `asked`. Tokio's own timer wakes whole
 /// milliseconds after its thread went to sleep: the fraction would tell how
 /// long the work took.
-async fn wait(asked: Started) {
+pub(crate) async fn until_refusal(asked: Started) {
     let sleep = move || std::thread::sleep(REFUSAL_DELAY.saturating_sub(asked.elapsed()));
     // Fails only when the server ends.
     let _ = tokio::task::spawn_blocking(sleep).await;

@@ -24,10 +24,10 @@ pub struct Options {
     #[arg(long, env = "FLEETBADGE_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// Address for devices and brokers [default: 127.0.0.1:8080]
-    #[arg(long, env = "FLEETBADGE_LISTEN", value_name = "ADDR")]
+    #[arg(long, env = "FLEETBADGE_LISTEN", value_name = "IP:PORT")]
     pub listen: Option<SocketAddr>,
     /// Address for /healthz, /readyz and /metrics [default: none]
-    #[arg(long, env = "FLEETBADGE_OPS_LISTEN", value_name = "ADDR")]
+    #[arg(long, env = "FLEETBADGE_OPS_LISTEN", value_name = "IP:PORT")]
     pub ops_listen: Option<SocketAddr>,
     /// Issuer identifier: the URL under which devices and brokers reach this
     /// server [default: http://LISTEN, on loopback]
@@ -239,7 +239,12 @@ impl Options {
                 MIN_TOKEN_LIFETIME_S,
                 366 * 86_400,
             )?,
-            skew_s: in_range("skew_s", self.skew_s.unwrap_or(Verifier::DEFAULT_SKEW_S), 0, 600)?,
+            skew_s: in_range(
+                "skew_s",
+                self.skew_s.unwrap_or(Verifier::DEFAULT_SKEW_S),
+                0,
+                Verifier::MAX_SKEW_S,
+            )?,
             jwks_max_age_s,
             // Whoever fetched the set just before must have the key in time.
             key_announce_s: in_range(

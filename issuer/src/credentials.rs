@@ -163,3 +163,11 @@ pub struct PasswordRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<UnixSeconds>,
 }
+
+impl PasswordRecord {
+    /// Whether it is still good at `now`, if it is the right one.
+    #[must_use]
+    pub fn is_in_time(&self, now: UnixSeconds) -> bool {
+        self.expires_at.is_none_or(|end| now < end)
+    }
+}

@@ -48,6 +48,17 @@ pub enum DataDirError {
         /// Why it failed.
         source: io::Error,
     },
+    /// It is no folder, and cannot be made one.
+    #[error(
+        "data_dir: {}: is no folder, and none can be made there: {source}; give another with --data-dir",
+        path.display()
+    )]
+    NoFolder {
+        /// Where it should be.
+        path: PathBuf,
+        /// Why it cannot.
+        source: io::Error,
+    },
     /// Others can read or write it.
     #[error(
         "{}: others can use it (its mode is {mode:o}); run: chmod {wanted:o} {}",
@@ -116,7 +127,8 @@ impl DataDir {
     /// # Errors
     /// [`DataDirError`].
     pub fn open(path: &Path) -> Result<Self, DataDirError> {
-        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(at(path))?;
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+        made.map_err(|source| DataDirError::NoFolder { path: path.into(), source })?;
         close_if_empty(path)?;
         check_owner_alone(path, &path.metadata().map_err(at(path))?, 0o700)?;
         let socket = socket_path(path);

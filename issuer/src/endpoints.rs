@@ -1,5 +1,8 @@
 //! What devices and brokers ask over HTTP, one file for each endpoint.
 
+pub(crate) mod body;
+pub(crate) mod form_request;
+pub(crate) mod introspect;
 pub(crate) mod jwks;
 pub(crate) mod metadata;
 pub(crate) mod ops;

@@ -116,7 +116,7 @@ impl TokenError {
             Self::InvalidClient => "client authentication failed".into(),
             Self::InvalidGrant => "the user name or the password is wrong".into(),
             Self::UnauthorizedClient(why) => (*why).into(),
-            Self::UnsupportedGrantType => "grant_type must be client_credentials".into(),
+            Self::UnsupportedGrantType => "grant_type must be client_credentials or password".into(),
             Self::InvalidScope(why) | Self::InvalidTarget(why) => Cow::Borrowed(why),
             Self::TooManyFailures { retry_after_s } => {
                 format!("too many wrong passwords; try again in {retry_after_s} s").into()

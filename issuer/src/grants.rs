@@ -14,6 +14,7 @@ use crate::store::DeviceRecord;
 
 pub(crate) mod client_credentials;
 mod decision;
+pub(crate) mod password;
 
 pub(crate) use decision::{Decision, NotGranted, decide};
 
@@ -22,6 +23,8 @@ pub(crate) use decision::{Decision, NotGranted, decide};
 pub(crate) enum GrantType {
     /// RFC 6749 §4.4.
     ClientCredentials,
+    /// RFC 6749 §4.3, for static passwords alone.
+    Password,
 }
 
 impl GrantType {
@@ -33,6 +36,7 @@ impl GrantType {
     pub(crate) fn from_form(form: &Form<'_>) -> Result<Self, TokenError> {
         match form.get("grant_type") {
             Some("client_credentials") => Ok(Self::ClientCredentials),
+            Some("password") => Ok(Self::Password),
             Some(_) => Err(TokenError::UnsupportedGrantType),
             None => Err(TokenError::InvalidRequest("grant_type is missing".into())),
         }

@@ -2,6 +2,10 @@
 //!
 //! Which key signs is decided for each token by [`KeyRing::active`], so that a
 //! rotation happens at its second. The published set is built when it changes.
+//!
+//! ES256 has a key from the first start on. Another algorithm gets its first
+//! one when a broker wants it, see [`Keys::ensure`]. Making an RSA key takes
+//! its time: it is done on a thread of its own, and nothing is locked meanwhile.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +15,7 @@ use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
+use fleetbadge_validator::jwk::Algorithm;
 use fleetbadge_validator::keys::{InvalidKeySet, KeySet};
 use fleetbadge_validator::time::UnixSeconds;
 use tokio::sync::Mutex;
@@ -21,6 +26,10 @@ use crate::signing_keys::{
     UnusableSigningKey, plan_rotation,
 };
 use crate::store::{SigningKeyRecord, Store, StoreError};
+
+mod workshop;
+
+use workshop::{NewKey, Workshop};
 
 /// The keys of one moment, and what is published of them.
 pub struct CurrentKeys {
@@ -51,6 +60,9 @@ pub enum KeyError {
     /// A rotation is not possible now.
     #[error(transparent)]
     Refused(#[from] RotationRefused),
+    /// The server ends while a key is made.
+    #[error("signing key: it was not made, as the server is ending")]
+    Ending,
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -59,18 +71,18 @@ pub enum KeyError {
 /// The signing keys of an issuer.
 pub struct Keys {
     store: Arc<dyn Store>,
-    sealer: KeySealer,
+    sealer: Arc<KeySealer>,
     issuer: Box<str>,
     timing: KeyTiming,
     current: ArcSwap<CurrentKeys>,
     change: Mutex<()>,
+    first_keys: Workshop,
     /// Whether the store may have keys that are not in use here yet.
     is_stale: AtomicBool,
 }
 
 impl Keys {
-    /// Reads the keys; makes the first one, which signs at once: no broker can
-    /// have an older set.
+    /// Reads the keys; makes the first one of ES256.
     pub(crate) async fn open(
         store: Arc<dyn Store>,
         sealer: KeySealer,
@@ -78,17 +90,11 @@ impl Keys {
         timing: KeyTiming,
         now: UnixSeconds,
     ) -> Result<Self, KeyError> {
-        if store.signing_keys().await?.is_empty() {
-            let (key, sealed) = SigningKey::generate(&sealer)?;
-            let schedule = Schedule { announced_at: now, active_at: now, retired_at: None, dropped_at: None };
-            store
-                .set_signing_keys(&[SigningKeyRecord {
-                    kid: key.kid().into(),
-                    algorithm: key.algorithm(),
-                    sealed,
-                    schedule,
-                }])
-                .await?;
+        let sealer = Arc::new(sealer);
+        let records = store.signing_keys().await?;
+        if records.iter().all(|record| record.algorithm != Algorithm::ES256) {
+            let first = NewKey::make(Algorithm::ES256, &sealer)?.scheduled(Schedule::first(now));
+            store.set_signing_keys(&[first]).await?;
         }
         let current = load(&*store, &sealer, issuer, now).await?;
         let current = ArcSwap::from_pointee(current);
@@ -99,6 +105,7 @@ impl Keys {
             timing,
             current,
             change: Mutex::default(),
+            first_keys: Workshop::default(),
             is_stale: AtomicBool::new(false),
         })
     }
@@ -122,36 +129,60 @@ impl Keys {
         self.reload(now).await
     }
 
-    /// Replaces the active key: by a new one that is announced first, or
-    /// `at_once`.
+    /// Sees to it that there is a key of this algorithm. The first one is begun
+    /// here and made elsewhere; a later call finds it made, and from then on it
+    /// signs ([`Schedule::first`]). Ask again until it is there: until then
+    /// nothing waits and nothing is written, so a restart begins anew.
+    ///
+    /// # Errors
+    /// [`KeyError`]; the next call begins anew.
+    pub async fn ensure(&self, algorithm: Algorithm, now: UnixSeconds) -> Result<(), KeyError> {
+        if self.current().ring.has(algorithm) {
+            return Ok(());
+        }
+        let _one_at_a_time = self.change.lock().await;
+        // If the database fails, no work is begun that could not be kept.
+        let records = self.store.signing_keys().await?;
+        if records.iter().all(|record| record.algorithm != algorithm) {
+            let Some(key) = self.first_keys.collect(algorithm, &self.sealer).await? else {
+                return Ok(());
+            };
+            self.is_stale.store(true, Ordering::Release);
+            self.store.set_signing_keys(&[key.scheduled(Schedule::first(now))]).await?;
+            tracing::info!(alg = algorithm.as_str(), kid = key.kid(), "the first key of an algorithm signs");
+        }
+        self.reload(now).await
+    }
+
+    /// Replaces the active key of an algorithm, or of every algorithm that has
+    /// one: by a new key that is announced first, or `at_once`. All or none.
     ///
     /// # Errors
     /// [`KeyError`].
-    pub async fn rotate(&self, at_once: bool, now: UnixSeconds) -> Result<(), KeyError> {
-        let _one_at_a_time = self.change.lock().await;
-        let records = self.store.signing_keys().await?;
-        let schedules: Vec<Schedule> = records.iter().map(|record| record.schedule).collect();
-        let with_schedule = |(position, schedule): (usize, Schedule)| {
-            records.get(position).map(|record| SigningKeyRecord { schedule, ..record.clone() })
-        };
-        let changed: Vec<SigningKeyRecord> = match plan_rotation(&schedules, self.timing, at_once, now)? {
-            Rotation::Successor { active, successor } => {
-                let (key, sealed) = SigningKey::generate(&self.sealer)?;
-                let successor = SigningKeyRecord {
-                    kid: key.kid().into(),
-                    algorithm: key.algorithm(),
-                    sealed,
-                    schedule: successor,
-                };
-                with_schedule(active).into_iter().chain([successor]).collect()
+    pub async fn rotate(
+        &self,
+        algorithm: Option<Algorithm>,
+        at_once: bool,
+        now: UnixSeconds,
+    ) -> Result<(), KeyError> {
+        let mut made = Vec::new();
+        // Nobody else is kept from a change while a key is made; what they
+        // have changed is seen in the next round.
+        loop {
+            let one_at_a_time = self.change.lock().await;
+            let records = self.store.signing_keys().await?;
+            match next_step(&records, algorithm, &made, self.timing, at_once, now)? {
+                Step::Make(algorithm) => {
+                    drop(one_at_a_time);
+                    made.push(workshop::make(algorithm, &self.sealer).await?);
+                }
+                Step::Write(changed) => {
+                    self.is_stale.store(true, Ordering::Release);
+                    self.store.set_signing_keys(&changed).await?;
+                    return self.reload(now).await;
+                }
             }
-            Rotation::Promotion { active, announced } => {
-                [active, announced].into_iter().filter_map(with_schedule).collect()
-            }
-        };
-        self.is_stale.store(true, Ordering::Release);
-        self.store.set_signing_keys(&changed).await?;
-        self.reload(now).await
+        }
     }
 
     async fn reload(&self, now: UnixSeconds) -> Result<(), KeyError> {
@@ -167,6 +198,49 @@ impl Keys {
     }
 }
 
+/// What a rotation does next.
+enum Step {
+    /// Make a key.
+    Make(Algorithm),
+    /// Write these keys.
+    Write(Vec<SigningKeyRecord>),
+}
+
+fn next_step(
+    records: &[SigningKeyRecord],
+    algorithm: Option<Algorithm>,
+    made: &[NewKey],
+    timing: KeyTiming,
+    at_once: bool,
+    now: UnixSeconds,
+) -> Result<Step, RotationRefused> {
+    let mut keys: Vec<_> = records.iter().map(|record| (record.algorithm, record.schedule)).collect();
+    let rotates = |candidate: &Algorithm| match algorithm {
+        Some(algorithm) => *candidate == algorithm,
+        None => records.iter().any(|record| record.algorithm == *candidate),
+    };
+    let with_schedule = |(position, schedule): (usize, Schedule)| {
+        records.get(position).map(|record| SigningKeyRecord { schedule, ..record.clone() })
+    };
+    let (mut changed, mut missing) = (Vec::new(), None);
+    for algorithm in Algorithm::ALL.into_iter().filter(rotates) {
+        match plan_rotation(&keys, algorithm, timing, at_once, now)? {
+            Rotation::Successor { active, successor } => {
+                keys.push((algorithm, successor));
+                changed.extend(with_schedule(active));
+                match made.iter().find(|key| key.algorithm() == algorithm) {
+                    Some(key) => changed.push(key.scheduled(successor)),
+                    None => missing = Some(algorithm),
+                }
+            }
+            Rotation::Promotion { active, announced } => {
+                changed.extend([active, announced].into_iter().filter_map(with_schedule));
+            }
+        }
+    }
+    Ok(missing.map_or(Step::Write(changed), Step::Make))
+}
+
 async fn load(
     store: &dyn Store,
     sealer: &KeySealer,
@@ -177,8 +251,8 @@ async fn load(
         .signing_keys()
         .await?
         .into_iter()
-        .map(|SigningKeyRecord { kid, sealed, schedule, .. }| {
-            Ok(ScheduledKey { key: SigningKey::open(&kid, &sealed, sealer)?, schedule })
+        .map(|SigningKeyRecord { kid, algorithm, sealed, schedule }| {
+            Ok(ScheduledKey { key: SigningKey::open(&kid, algorithm, &sealed, sealer)?, schedule })
         })
         .collect();
     let ring = KeyRing::new(keys?);
@@ -196,74 +270,4 @@ async fn load(
 }
 
 #[cfg(test)]
-mod tests {
-    use fleetbadge_validator::jwk::Algorithm;
-
-    use super::*;
-    use crate::root_key::RootKey;
-    use crate::store::sqlite::SqliteStore;
-
-    const TIMING: KeyTiming = KeyTiming { announce_s: 600, publish_retired_s: 1_000 };
-    const NOW: UnixSeconds = UnixSeconds(1_800_000_000);
-
-    async fn open(folder: &tempfile::TempDir, now: UnixSeconds) -> Keys {
-        let store = SqliteStore::open(&folder.path().join("db")).await.unwrap();
-        let sealer = RootKey::from_bytes([1; 32]).key_sealer();
-        Keys::open(Arc::new(store), sealer, "https://id.example", TIMING, now).await.unwrap()
-    }
-
-    fn kids(keys: &Keys) -> Vec<String> {
-        keys.current().ring.keys().iter().map(|key| key.key.kid().to_owned()).collect()
-    }
-
-    fn active(keys: &Keys, now: UnixSeconds) -> String {
-        keys.current().ring.active(Algorithm::ES256, now).unwrap().kid().to_owned()
-    }
-
-    #[tokio::test]
-    async fn the_first_key_signs_at_once_and_is_found_again() {
-        let folder = tempfile::tempdir().unwrap();
-        let first = active(&open(&folder, NOW).await, NOW);
-        assert_eq!(active(&open(&folder, NOW.plus(5)).await, NOW), first);
-    }
-
-    #[tokio::test]
-    async fn a_rotation_from_announcement_to_deletion() {
-        let folder = tempfile::tempdir().unwrap();
-        let keys = open(&folder, NOW).await;
-        let first = active(&keys, NOW);
-        let etag = keys.current().etag.clone();
-        keys.rotate(false, NOW).await.unwrap();
-        assert!(matches!(keys.rotate(false, NOW).await, Err(KeyError::Refused(_))));
-        // Published at once, signing later, without anything being done.
-        assert_eq!(keys.current().key_set.key_ids().count(), 2);
-        assert_ne!(keys.current().etag, etag);
-        assert_eq!(active(&keys, NOW.plus(599)), first);
-        assert_ne!(active(&keys, NOW.plus(600)), first);
-        // The old one stays published until its tokens are gone.
-        keys.refresh(NOW.plus(1_599)).await.unwrap();
-        assert_eq!(keys.current().key_set.key_ids().count(), 2);
-        keys.refresh(NOW.plus(1_600)).await.unwrap();
-        assert_eq!(keys.current().key_set.key_ids().count(), 1);
-        assert!(!kids(&keys).contains(&first));
-        let again = open(&folder, NOW.plus(1_600)).await;
-        assert_eq!(kids(&again), kids(&keys));
-    }
-
-    #[tokio::test]
-    async fn a_rotation_at_once() {
-        let folder = tempfile::tempdir().unwrap();
-        let keys = open(&folder, NOW).await;
-        let first = active(&keys, NOW);
-        keys.rotate(true, NOW).await.unwrap();
-        let second = active(&keys, NOW);
-        assert_ne!(second, first);
-        assert!(kids(&keys).contains(&first));
-        // An announced key is promoted, not replaced.
-        keys.rotate(false, NOW).await.unwrap();
-        assert_eq!(active(&keys, NOW), second);
-        keys.rotate(true, NOW).await.unwrap();
-        assert_ne!(active(&keys, NOW), second);
-        assert_eq!(kids(&keys).len(), 3);
-    }
-}
+mod tests;

@@ -42,6 +42,7 @@ pub mod config;
 pub mod credential_uses;
 pub mod credentials;
 pub mod data_dir;
+mod date;
 pub mod devices;
 mod endpoints;
 mod error;
@@ -62,6 +63,7 @@ mod router;
 pub mod secret;
 pub mod serve;
 pub mod signing_keys;
+pub mod static_password;
 pub mod store;
 #[cfg(test)]
 mod test_support;
@@ -69,6 +71,7 @@ pub mod used_jtis;
 
 use app::App;
 use brokers::Brokers;
+use client_auth::private_key_jwt::ParsedKeys;
 use config::Config;
 use credential_uses::CredentialUses;
 use data_dir::{DataDir, DataDirError};
@@ -78,6 +81,7 @@ use keys::{KeyError, Keys};
 use metrics::Metrics;
 use random::Random;
 use serve::{BoundIssuer, ServeError};
+use static_password::StaticPasswords;
 use store::sqlite::SqliteStore;
 use store::{DeviceRecord, Store, StoreError};
 use used_jtis::UsedJtis;
@@ -144,7 +148,9 @@ impl Issuer {
             .await?,
             brokers,
             credential_uses: CredentialUses::new(Arc::clone(&store)),
+            static_passwords: StaticPasswords::new(root_key.password_hasher(), Arc::clone(&random)),
             used_jtis: UsedJtis::new(Arc::clone(&store)),
+            device_keys: ParsedKeys::new(),
             keys: Keys::open(
                 Arc::clone(&store),
                 root_key.key_sealer(),

@@ -4,7 +4,8 @@
 
 use std::time::{Duration, Instant};
 
-use metrics::{Counter, Histogram, with_local_recorder};
+use fleetbadge_validator::jwk::Algorithm;
+use metrics::{Counter, Gauge, Histogram, with_local_recorder};
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
 
 use crate::error::TokenError;
@@ -13,6 +14,7 @@ const REQUESTS: &str = "fleetbadge_token_requests_total";
 const DURATION: &str = "fleetbadge_token_request_duration_seconds";
 const CACHE_MISSES: &str = "fleetbadge_device_cache_misses_total";
 const STORE_ERRORS: &str = "fleetbadge_store_errors_total";
+const KEY_MISSING: &str = "fleetbadge_signing_key_missing";
 /// From half of what a token costs to the time after which clients give up.
 const BUCKETS_S: [f64; 10] = [0.000_05, 0.000_1, 0.000_25, 0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0];
 
@@ -22,6 +24,7 @@ pub(crate) struct Metrics {
     issued: Counter,
     refused: [(&'static str, Counter); TokenError::CODES.len()],
     duration: Histogram,
+    key_missing: [(Algorithm, Gauge); Algorithm::ALL.len()],
     /// How often a device was not in memory.
     pub(crate) device_cache_misses: Counter,
     /// How often the database failed a token request or a probe.
@@ -39,11 +42,17 @@ impl Metrics {
                 STORE_ERRORS,
                 "Failures of the database in token requests and probes."
             );
+            metrics::describe_gauge!(
+                KEY_MISSING,
+                "1 while a broker wants tokens of this algorithm and no key of it signs yet."
+            );
             Self {
                 handle: recorder.handle(),
                 issued: metrics::counter!(REQUESTS, "result" => "issued"),
                 refused: TokenError::CODES.map(|code| (code, metrics::counter!(REQUESTS, "result" => code))),
                 duration: metrics::histogram!(DURATION),
+                key_missing: Algorithm::ALL
+                    .map(|algorithm| (algorithm, metrics::gauge!(KEY_MISSING, "alg" => algorithm.as_str()))),
                 device_cache_misses: metrics::counter!(CACHE_MISSES),
                 store_errors: metrics::counter!(STORE_ERRORS),
             }
@@ -62,6 +71,13 @@ impl Metrics {
             }
         }
         self.duration.record(started.elapsed());
+    }
+
+    /// Says of which algorithms there should be a signing key and is none.
+    pub(crate) fn signing_keys_missing(&self, missing: &[Algorithm]) {
+        for (algorithm, gauge) in &self.key_missing {
+            gauge.set(f64::from(u8::from(missing.contains(algorithm))));
+        }
     }
 
     /// Prometheus' text format.

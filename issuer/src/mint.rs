@@ -16,7 +16,7 @@ use crate::brokers::Target;
 use crate::policy::{FilterTemplate, Grant, LONGEST_NAME, Policy};
 use crate::profile::{Content, Profile};
 use crate::random::{NoRandomness, random_bytes};
-use crate::signing_keys::{HEADER_LENGTH, SigningKey, signature_length};
+use crate::signing_keys::{SigningKey, TokenType, signature_length};
 
 /// The most bytes of a token that is minted; checkers accept twice that.
 pub const MAX_MINTED_LENGTH: usize = 4 * 1024;
@@ -75,12 +75,13 @@ pub enum MintError {
 /// [`MintError`].
 pub fn mint(content: &Content<'_>, profile: &Profile, key: &SigningKey) -> Result<String, MintError> {
     let payload = profile.write(content)?;
-    let length = token_length(payload.len(), key.algorithm());
+    let typ = profile.token_type();
+    let length = token_length(typ, payload.len(), key.algorithm());
     if length > MAX_MINTED_LENGTH {
         return Err(MintError::TooLarge { group: content.grant.group.to_string(), length });
     }
     let mut token = String::with_capacity(length);
-    token.push_str(key.header(profile.token_type()));
+    token.push_str(key.header(typ));
     token.push('.');
     URL_SAFE_NO_PAD.encode_string(&payload, &mut token);
     let signature = key.try_sign(token.as_bytes())?;
@@ -126,11 +127,11 @@ pub fn largest_token_length(policy: &Policy, issuer: &str, target: &Target<'_>) 
         lifetime_s: policy.token_lifetime_s,
         certificate: target.profile.checks_confirmation().then_some([0; 32]),
     };
-    Ok(token_length(target.profile.write(&content)?.len(), target.algorithm))
+    Ok(token_length(target.profile.token_type(), target.profile.write(&content)?.len(), target.algorithm))
 }
 
-const fn token_length(payload_length: usize, algorithm: Algorithm) -> usize {
-    HEADER_LENGTH + 1 + (payload_length * 4).div_ceil(3) + 1 + signature_length(algorithm)
+const fn token_length(typ: TokenType, payload_length: usize, algorithm: Algorithm) -> usize {
+    typ.header_length() + 1 + (payload_length * 4).div_ceil(3) + 1 + signature_length(algorithm)
 }
 
 #[cfg(test)]
@@ -139,6 +140,7 @@ mod tests {
     use fleetbadge_validator::access::Action;
     use fleetbadge_validator::keys::KeySet;
     use fleetbadge_validator::verify::Verifier;
+    use jsonwebtoken::crypto::JwtSigner;
 
     use std::borrow::Cow;
 
@@ -164,14 +166,18 @@ mod tests {
         Policy::from_document(&document, 86_400).unwrap()
     }
 
-    fn largest_length(filters: usize) -> usize {
+    fn largest_length(filters: usize, algorithm: Algorithm) -> usize {
         let profile = Cow::Borrowed(&Profile::Fleetbadge);
-        let target = Target { audience: "mqtt", profile, algorithm: Algorithm::ES256 };
+        let target = Target { audience: "mqtt", profile, algorithm };
         largest_token_length(&policy(filters), ISSUER, &target).unwrap()
     }
 
+    fn key_of(algorithm: Algorithm) -> SigningKey {
+        SigningKey::generate(algorithm, &RootKey::from_bytes([1; 32]).key_sealer()).unwrap().0
+    }
+
     fn key() -> SigningKey {
-        SigningKey::generate(&RootKey::from_bytes([1; 32]).key_sealer()).unwrap().0
+        key_of(Algorithm::ES256)
     }
 
     #[expect(clippy::disallowed_methods, reason = "a test needs no repeatable token ID")]
@@ -206,43 +212,38 @@ mod tests {
 
     #[test]
     fn the_validator_reads_what_is_minted() {
-        let key = key();
-        let token = minted(&policy(1), &key, "pump-1", "mqtt.connect mqtt.publish").unwrap();
-        let jwks = serde_json::json!({ "keys": [key.public().to_jwk()] }).to_string();
-        let (keys, skipped) = KeySet::from_json(ISSUER, jwks.as_bytes()).unwrap();
-        assert!(skipped.is_empty());
-        let verified = Verifier::new(ISSUER, "mqtt").verify(&token, "pump-1", &keys, NOW).unwrap();
-        assert_eq!(verified.expires_at(), NOW.plus(900));
-        assert_eq!(verified.signed().groups().collect::<Vec<_>>(), ["pump-1"]);
-        assert!(verified.allows(Action::Publish, "devices/pump-1/0", NOW).is_ok());
-        assert!(verified.allows(Action::Subscribe, "devices/pump-1/#", NOW).is_err());
+        for algorithm in Algorithm::ALL {
+            let key = key_of(algorithm);
+            let token = minted(&policy(1), &key, "pump-1", "mqtt.connect mqtt.publish").unwrap();
+            let jwks = serde_json::json!({ "keys": [key.public().to_jwk()] }).to_string();
+            let (keys, skipped) = KeySet::from_json(ISSUER, jwks.as_bytes()).unwrap();
+            assert!(skipped.is_empty());
+            let verified = Verifier::new(ISSUER, "mqtt").verify(&token, "pump-1", &keys, NOW).unwrap();
+            assert_eq!(verified.expires_at(), NOW.plus(900));
+            assert_eq!(verified.signed().groups().collect::<Vec<_>>(), ["pump-1"]);
+            assert!(verified.allows(Action::Publish, "devices/pump-1/0", NOW).is_ok());
+            assert!(verified.allows(Action::Subscribe, "devices/pump-1/#", NOW).is_err());
+        }
     }
 
     #[test]
     fn another_library_reads_it_too() {
-        let key = key();
-        let token = minted(&policy(1), &key, "pump-1", "mqtt.connect").unwrap();
-        let jwk = key.public().to_jwk();
-        let (x, y) = (jwk.x.unwrap(), jwk.y.unwrap());
-        let other = jsonwebtoken::DecodingKey::from_ec_components(&x, &y).unwrap();
-        let mut rules = jsonwebtoken::Validation::new(jsonwebtoken::Algorithm::ES256);
-        // It would read the machine's clock.
-        rules.validate_exp = false;
-        rules.set_issuer(&[ISSUER]);
-        rules.set_audience(&["mqtt"]);
-        let read = jsonwebtoken::decode::<serde_json::Value>(&token, &other, &rules).unwrap();
-        assert_eq!(read.header.typ.as_deref(), Some("at+jwt"));
-        assert_eq!(read.claims["sub"], "pump-1");
-        assert_eq!(read.claims["exp"], NOW.0 + 900);
-    }
-
-    #[test]
-    fn the_header_is_exact() {
-        let key = key();
-        let token = minted(&policy(1), &key, "pump-1", "mqtt.connect").unwrap();
-        let header = URL_SAFE_NO_PAD.decode(token.split('.').next().unwrap()).unwrap();
-        let expected = format!(r#"{{"alg":"ES256","typ":"at+jwt","kid":"{}"}}"#, key.kid());
-        assert_eq!(String::from_utf8(header).unwrap(), expected);
+        for algorithm in Algorithm::ALL {
+            let key = key_of(algorithm);
+            let token = minted(&policy(1), &key, "pump-1", "mqtt.connect").unwrap();
+            let jwk = serde_json::to_value(key.public().to_jwk()).unwrap();
+            let jwk: jsonwebtoken::jwk::Jwk = serde_json::from_value(jwk).unwrap();
+            let other = jsonwebtoken::DecodingKey::from_jwk(&jwk).unwrap();
+            let mut rules = jsonwebtoken::Validation::new(JwtSigner::algorithm(&key));
+            // It would read the machine's clock.
+            rules.validate_exp = false;
+            rules.set_issuer(&[ISSUER]);
+            rules.set_audience(&["mqtt"]);
+            let read = jsonwebtoken::decode::<serde_json::Value>(&token, &other, &rules).unwrap();
+            assert_eq!(read.header.typ.as_deref(), Some("at+jwt"));
+            assert_eq!(read.claims["sub"], "pump-1");
+            assert_eq!(read.claims["exp"], NOW.0 + 900);
+        }
     }
 
     #[test]
@@ -257,13 +258,16 @@ mod tests {
     #[test]
     fn the_length_is_known_beforehand_and_bounded() {
         let all = "mqtt.connect mqtt.publish mqtt.subscribe";
-        let fits = (1..64).take_while(|n| largest_length(*n) <= MAX_MINTED_LENGTH);
-        let most = fits.last().unwrap();
-        let token = minted(&policy(most), &key(), LONGEST_NAME, all).unwrap();
-        // The times in a token of today have the same ten digits.
-        assert_eq!(token.len(), largest_length(most));
-        let error = minted(&policy(most + 1), &key(), LONGEST_NAME, all).unwrap_err();
-        assert!(matches!(error, MintError::TooLarge { length, .. } if length > MAX_MINTED_LENGTH));
+        for algorithm in Algorithm::ALL {
+            let key = key_of(algorithm);
+            let length = |filters| largest_length(filters, algorithm);
+            let most = (1..64).take_while(|n| length(*n) <= MAX_MINTED_LENGTH).last().unwrap();
+            let token = minted(&policy(most), &key, LONGEST_NAME, all).unwrap();
+            // The times in a token of today have the same ten digits.
+            assert_eq!(token.len(), length(most));
+            let error = minted(&policy(most + 1), &key, LONGEST_NAME, all).unwrap_err();
+            assert!(matches!(error, MintError::TooLarge { length, .. } if length > MAX_MINTED_LENGTH));
+        }
     }
 
     #[test]

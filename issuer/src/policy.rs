@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::store::{Attributes, DeviceRecord};
 
+pub(crate) mod explain;
 mod template;
 
 pub(crate) use template::LONGEST_NAME;
@@ -273,8 +274,8 @@ impl Policy {
         mqtt_client_id: &'a MqttClientId,
         scope: Scope,
     ) -> Grant<'a> {
-        let Subject { device, group, attributes, .. } = *subject;
-        let names = Names { client_id: mqtt_client_id, device, group, attributes };
+        let Subject { device, group, .. } = *subject;
+        let names = Names::of(subject, mqtt_client_id);
         let filters = |word, templates: &[FilterTemplate]| -> Vec<String> {
             if !scope.contains(word) {
                 return Vec::new();

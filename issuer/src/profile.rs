@@ -8,7 +8,6 @@
 //!
 //! To add one: a variant here, a file beside this one, a case in each match.
 
-use fleetbadge_validator::claims::TOKEN_TYPE;
 use fleetbadge_validator::jwk::Algorithm;
 use fleetbadge_validator::scope::ScopeWord;
 use fleetbadge_validator::time::UnixSeconds;
@@ -16,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::mint::TokenId;
 use crate::policy::{FilterTemplate, Grant, Policy};
+use crate::signing_keys::TokenType;
 
 mod azure_event_grid;
 mod emqx;
@@ -186,10 +186,12 @@ impl Profile {
 
     /// The `typ` of its tokens.
     #[must_use]
-    pub const fn token_type(&self) -> &'static str {
+    pub const fn token_type(&self) -> TokenType {
         match self {
-            Self::Fleetbadge | Self::Emqx | Self::Rabbitmq { .. } | Self::Rmqtt | Self::Hivemq => TOKEN_TYPE,
-            Self::AzureEventGrid => "JWT",
+            Self::Fleetbadge | Self::Emqx | Self::Rabbitmq { .. } | Self::Rmqtt | Self::Hivemq => {
+                TokenType::AccessToken
+            }
+            Self::AzureEventGrid => TokenType::Jwt,
         }
     }
 

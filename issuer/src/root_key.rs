@@ -16,9 +16,11 @@ use zeroize::Zeroizing;
 
 use crate::random::{NoRandomness, random_bytes};
 use crate::secret::SecretHasher;
+use crate::static_password::PasswordHasher;
 
 const SALT: &[u8] = b"fleetbadge root key v1";
 const SECRET_HASH_LABEL: &[u8] = b"client secret hash v1";
+const PASSWORD_HASH_LABEL: &[u8] = b"static password hash v1";
 const KEY_SEAL_LABEL: &[u8] = b"signing key seal v1";
 /// What the text form begins with.
 const TEXT_PREFIX: &str = "fleetbadge-root-key-v1:";
@@ -74,7 +76,17 @@ impl RootKey {
     /// What hashes client secrets.
     #[must_use]
     pub fn secret_hasher(&self) -> SecretHasher {
-        SecretHasher::new(hmac::Key::new(hmac::HMAC_SHA256, self.derive(SECRET_HASH_LABEL).as_slice()))
+        self.hasher(SECRET_HASH_LABEL)
+    }
+
+    /// What hashes static passwords.
+    #[must_use]
+    pub fn password_hasher(&self) -> PasswordHasher {
+        PasswordHasher::new(self.hasher(PASSWORD_HASH_LABEL))
+    }
+
+    fn hasher(&self, label: &[u8]) -> SecretHasher {
+        SecretHasher::new(hmac::Key::new(hmac::HMAC_SHA256, self.derive(label).as_slice()))
     }
 
     /// What seals signing keys.
@@ -146,6 +158,7 @@ mod tests {
     fn each_use_has_a_key_of_its_own() {
         let key = RootKey::from_bytes([7; 32]);
         assert_ne!(key.derive(SECRET_HASH_LABEL), key.derive(KEY_SEAL_LABEL));
+        assert_ne!(key.derive(PASSWORD_HASH_LABEL), key.derive(SECRET_HASH_LABEL));
         assert_ne!(key.derive(KEY_SEAL_LABEL), RootKey::from_bytes([8; 32]).derive(KEY_SEAL_LABEL));
     }
 

@@ -7,14 +7,16 @@ use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn, map_response};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 
 use crate::admin;
 use crate::app::App;
-use crate::endpoints::{jwks, metadata, ops, token};
+use crate::endpoints::{introspect, jwks, metadata, ops, token};
 
 /// The token endpoint, below the issuer.
 pub(crate) const TOKEN_PATH: &str = "/oauth2/token";
+/// The introspection endpoint, below the issuer.
+pub(crate) const INTROSPECTION_PATH: &str = "/oauth2/introspect";
 /// The key set, below the issuer.
 pub(crate) const JWKS_PATH: &str = "/oauth2/jwks";
 
@@ -23,6 +25,10 @@ pub(crate) fn public(app: Arc<App>) -> Router {
     let base = app.issuer.path();
     Router::new()
         .route(&format!("{base}{TOKEN_PATH}"), post(token::post).layer(map_response(token::never_cached)))
+        .route(
+            &format!("{base}{INTROSPECTION_PATH}"),
+            post(introspect::post).layer(map_response(token::never_cached)),
+        )
         .route(&format!("{base}{JWKS_PATH}"), get(jwks::get))
         // RFC 8414 §3.1 puts the issuer's path behind, OpenID Connect before.
         .route(&format!("/.well-known/oauth-authorization-server{base}"), get(metadata::get))
@@ -46,6 +52,11 @@ pub(crate) fn admin(app: Arc<App>) -> Router {
         .route("/admin/v1/devices/{name}", get(admin::devices::show).delete(admin::devices::remove))
         .route("/admin/v1/devices/{name}/enable", post(admin::devices::enable))
         .route("/admin/v1/devices/{name}/disable", post(admin::devices::disable))
+        .route(
+            "/admin/v1/devices/{name}/password",
+            put(admin::static_password::set).delete(admin::static_password::remove),
+        )
+        .route("/admin/v1/devices/{name}/explain", get(admin::policy::explain))
         .route("/admin/v1/groups", get(admin::groups::list))
         .route("/admin/v1/groups/{name}", get(admin::groups::show).patch(admin::groups::set))
         .route("/admin/v1/brokers", get(admin::brokers::list).post(admin::brokers::add))

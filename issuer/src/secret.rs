@@ -31,9 +31,17 @@ impl ClientSecret {
     /// # Errors
     /// [`NoRandomness`].
     pub fn generate(random: &dyn SecureRandom) -> Result<Self, NoRandomness> {
+        Self::generate_with_prefix(SECRET_PREFIX, random)
+    }
+
+    /// A new secret of another kind.
+    pub(crate) fn generate_with_prefix(
+        prefix: &str,
+        random: &dyn SecureRandom,
+    ) -> Result<Self, NoRandomness> {
         let bytes = Zeroizing::new(random_bytes::<32>(random)?);
-        let mut text = Zeroizing::new(String::with_capacity(SECRET_PREFIX.len() + 43));
-        text.push_str(SECRET_PREFIX);
+        let mut text = Zeroizing::new(String::with_capacity(prefix.len() + 43));
+        text.push_str(prefix);
         URL_SAFE_NO_PAD.encode_string(*bytes, &mut text);
         Ok(Self(text))
     }

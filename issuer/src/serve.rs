@@ -37,7 +37,7 @@ pub struct BoundIssuer {
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// An address cannot be listened on.
-    #[error("{field}: {address}: {source}")]
+    #[error("{field}: {address}: {source}{}", way_out(source))]
     Bind {
         /// Which listener.
         field: &'static str,
@@ -160,6 +160,19 @@ async fn bind_tcp(field: &'static str, address: SocketAddr) -> Result<TcpListene
 
 fn bind_error(field: &'static str, address: &dyn Display, source: io::Error) -> ServeError {
     ServeError::Bind { field, address: address.to_string(), source }
+}
+
+fn way_out(source: &io::Error) -> &'static str {
+    let kind = source.kind();
+    if kind == io::ErrorKind::AddrInUse {
+        "; end the program that listens there, or give another port"
+    } else if kind == io::ErrorKind::AddrNotAvailable {
+        "; give an address of this machine"
+    } else if kind == io::ErrorKind::PermissionDenied {
+        "; give a port from 1024 on, or run with CAP_NET_BIND_SERVICE"
+    } else {
+        ""
+    }
 }
 
 /// Lets in the user that the server runs as, and root.

@@ -71,6 +71,15 @@ impl TestIssuer {
         Self { issuer, clock, _folder: folder }
     }
 
+    /// Ends the issuer and starts it again in the same folder.
+    pub(crate) async fn restart(self) -> Self {
+        let Self { issuer, clock, _folder } = self;
+        let config = issuer.config().clone();
+        drop(issuer);
+        let issuer = Issuer::open(config, Arc::new(clock.clone())).await.unwrap();
+        Self { issuer, clock, _folder }
+    }
+
     pub(crate) fn app(&self) -> Arc<App> {
         Arc::clone(&self.issuer.app)
     }

@@ -130,6 +130,21 @@ impl Server {
         (head.split(' ').nth(1).unwrap().parse().unwrap(), serde_json::from_str(body).unwrap())
     }
 
+    /// Asks for a token with a form and nothing else; returns the status and
+    /// the body.
+    fn form(&self, body: &str) -> (u16, Value) {
+        let answer = Self::ask(
+            &self.address,
+            &format!(
+                "POST /oauth2/token HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: \
+                 application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            ),
+        );
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), serde_json::from_str(body).unwrap())
+    }
+
     fn stop(mut self, signal: &str) -> ExitStatus {
         let id = self.process.id().to_string();
         assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
@@ -277,12 +292,21 @@ fn what_operators_do_and_what_is_refused() {
     assert_eq!(group["publish"], serde_json::json!([]));
     assert_eq!(group["token_lifetime_s"], 60);
     let device = place.json(&["device", "add", "p", "--group", "pumps"]);
-    assert_eq!(server.token(&device).1["expires_in"], 60);
+    // Lives are jittered downwards by up to a tenth.
+    let lifetime_s = server.token(&device).1["expires_in"].as_u64().unwrap();
+    assert!((54..=60).contains(&lifetime_s), "{lifetime_s}");
 
-    assert_eq!(place.json(&["key", "list"])["state"], "active");
+    let key = place.json(&["key", "list"]);
+    assert_eq!((&key["alg"], &key["state"]), (&"ES256".into(), &"active".into()));
     assert!(place.run(&["key", "rotate"]).status.success());
-    assert_eq!(place.refused(&["key", "rotate"]).0, 1);
-    assert!(place.run(&["key", "rotate", "--now"]).status.success());
+    let (code, said) = place.refused(&["key", "rotate"]);
+    let expected = "fleetbadge-issuer: the next ES256 key is announced already and signs from 20";
+    assert_eq!((code, said.starts_with(expected)), (1, true), "{said}");
+    assert!(place.run(&["key", "rotate", "--now", "--algorithm", "ES256"]).status.success());
+    let (code, said) = place.refused(&["key", "rotate", "--algorithm", "RS256"]);
+    assert_eq!((code, said.contains("there is no RS256 key")), (1, true), "{said}");
+    let (code, said) = place.refused(&["key", "rotate", "--algorithm", "HS256"]);
+    assert_eq!((code, said.contains("[possible values: ES256, RS256, EdDSA]")), (2, true), "{said}");
     assert_eq!(server.token(&device).0, 200);
 
     // Usage.
@@ -297,6 +321,65 @@ fn what_operators_do_and_what_is_refused() {
 }
 
 #[test]
+fn static_passwords_from_consent_to_removal() {
+    let place = Place::new();
+    let server = place.serve(&[]);
+    place.json(&["device", "add", "pump-1"]);
+    let (code, said) = place.refused(&["device", "password", "set", "pump-1"]);
+    assert_eq!(code, 1);
+    let way_out = said.trim_end().split_once("fleetbadge-issuer group set ").unwrap().1;
+    assert_eq!(way_out, "default --static-passwords");
+    assert_eq!(place.json(&["group", "set", "default", "--static-passwords"])["static_passwords"], true);
+
+    let set = place.json(&["device", "password", "set", "pump-1", "--expires", "30d"]);
+    let password = set["password"].as_str().unwrap();
+    assert!(password.starts_with("fbp_"));
+    assert_eq!(set["username"], "pump-1");
+    let lifetime_s = set["expires_at"].as_u64().unwrap() - set["created_at"].as_u64().unwrap();
+    assert_eq!(lifetime_s, 30 * 86_400);
+    assert_eq!(place.refused(&["device", "password", "set", "pump-1", "--expires", "soon"]).0, 2);
+    let (code, said) = place.refused(&["device", "password", "set", "pump-1", "--expires", "0s"]);
+    assert_eq!((code, said.contains("expires_in_s: 0")), (1, true), "{said}");
+
+    // The device's own exchange is a second consent.
+    let body = format!("grant_type=password&client_id=pump-1&username=pump-1&password={password}");
+    let (status, answer) = server.form(&body);
+    assert_eq!((status, &answer["error"]), (401, &"invalid_client".into()));
+    place.json(&["group", "set", "default", "--device-password-grant"]);
+    let (status, answer) = server.form(&body);
+    assert_eq!((status, &answer["mqtt_client_id"]), (200, &"pump-1".into()));
+    assert_eq!(server.form(&body.replace("fbp_", "fbp_canary")).0, 401);
+    let shown = String::from_utf8(place.run(&["device", "show", "pump-1"]).stdout).unwrap();
+    assert!(shown.contains("last used 2"), "{shown}");
+    place.json(&["group", "set", "default", "--device-password-grant=false"]);
+    assert_eq!(server.form(&body).0, 401);
+
+    // For people there is text; the password in it replaces the other.
+    place.json(&["group", "set", "default", "--device-password-grant"]);
+    let text = String::from_utf8(place.run(&["device", "password", "set", "pump-1"]).stdout).unwrap();
+    assert!(text.contains("user name  pump-1"), "{text}");
+    let second = text.split_whitespace().find(|word| word.starts_with("fbp_")).unwrap();
+    assert_eq!(server.form(&body).0, 401);
+    assert_eq!(server.form(&body.replace(password, second)).0, 200);
+    assert_eq!(place.json(&["device", "password", "remove", "pump-1"])["removed"], true);
+    assert_eq!(server.form(&body.replace(password, second)).0, 401);
+    assert_eq!(place.refused(&["device", "password", "remove", "pump-1"]).0, 1);
+
+    assert!(server.stop("-TERM").success());
+    let log = place.read_log();
+    assert!(log.contains("static password set"), "{log}");
+    for canary in [password, second, "fbp_canary"] {
+        assert!(!log.contains(canary), "{canary} is in the log");
+        for entry in fs::read_dir(place.data_dir()).unwrap() {
+            let path = entry.unwrap().path();
+            let bytes = fs::read(&path).unwrap();
+            let found = bytes.windows(canary.len()).any(|window| window == canary.as_bytes());
+            assert!(!found, "{canary} is in {}", path.display());
+        }
+    }
+}
+
+#[test]
 fn a_server_that_cannot_be_safe_does_not_start() {
     let place = Place::new();
     let refused =
@@ -308,7 +391,20 @@ fn a_server_that_cannot_be_safe_does_not_start() {
     assert_eq!((code, said.contains("--allow-insecure-http")), (2, true), "{said}");
     assert!(!place.data_dir().exists());
 
+    let (code, said) = place.refused(&["serve", "--listen", "loopback"]);
+    assert_eq!((code, said.contains("'--listen <IP:PORT>'")), (2, true), "{said}");
+    let file = place.0.path().join("file");
+    fs::write(&file, "").unwrap();
+    let file = file.to_str().unwrap();
+    let (code, said) = refused(&["--issuer", ISSUER, "--data-dir", file]);
+    assert_eq!((code, said.contains(&format!("data_dir: {file}: is no folder"))), (4, true), "{said}");
+
     let server = place.serve(&[]);
+    let other = Place::new();
+    let (code, said) = other.refused(&["serve", "--listen", &server.address]);
+    let expected = format!("listen: {}: Address already in use", server.address);
+    assert_eq!((code, said.contains(&expected)), (4, true), "{said}");
+    assert!(said.ends_with("or give another port\n"), "{said}");
     let (code, said) = refused(&["--issuer", ISSUER]);
     assert_eq!((code, said.contains("another fleetbadge-issuer")), (4, true), "{said}");
     drop(server);

@@ -15,15 +15,16 @@
 
 use std::path::Path;
 
+use algorithms::Key;
 use aws_lc_rs::hmac;
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
-use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD as BASE64};
-use fleetbadge_validator::jwk::PublicKey;
+use fleetbadge_validator::jwk::{Algorithm, PublicKey};
 use fleetbadge_validator::test_support::{TestKey, Vector, Vectors, claims};
 use serde_json::{Value, json};
+
+#[path = "make_vectors/algorithms.rs"]
+mod algorithms;
 
 const IAT: u64 = 1_800_000_000;
 const EXP: u64 = IAT + 900;
@@ -36,6 +37,7 @@ fn main() {
         maker.format(),
         maker.header(),
         maker.signature(),
+        algorithms::file(),
         maker.claims(),
         maker.time(),
         maker.identity(),
@@ -133,35 +135,16 @@ impl Maker {
         let first = Vector { now: IAT - 5, ..case("first second of the skew", self.good(), "allow") };
         cases.extend([last, first]);
 
-        let rsa = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
-        let rsa_public = rsa.public_key();
-        let rsa_jwk = PublicKey::Rsa {
-            n: rsa_public.modulus().big_endian_without_leading_zero().to_vec(),
-            e: rsa_public.exponent().big_endian_without_leading_zero().to_vec(),
-        }
-        .to_jwk();
-        let signed = |alg: &str, kid: &Option<String>, sign: &dyn Fn(&[u8]) -> Vec<u8>| {
-            let header = json!({"alg": alg, "typ": "at+jwt", "kid": kid}).to_string();
-            let message = format!("{}.{}", BASE64.encode(header), BASE64.encode(&payload));
-            let signature = sign(message.as_bytes());
-            format!("{message}.{}", BASE64.encode(signature))
-        };
-        let rs256 = |message: &[u8]| {
-            let mut signature = vec![0; rsa.public_modulus_len()];
-            rsa.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message, &mut signature).unwrap();
-            signature
-        };
-        let ed = Ed25519KeyPair::generate().unwrap();
-        let ed_jwk = PublicKey::Ed25519 { x: ed.public_key().as_ref().try_into().unwrap() }.to_jwk();
-        let eddsa = |message: &[u8]| ed.sign(message).as_ref().to_vec();
+        let rsa = Key::generate(Algorithm::RS256);
+        let ed = Key::generate(Algorithm::EdDSA);
         cases.extend([
-            case("RS256", signed("RS256", &rsa_jwk.kid, &rs256), "allow"),
-            case("EdDSA", signed("EdDSA", &ed_jwk.kid, &eddsa), "allow"),
-            case("Ed25519, the newer name", signed("Ed25519", &ed_jwk.kid, &eddsa), "allow"),
-            case("PS256 on an RSA key", signed("PS256", &rsa_jwk.kid, &rs256), "algorithm_not_allowed"),
-            case("ES256 on an RSA key", signed("ES256", &rsa_jwk.kid, &rs256), "key_for_other_algorithm"),
+            case("RS256", rsa.token("RS256"), "allow"),
+            case("EdDSA", ed.token("EdDSA"), "allow"),
+            case("Ed25519, the newer name", ed.token("Ed25519"), "allow"),
+            case("PS256 on an RSA key", rsa.token("PS256"), "algorithm_not_allowed"),
+            case("ES256 on an RSA key", rsa.token("ES256"), "key_for_other_algorithm"),
         ]);
-        let keys = [json!(self.key.public().to_jwk()), json!(rsa_jwk), json!(ed_jwk)];
+        let keys = [&self.key.public(), rsa.public(), ed.public()].map(|key| json!(key.to_jwk()));
         Self::file_with_keys("valid", "Tokens that are good, in all three algorithms", &keys, cases)
     }
 

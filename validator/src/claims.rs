@@ -181,7 +181,10 @@ impl From<IgnoredAny> for Confirmation {
 
 /// Reads a JSON object and nothing else: serde's own reading of a struct also
 /// takes an array of its fields.
-pub(crate) fn from_json_object<'de, T: Deserialize<'de>>(json: &'de [u8]) -> serde_json::Result<T> {
+///
+/// # Errors
+/// If it is anything else, or has a member twice that `T` knows.
+pub fn from_json_object<'de, T: Deserialize<'de>>(json: &'de [u8]) -> serde_json::Result<T> {
     let mut deserializer = serde_json::Deserializer::from_slice(json);
     let value = object(&mut deserializer)?;
     deserializer.end()?;
@@ -214,7 +217,10 @@ fn present_object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
 
 /// Reads a member that need not be there, but is: unlike serde's own reading
 /// of an `Option`, does not take `null` for absent.
-pub(crate) fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+///
+/// # Errors
+/// What `T` says.
+pub fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)

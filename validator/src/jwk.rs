@@ -11,7 +11,10 @@ use aws_lc_rs::rsa::PublicKeyComponents;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
+
+use crate::claims::present;
 
 /// A signature algorithm that a token may have. There is no HMAC and no
 /// `none` among them, so that no header can ask for one.
@@ -79,6 +82,58 @@ pub struct Jwk {
     pub use_: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_ops: Option<Vec<String>>,
+}
+
+/// A JWK that somebody hands over. One with a private or symmetric member is
+/// refused: whoever sends such a key has lost it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "PresentedJwk")]
+pub struct PublicJwk(pub Jwk);
+
+/// A [`Jwk`], and whether the members are there that none of a public key is
+/// called (RFC 7518 §6.2.2, §6.3.2, §6.4.1; RFC 8037 §2).
+#[derive(Deserialize)]
+struct PresentedJwk {
+    #[serde(flatten)]
+    jwk: Jwk,
+    #[serde(default, deserialize_with = "present")]
+    d: Option<IgnoredAny>,
+    #[serde(default, deserialize_with = "present")]
+    p: Option<IgnoredAny>,
+    #[serde(default, deserialize_with = "present")]
+    q: Option<IgnoredAny>,
+    #[serde(default, deserialize_with = "present")]
+    dp: Option<IgnoredAny>,
+    #[serde(default, deserialize_with = "present")]
+    dq: Option<IgnoredAny>,
+    #[serde(default, deserialize_with = "present")]
+    qi: Option<IgnoredAny>,
+    #[serde(default, deserialize_with = "present")]
+    oth: Option<IgnoredAny>,
+    #[serde(default, deserialize_with = "present")]
+    k: Option<IgnoredAny>,
+}
+
+impl TryFrom<PresentedJwk> for PublicJwk {
+    type Error = String;
+
+    fn try_from(presented: PresentedJwk) -> Result<Self, Self::Error> {
+        let PresentedJwk { jwk, d, p, q, dp, dq, qi, oth, k } = presented;
+        let members = [
+            ("d", d),
+            ("p", p),
+            ("q", q),
+            ("dp", dp),
+            ("dq", dq),
+            ("qi", qi),
+            ("oth", oth),
+            ("k", k),
+        ];
+        match members.into_iter().find(|(_, member)| member.is_some()) {
+            Some((name, _)) => Err(format!("has the private or symmetric member {name}")),
+            None => Ok(Self(jwk)),
+        }
+    }
 }
 
 /// A JWK Set (RFC 7517 §5), keys not yet looked at: one that cannot be read
@@ -176,9 +231,7 @@ impl PublicKey {
             }
             ("OKP", Some("Ed25519")) => Self::Ed25519 { x: coordinate("x", jwk.x.as_deref())? },
             ("RSA", None) => {
-                let (n, e) = (integer("n", jwk.n.as_deref())?, integer("e", jwk.e.as_deref())?);
-                check_rsa_strength(&n, &e)?;
-                Self::Rsa { n, e }
+                Self::from_rsa_numbers(&integer("n", jwk.n.as_deref())?, &integer("e", jwk.e.as_deref())?)?
             }
             (kty, crv) => {
                 return Err(UnusableKey::UnknownKind {
@@ -204,6 +257,24 @@ impl PublicKey {
         let (tag, coordinates) = point.split_first()?;
         let (x, y) = coordinates.split_at_checked(32)?;
         (*tag == 4).then_some(Self::P256 { x: x.try_into().ok()?, y: y.try_into().ok()? })
+    }
+
+    /// Reads an encoded point of Ed25519 (RFC 8032 §5.1.2).
+    #[must_use]
+    pub fn from_ed25519_point(point: &[u8]) -> Option<Self> {
+        Some(Self::Ed25519 { x: point.try_into().ok()? })
+    }
+
+    /// Takes the modulus and the exponent of an RSA key, big-endian. Zeros in
+    /// front, which some writers put there in spite of RFC 7518 §6.3.1.1, go:
+    /// one key has one thumbprint.
+    ///
+    /// # Errors
+    /// [`UnusableKey`], if the key is weak.
+    pub fn from_rsa_numbers(modulus: &[u8], exponent: &[u8]) -> Result<Self, UnusableKey> {
+        let (n, e) = (without_zeros(modulus), without_zeros(exponent));
+        check_rsa_strength(n, e)?;
+        Ok(Self::Rsa { n: n.into(), e: e.into() })
     }
 
     /// The one algorithm that this key is for.
@@ -275,6 +346,11 @@ fn coordinate(member: &'static str, text: Option<&str>) -> Result<[u8; 32], Unus
 
 fn integer(member: &'static str, text: Option<&str>) -> Result<Vec<u8>, UnusableKey> {
     text.and_then(|text| URL_SAFE_NO_PAD.decode(text).ok()).ok_or(UnusableKey::Member { member })
+}
+
+fn without_zeros(number: &[u8]) -> &[u8] {
+    let zeros = number.iter().take_while(|byte| **byte == 0).count();
+    number.get(zeros..).unwrap_or_default()
 }
 
 fn check_rsa_strength(n: &[u8], e: &[u8]) -> Result<(), UnusableKey> {

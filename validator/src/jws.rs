@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::claims::{from_json_object, present};
-use crate::jwk::{Algorithm, Jwk};
+use crate::jwk::{Algorithm, Jwk, PublicJwk};
 use crate::keys::VerifyingKey;
 
 /// The most bytes that a statement may have.
@@ -106,7 +106,7 @@ pub(crate) struct Header<'a> {
     #[serde(borrow, default, deserialize_with = "present")]
     pub(crate) kid: Option<Cow<'a, str>>,
     #[serde(default, deserialize_with = "present")]
-    jwk: Option<Jwk>,
+    jwk: Option<PublicJwk>,
     #[serde(default, deserialize_with = "present")]
     crit: Option<IgnoredAny>,
     #[serde(default, deserialize_with = "present")]
@@ -203,7 +203,7 @@ impl<'a> Jws<'a> {
             algorithm: header.algorithm()?,
             typ: header.typ().map(Into::into),
             kid: header.kid.clone().map(Cow::into_owned),
-            jwk: header.jwk,
+            jwk: header.jwk.map(|PublicJwk(jwk)| jwk),
             segments,
         })
     }
@@ -311,5 +311,14 @@ mod tests {
             key.token_of(json!({"alg": "ES256", "jwk": key.public().to_jwk()}).to_string(), r#"{"a":1}"#);
         let jws = Jws::read(&text).unwrap();
         assert_eq!(jws.jwk(), Some(&key.public().to_jwk()));
+        // Its private half says that whoever sends it has lost it.
+        for member in ["d", "p", "q", "dp", "dq", "qi", "oth", "k"] {
+            let mut jwk = json!(key.public().to_jwk());
+            jwk[member] = json!("AQ");
+            let error = read(&key.token_of(json!({"alg": "ES256", "jwk": jwk}).to_string(), "{}"));
+            assert!(error.unwrap_err().to_string().contains("private or symmetric"), "{member}");
+        }
+        let array = json!({"alg": "ES256", "jwk": ["EC", "P-256", "x", "y"]});
+        assert!(read(&key.token_of(array.to_string(), "{}")).is_err());
     }
 }

@@ -10,7 +10,7 @@ use jsonwebtoken::signature::{Error as SignatureError, Verifier as SignatureVeri
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::jwk::{Algorithm, Jwk, Jwks, PublicKey, UnusableKey};
+use crate::jwk::{Algorithm, Jwks, PublicJwk, PublicKey, UnusableKey};
 
 pub mod file;
 #[cfg(feature = "remote")]
@@ -193,11 +193,7 @@ fn reasons(skipped: &[SkippedKey]) -> String {
 }
 
 fn parse_key(value: Value) -> Result<(Box<str>, VerifyingKey), String> {
-    // Whoever publishes a private key has lost it.
-    if value.get("d").is_some() || value.get("k").is_some() {
-        return Err("has private or symmetric members".into());
-    }
-    let jwk: Jwk = serde_json::from_value(value).map_err(|error| error.to_string())?;
+    let PublicJwk(jwk) = serde_json::from_value(value).map_err(|error| error.to_string())?;
     let key = PublicKey::from_jwk(&jwk).map_err(|error| error.to_string())?;
     let kid = jwk.kid.ok_or("has no kid")?;
     if kid.is_empty() || kid.len() > MAX_KID_LENGTH {

@@ -39,6 +39,9 @@ pub struct Verifier {
 impl Verifier {
     /// The skew that is allowed unless told otherwise, in seconds.
     pub const DEFAULT_SKEW_S: u64 = 5;
+    /// The greatest skew that can be configured anywhere, in seconds: it is
+    /// added to the life of every token.
+    pub const MAX_SKEW_S: u64 = 300;
     /// The longest life of a token unless told otherwise: a day, in seconds.
     pub const DEFAULT_MAX_LIFETIME_S: u64 = 86_400;
 

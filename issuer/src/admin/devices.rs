@@ -9,6 +9,7 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use super::problem::{Json, Problem, Query};
+use super::static_password::PasswordDocument;
 use crate::app::App;
 use crate::credentials::{CredentialId, SecretRecord};
 use crate::devices::{AddedDevice, NewDevice};
@@ -29,6 +30,9 @@ pub(crate) struct DeviceDocument {
     pub(crate) created_at: UnixSeconds,
     pub(crate) secrets: Vec<SecretDocument>,
     pub(crate) attributes: BTreeMap<String, String>,
+    /// Its static password, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) password: Option<PasswordDocument>,
 }
 
 /// A secret, as the API shows it.
@@ -134,7 +138,12 @@ pub(crate) async fn show(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
 ) -> Result<axum::Json<DeviceDocument>, Problem> {
-    Ok(axum::Json(app.devices.get(&name).await?.into()))
+    let mut document = DeviceDocument::from(app.devices.get(&name).await?);
+    let uses = app.credential_uses.of_client(&name).await?;
+    if let Some(password) = &mut document.password {
+        password.last_used_at = uses.get(&password.id).copied();
+    }
+    Ok(axum::Json(document))
 }
 
 pub(crate) async fn remove(
@@ -193,6 +202,7 @@ impl From<DeviceRecord> for DeviceDocument {
                 .into_iter()
                 .map(|(name, value)| (name.into(), value.into()))
                 .collect(),
+            password: device.credentials.password.map(PasswordDocument::from),
         }
     }
 }

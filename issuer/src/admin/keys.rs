@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use fleetbadge_validator::jwk::Algorithm;
 use fleetbadge_validator::time::UnixSeconds;
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +28,9 @@ pub(crate) struct KeyDocument {
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Rotate {
+    /// Whose key; of every algorithm that has one by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) algorithm: Option<Algorithm>,
     /// Whether the new key signs at once, without having been announced.
     pub(crate) now: bool,
 }
@@ -37,10 +41,10 @@ pub(crate) async fn list(State(app): State<Arc<App>>) -> Json<Vec<KeyDocument>> 
 
 pub(crate) async fn rotate(
     State(app): State<Arc<App>>,
-    problem::Json(Rotate { now }): problem::Json<Rotate>,
+    problem::Json(Rotate { algorithm, now }): problem::Json<Rotate>,
 ) -> Result<Json<Vec<KeyDocument>>, Problem> {
-    app.keys.rotate(now, app.now()).await?;
-    tracing::info!(now, "signing key rotated");
+    app.keys.rotate(algorithm, now, app.now()).await?;
+    tracing::info!(alg = algorithm.map_or("all", Algorithm::as_str), now, "signing key rotated");
     Ok(Json(documents(&app)))
 }
 
@@ -48,7 +52,7 @@ fn documents(app: &App) -> Vec<KeyDocument> {
     let now = app.now();
     let document = |ScheduledKey { key, schedule }: &ScheduledKey| KeyDocument {
         kid: key.kid().into(),
-        alg: key.public().algorithm().as_str().into(),
+        alg: key.algorithm().as_str().into(),
         state: schedule.state(now),
         announced_at: schedule.announced_at,
         active_at: schedule.active_at,

@@ -12,7 +12,9 @@ use crate::brokers::BrokerError;
 use crate::devices::DeviceError;
 use crate::groups::GroupError;
 use crate::keys::KeyError;
+use crate::policy::explain::InvalidQuestion;
 use crate::random::NoRandomness;
+use crate::static_password::PasswordError;
 use crate::store::StoreError;
 
 /// Why something was not done.
@@ -132,6 +134,18 @@ impl From<DeviceError> for Problem {
     }
 }
 
+impl From<PasswordError> for Problem {
+    fn from(error: PasswordError) -> Self {
+        match error {
+            PasswordError::NotAllowed { .. } => Self::invalid(Some("static_passwords"), &error),
+            PasswordError::Lifetime { .. } => Self::invalid(Some("expires_in_s"), &error),
+            PasswordError::NoPassword { .. } => Self::not_found(&error),
+            PasswordError::NoRandomness(NoRandomness) => Self::internal(&error),
+            PasswordError::Device(error) => error.into(),
+        }
+    }
+}
+
 impl From<BrokerError> for Problem {
     fn from(error: BrokerError) -> Self {
         match error {
@@ -155,6 +169,12 @@ impl From<BrokerError> for Problem {
     }
 }
 
+impl From<InvalidQuestion<'_>> for Problem {
+    fn from(error: InvalidQuestion<'_>) -> Self {
+        Self::invalid(Some(error.field()), &error)
+    }
+}
+
 impl From<GroupError> for Problem {
     fn from(error: GroupError) -> Self {
         match error {
@@ -173,7 +193,9 @@ impl From<KeyError> for Problem {
             KeyError::Refused(_) => {
                 Self::conflict("rotation-refused", "The key cannot be rotated now", &error)
             }
-            KeyError::Unusable(_) | KeyError::KeySet(_) | KeyError::Json(_) => Self::internal(&error),
+            KeyError::Unusable(_) | KeyError::KeySet(_) | KeyError::Json(_) | KeyError::Ending => {
+                Self::internal(&error)
+            }
             KeyError::Store(error) => error.into(),
         }
     }

@@ -49,6 +49,9 @@ pub(super) enum Failure {
     /// The server said no.
     #[error("{}", .0.detail)]
     Refused(Problem),
+    /// What was asked about may not be.
+    #[error("denied: {0}")]
+    Denied(String),
     /// The configuration is wrong.
     #[error(transparent)]
     Config(#[from] InvalidConfig),
@@ -82,7 +85,7 @@ impl Failure {
     /// See [`crate::cli`].
     pub(super) const fn exit_code(&self) -> u8 {
         match self {
-            Self::Refused(_) => 1,
+            Self::Refused(_) | Self::Denied(_) => 1,
             Self::Config(_) => 2,
             Self::NotRunning { .. } => 3,
             Self::Open(_) | Self::Serve(_) | Self::Http(_) | Self::Io(_) | Self::Json(_) | Self::Toml(_) => 4,

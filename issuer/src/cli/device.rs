@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use reqwest::Method;
 
 use super::client::{AdminClient, Failure, Operator};
+use super::static_password::{self, Password};
 use super::{date, print, print_json};
 use crate::admin::devices::{AddDevice, AddedDeviceDocument, DeviceDocument, DevicePage};
 
@@ -30,6 +31,8 @@ enum Verb {
     Disable(Named),
     /// Give a disabled device tokens again
     Enable(Named),
+    /// Set and remove static passwords, for clients that cannot do OAuth
+    Password(Password),
     /// Remove a device; its names are never used again
     Remove(Named),
 }
@@ -68,6 +71,7 @@ impl Device {
             }),
             Verb::Disable(named) => named.change("disable", "gets no more tokens; those it has stay good to their end"),
             Verb::Enable(named) => named.change("enable", "gets tokens again"),
+            Verb::Password(password) => password.run(),
             Verb::Remove(Named { name, operator }) => operator.run(async |client| {
                 client.delete(&["devices", &name]).await?;
                 if operator.json {
@@ -154,12 +158,14 @@ fn show(device: &DeviceDocument, json: bool) -> Result<(), Failure> {
          status           {}\n\
          mqtt_client_ids  {}\n\
          created          {}\n\
-         secrets          {}\n",
+         secrets          {}\n\
+         password         {}\n",
         device.client_id,
         device.group,
         device.status,
         device.mqtt_client_ids.join(" "),
         date(device.created_at),
         secrets.collect::<Vec<_>>().join("; "),
+        static_password::line(device.password.as_ref()),
     ))
 }

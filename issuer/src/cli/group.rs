@@ -4,9 +4,10 @@ use clap::{Args, Subcommand};
 use reqwest::Method;
 
 use super::client::{Failure, Operator};
-use super::{print, print_json};
+use super::{date, print, print_json};
 use crate::admin::groups::GroupDocument;
 use crate::groups::PolicyChange;
+use crate::policy::RefreshWindow;
 
 #[derive(Args)]
 pub(super) struct Group {
@@ -20,7 +21,10 @@ enum Verb {
     ///
     /// Takes effect with the next token of each device. A new group starts
     /// without topics, with every scope, audience mqtt and 900 seconds. In
-    /// filters, ${clientid}, ${device} and ${group} stand for the names.
+    /// filters, ${clientid}, ${device} and ${group} stand for the names, and
+    /// ${attr.NAME} for an attribute of the device; a device that lacks it gets
+    /// nothing from that filter. What a broker among the audiences cannot
+    /// express exactly is refused.
     Set(Set),
     /// List the groups
     List {
@@ -46,15 +50,28 @@ struct Set {
     /// Topics that devices may subscribe to; none after the flag: no topics
     #[arg(long, value_name = "FILTER", num_args = 0..)]
     subscribe: Option<Vec<String>>,
-    /// How long tokens are good, in seconds
+    /// How long tokens are good, in seconds; each up to a tenth less, so that
+    /// a fleet does not renew in step
     #[arg(long, value_name = "N")]
     token_lifetime_s: Option<u64>,
-    /// Which brokers the tokens may be for, the first by default
-    #[arg(long, value_name = "NAME", num_args = 1..)]
+    /// In which part of a token's life agents renew it, in percent: 50-80
+    #[arg(long, value_name = "FROM-TO", value_parser = refresh_window)]
+    refresh_window: Option<RefreshWindow>,
+    /// Which audiences the tokens may be for, the first unless a device names a
+    /// broker of another
+    #[arg(long, value_name = "AUDIENCE", num_args = 1..)]
     audience: Option<Vec<String>>,
     /// What tokens may be for: mqtt.connect, mqtt.publish, mqtt.subscribe
     #[arg(long, value_name = "WORD", num_args = 1..)]
     scope: Option<Vec<String>>,
+    /// Whether devices may have static passwords, which registered brokers
+    /// exchange for tokens: for clients that cannot do OAuth
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    static_passwords: Option<bool>,
+    /// Whether a device may itself exchange its static password for a token:
+    /// for old firmware alone, as RFC 9700 forbids this grant for users
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    device_password_grant: Option<bool>,
     #[command(flatten)]
     operator: Operator,
 }
@@ -83,7 +100,9 @@ impl Set {
             scope: self.scope.map(|words| words.join(" ")),
             audiences: self.audience,
             token_lifetime_s: self.token_lifetime_s,
-            ..PolicyChange::default()
+            refresh_window: self.refresh_window,
+            static_passwords: self.static_passwords,
+            device_password_grant: self.device_password_grant,
         };
         let (name, operator) = (self.name, self.operator);
         operator.run(async |client| {
@@ -98,18 +117,35 @@ fn show(group: &GroupDocument, json: bool) -> Result<(), Failure> {
         return print_json(group);
     }
     let policy = &group.policy;
+    let RefreshWindow { from_percent, to_percent } = policy.refresh_window;
     print(&format!(
-        "group            {}\n\
-         publish          {}\n\
-         subscribe        {}\n\
-         scope            {}\n\
-         audiences        {}\n\
-         token lifetime   {} s\n",
+        "group                  {}\n\
+         publish                {}\n\
+         subscribe              {}\n\
+         scope                  {}\n\
+         audiences              {}\n\
+         token lifetime         {} s\n\
+         refresh window         {from_percent}-{to_percent} %\n\
+         static passwords       {}\n\
+         device password grant  {}\n\
+         created                {}\n\
+         updated                {}\n",
         group.name,
         policy.publish.join(" "),
         policy.subscribe.join(" "),
         policy.scope,
         policy.audiences.join(" "),
         policy.token_lifetime_s,
+        policy.static_passwords,
+        policy.device_password_grant,
+        date(group.created_at),
+        date(group.updated_at),
     ))
+}
+
+/// Reads `50-80`. Whether it is a window is the server's to say.
+fn refresh_window(text: &str) -> Result<RefreshWindow, String> {
+    let parts = text.split_once('-').and_then(|(from, to)| Some((from.parse().ok()?, to.parse().ok()?)));
+    let (from_percent, to_percent) = parts.ok_or("write two percentages with a '-' between them: 50-80")?;
+    Ok(RefreshWindow { from_percent, to_percent })
 }

@@ -1,6 +1,8 @@
 //! `fleetbadge-issuer key …`.
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
+use fleetbadge_validator::jwk::Algorithm;
 use reqwest::Method;
 
 use super::client::{Failure, Operator};
@@ -21,11 +23,14 @@ enum Verb {
         #[command(flatten)]
         operator: Operator,
     },
-    /// Replace the signing key
+    /// Replace the signing keys
     ///
-    /// The new key is announced first and signs once every broker has had the
+    /// A new key is announced first and signs once every broker has had the
     /// time to fetch it. Tokens of the old one stay good.
     Rotate {
+        /// Replace the key of this algorithm only, not of every one in use
+        #[arg(long, value_parser = algorithm())]
+        algorithm: Option<Algorithm>,
         /// Sign with the new key at once; brokers that do not have it yet deny
         /// its tokens until they have fetched it
         #[arg(long)]
@@ -40,13 +45,18 @@ impl Key {
         match self.verb {
             Verb::List { operator } => operator
                 .run(async |client| show(&client.get::<Vec<KeyDocument>>(&["keys"]).await?, operator.json)),
-            Verb::Rotate { now, operator } => operator.run(async |client| {
-                let path = ["keys", "rotate"];
-                let keys: Vec<KeyDocument> = client.send_json(Method::POST, &path, &Rotate { now }).await?;
+            Verb::Rotate { algorithm, now, operator } => operator.run(async |client| {
+                let (path, rotate) = (["keys", "rotate"], Rotate { algorithm, now });
+                let keys: Vec<KeyDocument> = client.send_json(Method::POST, &path, &rotate).await?;
                 show(&keys, operator.json)
             }),
         }
     }
+}
+
+fn algorithm() -> impl TypedValueParser<Value = Algorithm> {
+    PossibleValuesParser::new(Algorithm::ALL.map(Algorithm::as_str))
+        .try_map(|name| Algorithm::from_name(&name).ok_or("is no algorithm"))
 }
 
 fn show(keys: &[KeyDocument], json: bool) -> Result<(), Failure> {

@@ -8,13 +8,14 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use bytes::Bytes;
+use fleetbadge_validator::jwk::Algorithm;
 use fleetbadge_validator::scope::ScopeWord;
 use http::header;
 use serde::Serialize;
 
 use crate::app::App;
 use crate::issuer_url::IssuerUrl;
-use crate::router::{JWKS_PATH, TOKEN_PATH};
+use crate::router::{INTROSPECTION_PATH, JWKS_PATH, TOKEN_PATH};
 
 /// The metadata of an issuer (RFC 8414 §2). Lists that would be empty are left
 /// out (§3.2), so that there is no `response_types_supported`.
@@ -24,8 +25,11 @@ struct Metadata<'a> {
     token_endpoint: String,
     jwks_uri: String,
     scopes_supported: [&'static str; 3],
-    grant_types_supported: [&'static str; 1],
-    token_endpoint_auth_methods_supported: [&'static str; 2],
+    grant_types_supported: [&'static str; 2],
+    token_endpoint_auth_methods_supported: [&'static str; 3],
+    token_endpoint_auth_signing_alg_values_supported: [&'static str; 3],
+    introspection_endpoint: String,
+    introspection_endpoint_auth_methods_supported: [&'static str; 2],
 }
 
 /// The document, made once.
@@ -35,8 +39,15 @@ pub(crate) fn document(issuer: &IssuerUrl) -> serde_json::Result<Bytes> {
         token_endpoint: issuer.endpoint(TOKEN_PATH),
         jwks_uri: issuer.endpoint(JWKS_PATH),
         scopes_supported: ScopeWord::ALL.map(ScopeWord::as_str),
-        grant_types_supported: ["client_credentials"],
-        token_endpoint_auth_methods_supported: ["client_secret_basic", "client_secret_post"],
+        grant_types_supported: ["client_credentials", "password"],
+        token_endpoint_auth_methods_supported: [
+            "client_secret_basic",
+            "client_secret_post",
+            "private_key_jwt",
+        ],
+        token_endpoint_auth_signing_alg_values_supported: Algorithm::ALL.map(Algorithm::as_str),
+        introspection_endpoint: issuer.endpoint(INTROSPECTION_PATH),
+        introspection_endpoint_auth_methods_supported: ["client_secret_basic", "client_secret_post"],
     })
     .map(Bytes::from)
 }

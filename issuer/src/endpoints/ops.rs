@@ -14,16 +14,21 @@ pub(crate) async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// Tokens can be issued: the database answers, and a key is active.
+/// Tokens can be issued: the database answers, and an ES256 key is active.
+///
+/// Without the key that one broker wants the server is ready all the same: the
+/// devices of the other brokers are served, and no other node is further on.
 pub(crate) async fn readyz(State(app): State<Arc<App>>) -> Response {
     if let Err(error) = app.store.ping().await {
         app.store_failed(&error);
         return (StatusCode::SERVICE_UNAVAILABLE, "the database fails\n").into_response();
     }
-    if app.keys.current().ring.active(Algorithm::ES256, app.now()).is_none() {
+    let missing = app.algorithms_without_key();
+    if missing.contains(&Algorithm::ES256) {
         return (StatusCode::SERVICE_UNAVAILABLE, "no signing key is active\n").into_response();
     }
-    "ok\n".into_response()
+    let waits = |algorithm: &Algorithm| format!("no {} key signs yet\n", algorithm.as_str());
+    format!("ok\n{}", missing.iter().map(waits).collect::<String>()).into_response()
 }
 
 /// Prometheus' text format.

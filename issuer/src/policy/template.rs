@@ -12,6 +12,7 @@ use fleetbadge_validator::ids::{
 };
 use fleetbadge_validator::topic::{InvalidTopic, TopicFilter};
 
+use super::Subject;
 use crate::store::Attributes;
 
 /// A topic filter with names still to be put in.
@@ -67,6 +68,13 @@ pub struct Names<'a> {
 }
 
 impl<'a> Names<'a> {
+    /// Those of a device under one of its client identifiers.
+    #[must_use]
+    pub const fn of(subject: &Subject<'a>, client_id: &'a MqttClientId) -> Self {
+        let Subject { device, group, attributes, .. } = *subject;
+        Self { client_id, device, group, attributes }
+    }
+
     fn get(&self, placeholder: &Placeholder) -> Option<&'a str> {
         match placeholder {
             Placeholder::ClientId => Some(self.client_id.as_str()),

@@ -101,7 +101,7 @@ fn profiles_are_kept_as_they_were() {
 fn type_and_algorithms_are_what_the_broker_takes() {
     for profile in native() {
         let azure = profile == Profile::AzureEventGrid;
-        assert_eq!(profile.token_type(), if azure { "JWT" } else { "at+jwt" });
+        assert_eq!(profile.token_type(), if azure { TokenType::Jwt } else { TokenType::AccessToken });
         assert_eq!(profile.algorithms()[0], if azure { Algorithm::RS256 } else { Algorithm::ES256 });
         assert_eq!(profile.algorithms().contains(&Algorithm::ES256), !azure);
         assert!(!profile.checks_confirmation(), "a bound token would be taken for one that anybody may bear");

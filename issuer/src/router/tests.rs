@@ -19,8 +19,9 @@ enum Listener {
 use Listener::{Admin, Ops, Public};
 
 /// Each route with what somebody without credentials gets.
-const ROUTES: [(Method, &str, Listener, u16); 22] = [
+const ROUTES: [(Method, &str, Listener, u16); 26] = [
     (Method::POST, "/oauth2/token", Public, 401),
+    (Method::POST, "/oauth2/introspect", Public, 401),
     (Method::GET, "/oauth2/jwks", Public, 200),
     (Method::GET, "/.well-known/oauth-authorization-server", Public, 200),
     (Method::GET, "/.well-known/openid-configuration", Public, 200),
@@ -33,6 +34,9 @@ const ROUTES: [(Method, &str, Listener, u16); 22] = [
     (Method::GET, "/admin/v1/devices/pump", Admin, 200),
     (Method::POST, "/admin/v1/devices/pump/disable", Admin, 200),
     (Method::POST, "/admin/v1/devices/pump/enable", Admin, 200),
+    (Method::PUT, "/admin/v1/devices/pump/password", Admin, 422),
+    (Method::DELETE, "/admin/v1/devices/pump/password", Admin, 404),
+    (Method::GET, "/admin/v1/devices/pump/explain", Admin, 200),
     (Method::DELETE, "/admin/v1/devices/pump", Admin, 204),
     (Method::GET, "/admin/v1/groups", Admin, 200),
     (Method::GET, "/admin/v1/groups/default", Admin, 200),
@@ -70,7 +74,8 @@ async fn each_route_is_on_its_listener_alone() {
 #[test]
 fn no_route_is_missing_above() {
     let source = include_str!("../router.rs");
-    let routed = [" get(", " post(", ".post(", ".patch(", ".delete("].map(|m| source.matches(m).count());
+    let routed =
+        [" get(", " post(", " put(", ".post(", ".patch(", ".delete("].map(|m| source.matches(m).count());
     assert_eq!(routed.iter().sum::<usize>(), ROUTES.len());
 }
 
@@ -112,7 +117,7 @@ async fn the_key_set_is_cached_and_has_no_private_member() {
     assert_eq!(members, ["alg", "crv", "kid", "kty", "use", "x", "y"]);
     let tag = first.header("etag").unwrap();
     assert_eq!(issuer.public(get(Some(tag))).await.status, StatusCode::NOT_MODIFIED);
-    issuer.app().keys.rotate(false, issuer.app().now()).await.unwrap();
+    issuer.app().keys.rotate(None, false, issuer.app().now()).await.unwrap();
     let second = issuer.public(get(Some(tag))).await;
     assert_eq!(second.status, StatusCode::OK);
     assert_eq!(second.json()["keys"].as_array().unwrap().len(), 2);

@@ -2,10 +2,15 @@
 
 use std::fmt;
 
+use fleetbadge_validator::jwk::Algorithm;
 use fleetbadge_validator::time::UnixSeconds;
 use serde::{Deserialize, Serialize};
 
-/// The most keys that are published at once: every broker fetches them all.
+use crate::date::date;
+
+/// The most keys that are published at once, of all algorithms together: every
+/// broker fetches them all. Rotations leave a place for the first key of each
+/// algorithm that has none, so that a first key is never refused.
 const MAX_PUBLISHED: usize = 16;
 
 /// When a key does what. Times only ever follow each other.
@@ -47,6 +52,14 @@ impl fmt::Display for KeyState {
 }
 
 impl Schedule {
+    /// That of the first key of an algorithm, which signs at once: no token of
+    /// that algorithm is about, and a broker that meets the first one fetches
+    /// the keys anew.
+    #[must_use]
+    pub const fn first(now: UnixSeconds) -> Self {
+        Self { announced_at: now, active_at: now, retired_at: None, dropped_at: None }
+    }
+
     /// The state at `now`.
     #[must_use]
     pub fn state(&self, now: UnixSeconds) -> KeyState {
@@ -107,60 +120,96 @@ pub enum Rotation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RotationRefused {
     /// One is under way.
-    #[error("a key is announced already and signs from {active_at}; wait, or rotate with --now")]
+    #[error(
+        "the next {} key is announced already and signs from {}; wait, or rotate with --now",
+        algorithm.as_str(), date(*active_at)
+    )]
     UnderWay {
+        /// Whose keys.
+        algorithm: Algorithm,
         /// When the announced key becomes active.
         active_at: UnixSeconds,
     },
+    /// There is no key of this algorithm.
+    #[error(
+        "there is no {} key; the first one is made by itself once a broker wants such tokens",
+        algorithm.as_str()
+    )]
+    NoKey {
+        /// The algorithm.
+        algorithm: Algorithm,
+    },
     /// No key is active: the clock went back.
-    #[error("no key is active at {now}; is the clock right?")]
+    #[error("no {} key is active at {}; is the clock right?", algorithm.as_str(), date(*now))]
     NoActiveKey {
+        /// Whose keys.
+        algorithm: Algorithm,
         /// What the clock shows.
         now: UnixSeconds,
     },
     /// Too many retired keys are still published.
-    #[error("{published} keys are published, at most {MAX_PUBLISHED} may be; the next is dropped at {next}")]
+    #[error("{published} keys are published, at most {max} may be now; the next is dropped at {}", date(*next))]
     TooManyKeys {
         /// How many are published.
         published: usize,
+        /// How many may be, that a rotation adds to.
+        max: usize,
         /// When one of them is dropped.
         next: UnixSeconds,
     },
 }
 
-/// Says how a rotation at `now` changes the schedules. With `at_once` the new
-/// key signs without having been announced: brokers that have not fetched it
-/// deny its tokens until they have.
+/// Says how a rotation of one algorithm's key at `now` changes the schedules.
+/// `keys` are those of all algorithms. With `at_once` the new key signs without
+/// having been announced: brokers that have not fetched it deny its tokens
+/// until they have.
 ///
 /// # Errors
 /// [`RotationRefused`].
 pub fn plan_rotation(
-    schedules: &[Schedule],
+    keys: &[(Algorithm, Schedule)],
+    algorithm: Algorithm,
     timing: KeyTiming,
     at_once: bool,
     now: UnixSeconds,
 ) -> Result<Rotation, RotationRefused> {
-    let find = |state| schedules.iter().copied().enumerate().find(|(_, s)| s.state(now) == state);
-    let (position, active) = find(KeyState::Active).ok_or(RotationRefused::NoActiveKey { now })?;
+    let own = || {
+        let numbered = keys.iter().enumerate();
+        numbered.filter_map(|(position, (of, schedule))| (*of == algorithm).then_some((position, *schedule)))
+    };
+    let find = |state| own().find(|(_, schedule)| schedule.state(now) == state);
+    if own().next().is_none() {
+        return Err(RotationRefused::NoKey { algorithm });
+    }
+    let (position, active) = find(KeyState::Active).ok_or(RotationRefused::NoActiveKey { algorithm, now })?;
     let retiring = |retired_at: UnixSeconds| {
         let dropped_at = retired_at.plus(timing.publish_retired_s);
         (position, Schedule { retired_at: Some(retired_at), dropped_at: Some(dropped_at), ..active })
     };
     if let Some((position, announced)) = find(KeyState::Announced) {
         if !at_once {
-            return Err(RotationRefused::UnderWay { active_at: announced.active_at });
+            return Err(RotationRefused::UnderWay { algorithm, active_at: announced.active_at });
         }
         let announced = (position, Schedule { active_at: now, ..announced });
         return Ok(Rotation::Promotion { active: retiring(now), announced });
     }
-    let published = schedules.iter().filter(|s| s.state(now) != KeyState::Dropped);
-    if published.clone().count() >= MAX_PUBLISHED {
-        let next = published.clone().filter_map(|s| s.next_change(now)).min().unwrap_or(now);
-        return Err(RotationRefused::TooManyKeys { published: published.count(), next });
-    }
+    check_room(keys, now)?;
     let active_at = if at_once { now } else { now.plus(timing.announce_s) };
-    let successor = Schedule { announced_at: now, active_at, retired_at: None, dropped_at: None };
+    let successor = Schedule { active_at, ..Schedule::first(now) };
     Ok(Rotation::Successor { active: retiring(active_at), successor })
+}
+
+/// Whether one more key may be published.
+fn check_room(keys: &[(Algorithm, Schedule)], now: UnixSeconds) -> Result<(), RotationRefused> {
+    let is_first_to_come = |algorithm: &Algorithm| keys.iter().all(|(of, _)| of != algorithm);
+    let max = MAX_PUBLISHED - Algorithm::ALL.iter().filter(|algorithm| is_first_to_come(algorithm)).count();
+    let schedules = keys.iter().map(|(_, schedule)| schedule);
+    let published = schedules.clone().filter(|schedule| schedule.state(now) != KeyState::Dropped).count();
+    if published < max {
+        return Ok(());
+    }
+    let next = schedules.filter_map(|schedule| schedule.dropped_at).filter(|time| *time > now).min();
+    Err(RotationRefused::TooManyKeys { published, max, next: next.unwrap_or(now) })
 }
 
 #[cfg(test)]
@@ -170,12 +219,17 @@ mod tests {
     const TIMING: KeyTiming = KeyTiming { announce_s: 600, publish_retired_s: 86_405 };
 
     const fn first() -> Schedule {
-        let at = UnixSeconds(1_000);
-        Schedule { announced_at: at, active_at: at, retired_at: None, dropped_at: None }
+        Schedule::first(UnixSeconds(1_000))
+    }
+
+    /// Plans for ES256, which all `schedules` are of.
+    fn plan(schedules: &[Schedule], at_once: bool, now: u64) -> Result<Rotation, RotationRefused> {
+        let keys: Vec<_> = schedules.iter().map(|schedule| (Algorithm::ES256, *schedule)).collect();
+        plan_rotation(&keys, Algorithm::ES256, TIMING, at_once, UnixSeconds(now))
     }
 
     fn rotated(at_once: bool, now: u64) -> Vec<Schedule> {
-        match plan_rotation(&[first()], TIMING, at_once, UnixSeconds(now)).unwrap() {
+        match plan(&[first()], at_once, now).unwrap() {
             Rotation::Successor { active: (0, active), successor } => vec![active, successor],
             other @ (Rotation::Successor { .. } | Rotation::Promotion { .. }) => panic!("{other:?}"),
         }
@@ -206,12 +260,15 @@ mod tests {
     fn a_second_rotation_waits_for_the_first_unless_at_once() {
         let keys = rotated(false, 5_000);
         let now = UnixSeconds(5_100);
+        let refused =
+            RotationRefused::UnderWay { algorithm: Algorithm::ES256, active_at: UnixSeconds(5_600) };
+        assert_eq!(plan(&keys, false, now.0), Err(refused));
         assert_eq!(
-            plan_rotation(&keys, TIMING, false, now),
-            Err(RotationRefused::UnderWay { active_at: UnixSeconds(5_600) })
+            refused.to_string(),
+            "the next ES256 key is announced already and signs from 1970-01-01T01:33:20Z; wait, or rotate \
+             with --now"
         );
-        let Ok(Rotation::Promotion { active: (0, old), announced: (1, new) }) =
-            plan_rotation(&keys, TIMING, true, now)
+        let Ok(Rotation::Promotion { active: (0, old), announced: (1, new) }) = plan(&keys, true, now.0)
         else {
             panic!("not a promotion");
         };
@@ -220,26 +277,65 @@ mod tests {
     }
 
     #[test]
-    fn the_number_of_published_keys_is_bounded() {
-        let mut keys = vec![first()];
-        let refused = (2_000..).find_map(|now| match plan_rotation(&keys, TIMING, true, UnixSeconds(now)) {
-            Ok(Rotation::Successor { active: (position, old), successor }) => {
-                keys[position] = old;
-                keys.push(successor);
-                None
-            }
-            Ok(Rotation::Promotion { .. }) => panic!("nothing was announced"),
-            Err(refused) => Some(refused),
-        });
+    fn the_keys_of_another_algorithm_are_left_alone() {
+        let (es, rs) = (Algorithm::ES256, Algorithm::RS256);
+        let mut keys = vec![(es, first()), (rs, first())];
+        let now = UnixSeconds(5_000);
+        let Ok(Rotation::Successor { active: (1, retiring), successor }) =
+            plan_rotation(&keys, rs, TIMING, false, now)
+        else {
+            panic!("not a successor of the second key");
+        };
+        keys[1].1 = retiring;
+        keys.push((rs, successor));
+        // One is under way for RS256, none for ES256.
+        let active_at = UnixSeconds(5_600);
+        assert_eq!(
+            plan_rotation(&keys, rs, TIMING, false, now),
+            Err(RotationRefused::UnderWay { algorithm: rs, active_at })
+        );
+        assert!(matches!(
+            plan_rotation(&keys, es, TIMING, false, now),
+            Ok(Rotation::Successor { active: (0, _), .. })
+        ));
+        assert_eq!(
+            plan_rotation(&keys, Algorithm::EdDSA, TIMING, true, now),
+            Err(RotationRefused::NoKey { algorithm: Algorithm::EdDSA })
+        );
+    }
+
+    /// However often one algorithm is rotated, the first keys of the others
+    /// are never too many.
+    #[test]
+    fn the_number_of_published_keys_is_bounded_over_all_algorithms() {
+        let rotate_until_refused = |keys: &mut Vec<(Algorithm, Schedule)>, from: u64| {
+            (from..).find_map(|now| {
+                match plan_rotation(keys, Algorithm::ES256, TIMING, true, UnixSeconds(now)) {
+                    Ok(Rotation::Successor { active: (position, old), successor }) => {
+                        keys[position].1 = old;
+                        keys.push((Algorithm::ES256, successor));
+                        None
+                    }
+                    Ok(Rotation::Promotion { .. }) => panic!("nothing was announced"),
+                    Err(refused) => Some(refused),
+                }
+            })
+        };
         let next = UnixSeconds(2_000 + TIMING.publish_retired_s);
-        assert_eq!(refused, Some(RotationRefused::TooManyKeys { published: 16, next }));
+        let mut keys = vec![(Algorithm::ES256, first())];
+        let refused = rotate_until_refused(&mut keys, 2_000);
+        assert_eq!(refused, Some(RotationRefused::TooManyKeys { published: 14, max: 14, next }));
+        keys.extend([(Algorithm::RS256, first()), (Algorithm::EdDSA, first())]);
+        let refused = rotate_until_refused(&mut keys, 3_000);
+        assert_eq!(refused, Some(RotationRefused::TooManyKeys { published: 16, max: 16, next }));
+        assert_eq!(keys.len(), MAX_PUBLISHED);
     }
 
     #[test]
     fn before_the_first_key_nothing_can_be_rotated() {
         let now = UnixSeconds(999);
-        let refused = plan_rotation(&[first()], TIMING, true, now);
         // The first key counts as announced then, not as active.
-        assert_eq!(refused, Err(RotationRefused::NoActiveKey { now }));
+        let refused = RotationRefused::NoActiveKey { algorithm: Algorithm::ES256, now };
+        assert_eq!(plan(&[first()], true, now.0), Err(refused));
     }
 }

@@ -33,7 +33,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILTER")]
     subscribe: Vec<String>,
     /// How far clocks may differ, in seconds
-    #[arg(long, value_name = "S", default_value_t = Verifier::DEFAULT_SKEW_S)]
+    #[arg(long, value_name = "S", default_value_t = Verifier::DEFAULT_SKEW_S,
+          value_parser = clap::value_parser!(u64).range(..=Verifier::MAX_SKEW_S))]
     skew_s: u64,
     /// The longest life of a token, in seconds
     #[arg(long, value_name = "S", default_value_t = Verifier::DEFAULT_MAX_LIFETIME_S)]

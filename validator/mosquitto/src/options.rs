@@ -74,9 +74,6 @@ const NAMES: [&str; 10] = [
     "token_from",
 ];
 
-/// More would make an expired token last noticeably.
-const MAX_SKEW_S: u64 = 300;
-
 impl Options {
     /// Reads the options as the broker gives them, without the prefix.
     pub(crate) fn parse(given: impl IntoIterator<Item = (String, String)>) -> Result<Self, InvalidOption> {
@@ -89,7 +86,7 @@ impl Options {
         let audience = given.required("audience", "what the tokens for this broker have as aud")?;
         let mut verifier = Verifier::new(&issuer, &audience);
         if let Some(skew_s) =
-            given.parsed("skew_s", "seconds, at most 300", |skew_s: &u64| *skew_s <= MAX_SKEW_S)?
+            given.parsed("skew_s", "seconds, at most 300", |skew_s: &u64| *skew_s <= Verifier::MAX_SKEW_S)?
         {
             verifier.skew_s = skew_s;
         }

@@ -111,6 +111,17 @@ fn weak_rsa_keys() {
     assert_eq!(rsa(&[], &[3]), Err(UnusableKey::ModulusSize { bits: 0 }));
 }
 
+/// Otherwise one key would pass for two.
+#[test]
+fn zeros_in_front_of_an_rsa_number_do_not_make_another_key() {
+    let n = [[0xC5; 128], [0x3B; 128]].concat();
+    let padded = rsa(&[&[0, 0], &n[..]].concat(), &[0, 1, 0, 1]).unwrap();
+    assert_eq!(padded, rsa(&n, &[1, 0, 1]).unwrap());
+    assert_eq!(padded.thumbprint(), rsa(&n, &[1, 0, 1]).unwrap().thumbprint());
+    assert_eq!(rsa(&[&[0], &n[..128]].concat(), &[3]), Err(UnusableKey::ModulusSize { bits: 1024 }));
+    assert_eq!(rsa(&n, &[0, 1]), Err(UnusableKey::WeakExponent));
+}
+
 /// 65537² is a power of 65537 modulo every prime; its neighbour is not.
 #[test]
 fn the_fingerprint_of_weak_primes() {

@@ -1,3 +1,5 @@
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::Method;
 use serde_json::{Value, json};
 
@@ -143,4 +145,148 @@ async fn a_token_is_for_the_broker_that_the_resource_names() {
         assert_eq!((answer.status.as_u16(), answer.error().as_str()), (400, "invalid_target"), "{more}");
         assert_eq!(answer.json()["error_description"], text, "{more}");
     }
+}
+
+/// The header and the claims of the token in an answer.
+fn token_of(answer: &Answer) -> (Value, Value) {
+    let token = answer.json()["access_token"].as_str().unwrap().to_owned();
+    let part = |n| {
+        let part = token.split('.').nth(n).unwrap();
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
+    };
+    (part(0), part(1))
+}
+
+fn rules(publish: &[&str], subscribe: &[&str]) -> PolicyChange {
+    let owned = |filters: &[&str]| Some(filters.iter().map(|filter| (*filter).to_owned()).collect());
+    PolicyChange { publish: owned(publish), subscribe: owned(subscribe), ..PolicyChange::default() }
+}
+
+fn audience(audience: &str) -> PolicyChange {
+    PolicyChange { audiences: Some(vec![audience.into()]), ..PolicyChange::default() }
+}
+
+#[tokio::test]
+async fn rabbitmq_wants_its_risk_accepted() {
+    let issuer = TestIssuer::new().await;
+    let mut body = json!({"name": "rabbit", "audience": "rabbit", "profile": "rabbitmq"});
+    let (status, field, detail) = refused(&issuer, body.clone()).await;
+    assert_eq!((status, field.as_deref()), (422, Some("accept_unbound_publishers")));
+    assert!(detail.contains("who only publishes may connect as any client ID"), "{detail}");
+    assert!(detail.contains("--accept-unbound-publishers"), "{detail}");
+    body["accept_unbound_publishers"] = true.into();
+    body["vhost"] = "fleet".into();
+    assert_eq!(add(&issuer, body).await.json()["profile"], "rabbitmq");
+    let shown = issuer.admin(Method::GET, &format!("{PATH}/rabbit"), None).await.json();
+    assert_eq!((shown["profile"].as_str(), shown["vhost"].as_str()), (Some("rabbitmq"), Some("fleet")));
+}
+
+#[tokio::test]
+async fn a_broker_that_cannot_express_a_groups_rules_is_refused() {
+    let issuer = TestIssuer::new().await;
+    issuer.set_group(rules(&["up/+"], &["down/+/x"])).await;
+    let of = |profile: &str| json!({"name": "new", "audience": "mqtt", "profile": profile, "accept_unbound_publishers": true});
+    for (profile, text) in [
+        (
+            "rabbitmq",
+            "publish: \"up/+\" cannot be had for audience \"mqtt\" (rabbitmq): RabbitMQ cannot express",
+        ),
+        ("rmqtt", "publish: \"up/+\" cannot be had for audience \"mqtt\" (rmqtt)"),
+        ("hivemq", "(hivemq): HiveMQ takes no topics from a token"),
+        ("azure-event-grid", "(azure-event-grid): Azure Event Grid takes no topics"),
+    ] {
+        let (status, field, detail) = refused(&issuer, of(profile)).await;
+        assert_eq!((status, field.as_deref()), (422, Some("audience")), "{detail}");
+        assert!(detail.contains("group default has it") && detail.contains(text), "{detail}");
+    }
+    assert_eq!(add(&issuer, of("emqx")).await.status, StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn a_rule_that_a_broker_cannot_express_is_refused() {
+    let issuer = TestIssuer::new().await;
+    issuer.add_broker("emqx", "mqtt", Profile::Emqx).await;
+    let before = issuer.app().groups.get("default").unwrap();
+    let body = json!({"publish": ["fine"], "subscribe": ["down/+"]});
+    let answer = issuer.admin(Method::PATCH, "/admin/v1/groups/default", Some(body)).await;
+    assert_eq!((answer.status.as_u16(), answer.json()["field"].as_str()), (422, Some("subscribe")));
+    let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+    assert!(
+        detail.starts_with("subscribe: \"down/+\" cannot be had for audience \"mqtt\" (emqx): "),
+        "{detail}"
+    );
+    assert_eq!(issuer.app().groups.get("default").unwrap(), before, "nothing is half-written");
+}
+
+/// Each alone is fine; whoever comes second must hear of the first.
+#[tokio::test]
+async fn a_rule_and_the_broker_that_cannot_express_it_never_come_together() {
+    let issuer = TestIssuer::new().await;
+    let app = issuer.app();
+    for n in 0..10 {
+        let (name, rule) = (format!("emqx-{n}"), format!("a-{n}/+"));
+        app.groups.set(&name, audience(&name), NOW).await.unwrap();
+        let new = NewBroker {
+            name: name.clone(),
+            audience: name.clone(),
+            profile: Profile::Emqx,
+            ..NewBroker::default()
+        };
+        let (broker, group) = tokio::join!(
+            app.brokers.add(new, &app.groups, &app.devices, NOW),
+            app.groups.set(&name, rules(&[], &[&rule]), NOW),
+        );
+        assert!(broker.is_ok() != group.is_ok(), "{n}: {broker:?} {group:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_native_broker_gets_what_it_reads_or_nothing() {
+    let issuer = TestIssuer::new().await;
+    let secret = issuer.add("pump-1", &["pump-1", "c.1"]).await;
+    issuer.set_group(rules(&[], &[])).await;
+    let rabbitmq = Profile::Rabbitmq { vhost: "/".into() };
+    for profile in [Profile::Emqx, rabbitmq, Profile::Rmqtt, Profile::Hivemq] {
+        let name = profile.as_str();
+        issuer.add_broker(name, name, profile.clone()).await;
+        issuer.set_group(audience(name)).await;
+        let answer = issuer.token("pump-1", &secret, "").await;
+        assert_eq!(answer.status, StatusCode::OK, "{name}");
+        let (header, claims) = token_of(&answer);
+        assert_eq!(
+            (header["typ"].as_str(), header["alg"].as_str()),
+            (Some("at+jwt"), Some("ES256")),
+            "{name}"
+        );
+        assert_eq!((claims["aud"].as_str(), claims["sub"].as_str()), (Some(name), Some("pump-1")));
+        let scope = claims["scope"].as_str().unwrap();
+        assert!(scope.starts_with("mqtt.connect mqtt.publish mqtt.subscribe"), "{name}: {scope}");
+        // What the client is told is what OAuth granted, not how it is written.
+        assert_eq!(answer.json()["scope"], "mqtt.connect mqtt.publish mqtt.subscribe");
+        let narrowed = issuer.token("pump-1", &secret, "&scope=mqtt.publish").await;
+        assert_eq!((narrowed.status.as_u16(), narrowed.error().as_str()), (400, "invalid_scope"), "{name}");
+        let other = issuer.token("pump-1", &secret, "&mqtt_client_id=c.1").await;
+        let misread = matches!(profile, Profile::Rabbitmq { .. } | Profile::Hivemq);
+        assert_eq!(other.status == StatusCode::BAD_REQUEST, misread, "{name}");
+        if misread {
+            assert_eq!(other.error(), "invalid_target");
+            let why = other.json()["error_description"].as_str().unwrap().to_owned();
+            assert!(why.contains("c.1") && why.contains(name), "{why}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn event_grid_takes_rs256_alone() {
+    let issuer = TestIssuer::new().await;
+    issuer.set_group(rules(&[], &[])).await;
+    let body =
+        json!({"name": "grid", "audience": "mqtt", "profile": "azure-event-grid", "algorithm": "ES256"});
+    let (status, field, detail) = refused(&issuer, body).await;
+    assert_eq!((status, field.as_deref()), (422, Some("algorithm")));
+    assert_eq!(detail, "algorithm: ES256 is not for profile azure-event-grid; possible are RS256");
+    let body = json!({"name": "grid", "audience": "mqtt", "profile": "azure-event-grid"});
+    assert_eq!(add(&issuer, body).await.status, StatusCode::CREATED);
+    let shown = issuer.admin(Method::GET, &format!("{PATH}/grid"), None).await.json();
+    assert_eq!(shown["algorithm"], "RS256");
 }

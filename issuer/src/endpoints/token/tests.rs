@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use fleetbadge_validator::access::Action;
 use http::{Method, StatusCode};
 use http_body_util::{BodyExt as _, Full};
@@ -9,6 +10,7 @@ use serde_json::json;
 
 use super::*;
 use crate::config::Options;
+use crate::endpoints::body::MAX_BODY_LENGTH;
 use crate::groups::PolicyChange;
 use crate::store::DeviceStatus;
 use crate::test_support::{Answer, TestIssuer, basic, token_request};
@@ -155,7 +157,13 @@ async fn section_2_3_1_whoever_is_not_let_in_cannot_tell_why() {
         ("nothing", token_request(GRANT)),
         ("no secret", token_request(format!("{GRANT}&client_id=pump-1"))),
         ("no name", token_request(format!("{GRANT}&client_secret={secret}"))),
-        ("an assertion", token_request(format!("{GRANT}&client_id=pump-1&client_assertion=x"))),
+        (
+            "an assertion",
+            token_request(format!(
+                "{GRANT}&client_id=pump-1&client_assertion=x&client_assertion_type=\
+                 urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+            )),
+        ),
         ("in the body", token_request(format!("{GRANT}&client_id=pump-1&client_secret=x"))),
     ];
     for (case, request) in requests {
@@ -329,7 +337,7 @@ async fn section_4_4_the_grant_type() {
     };
     assert_eq!(ask("").await, invalid_request());
     assert_eq!(ask("grant_type=").await, invalid_request());
-    for other in ["password", "refresh_token", "CLIENT_CREDENTIALS", "client_credentials+"] {
+    for other in ["refresh_token", "PASSWORD", "CLIENT_CREDENTIALS", "client_credentials+"] {
         let expected = (400, "unsupported_grant_type".into());
         assert_eq!(ask(&format!("grant_type={other}")).await, expected, "{other}");
     }
@@ -381,7 +389,7 @@ async fn old_tokens_stay_good_over_a_rotation() {
     let (issuer, secret) = with_pump().await;
     let app = issuer.app();
     let before = issuer.token("pump-1", &secret, "").await;
-    app.keys.rotate(false, app.now()).await.unwrap();
+    app.keys.rotate(None, false, app.now()).await.unwrap();
     issuer.clock.advance(600);
     app.tick().await;
     let after = issuer.token("pump-1", &secret, "").await;

@@ -1,0 +1,214 @@
+//! `POST /oauth2/introspect`: whether a token is good, and what it says
+//! (RFC 7662), for registered brokers.
+//!
+//! 1. read the request as strictly as at the token endpoint;
+//! 2. authenticate the broker: nobody else may ask (§2.1). A device that has
+//!    proven who it is gets 403 `unauthorized_client`, everybody else 401;
+//! 3. check the token: signed by this issuer, of a kind that brokers take, in
+//!    time, for the very audience of this broker, its device still enabled;
+//! 4. answer with its claims, or with `{"active":false}` and not a word more
+//!    (§2.2): another broker's token looks like one that never was.
+//!
+//! The issuer's own clock is the measure: no skew is allowed for.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
+use fleetbadge_validator::claims::TOKEN_TYPE;
+use fleetbadge_validator::jws::Jws;
+use fleetbadge_validator::keys::KeySet;
+use fleetbadge_validator::time::UnixSeconds;
+use http::{Request, StatusCode};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
+
+use super::form_request::read_form;
+use crate::app::App;
+use crate::client_auth::{AuthenticatedBroker, Credentials, authenticate};
+use crate::error::TokenError;
+use crate::form::Form;
+use crate::store::DeviceStatus;
+
+/// The `typ` of tokens for brokers that do not know RFC 9068.
+const PLAIN_TYPE: &str = "JWT";
+
+pub(crate) async fn post(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
+    match answer(&app, request).await {
+        Ok(introspection) => Json(introspection).into_response(),
+        Err(error @ TokenError::UnauthorizedClient(_)) => {
+            // RFC 6749 §5.2 has 400 for this at the token endpoint, where the
+            // request is at fault; here it is who asks.
+            let mut response = error.into_response();
+            *response.status_mut() = StatusCode::FORBIDDEN;
+            response
+        }
+        Err(error) => error.into_response(),
+    }
+}
+
+/// What is answered (RFC 7662 §2.2).
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Introspection {
+    Inactive {
+        active: bool,
+    },
+    Active {
+        active: bool,
+        client_id: String,
+        sub: String,
+        /// The device: it acts for itself.
+        username: String,
+        token_type: &'static str,
+        #[serde(flatten)]
+        claims: Box<IssuedClaims>,
+    },
+}
+
+/// What tokens of any profile say. Strict as [`fleetbadge_validator::claims`],
+/// but of native profiles some claims are missing.
+#[derive(Deserialize, Serialize)]
+struct IssuedClaims {
+    iss: String,
+    aud: Audience,
+    exp: UnixSeconds,
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    iat: Option<UnixSeconds>,
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    nbf: Option<UnixSeconds>,
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    jti: Option<String>,
+    #[serde(default, deserialize_with = "present", skip_serializing)]
+    client_id: Option<String>,
+    #[serde(skip_serializing)]
+    sub: String,
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    scope: Option<String>,
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    mqtt_client_id: Option<String>,
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    acl: Option<Value>,
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    groups: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    cnf: Option<Value>,
+}
+
+/// One audience or several (RFC 7519 §4.1.3).
+#[derive(Deserialize, Serialize)]
+#[serde(untagged)]
+enum Audience {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl Audience {
+    fn as_slice(&self) -> &[String] {
+        match self {
+            Self::One(audience) => std::slice::from_ref(audience),
+            Self::Many(audiences) => audiences,
+        }
+    }
+}
+
+async fn answer(app: &App, request: Request<Body>) -> Result<Introspection, TokenError> {
+    let (parts, body) = read_form(app, request).await?;
+    let form = Form::parse(&body).map_err(|error| TokenError::InvalidRequest(error.to_string().into()))?;
+    let credentials = Credentials::from_request(&parts.headers, &form)?;
+    let broker = authenticate(app, &credentials).await?.into_broker()?;
+    let token = form.get("token").ok_or(TokenError::InvalidRequest("token is missing".into()))?;
+    match check(app, &broker, token).await? {
+        Ok(claims) => Ok(Introspection::Active {
+            active: true,
+            client_id: claims.device().into(),
+            sub: claims.sub.clone(),
+            username: claims.device().into(),
+            token_type: "Bearer",
+            claims: Box::new(claims),
+        }),
+        Err(reason) => {
+            tracing::debug!(broker = %broker.name, reason, "a token was introspected that is not active");
+            Ok(Introspection::Inactive { active: false })
+        }
+    }
+}
+
+/// The claims of a token that is good at this broker, or why it is not: for
+/// the log alone.
+///
+/// # Errors
+/// [`TokenError::ServerError`] if the database fails.
+async fn check(
+    app: &App,
+    broker: &AuthenticatedBroker,
+    token: &str,
+) -> Result<Result<IssuedClaims, &'static str>, TokenError> {
+    let claims = match signed_claims(token, &app.keys.current().key_set) {
+        Ok(claims) => claims,
+        Err(reason) => return Ok(Err(reason)),
+    };
+    if let Err(reason) = claims.check(app.issuer.as_str(), &broker.audience, app.now()) {
+        return Ok(Err(reason));
+    }
+    let device = app.devices.find(claims.device()).await.map_err(|error| app.store_failed(&error))?;
+    Ok(match device.map(|device| device.status) {
+        Some(DeviceStatus::Enabled) => Ok(claims),
+        Some(DeviceStatus::Disabled) => Err("its device is disabled"),
+        Some(DeviceStatus::Pending) => Err("its device waits for approval"),
+        None => Err("its device is gone"),
+    })
+}
+
+/// What a token says that one of these keys signed.
+fn signed_claims(token: &str, keys: &KeySet) -> Result<IssuedClaims, &'static str> {
+    let jws = Jws::read(token).map_err(|_| "it is malformed")?;
+    let is_token = |typ: &str| [TOKEN_TYPE, PLAIN_TYPE].iter().any(|known| typ.eq_ignore_ascii_case(known));
+    if !jws.typ().is_some_and(is_token) {
+        return Err("it is not an access token");
+    }
+    if jws.jwk().is_some() {
+        return Err("it brings its own key");
+    }
+    let key = jws.kid().and_then(|kid| keys.get(kid)).ok_or("no key of this issuer signed it")?;
+    jws.claims(key).map_err(|_| "its signature or a claim is not good")
+}
+
+impl IssuedClaims {
+    /// Whose token it is. Native profiles need not have `client_id`.
+    fn device(&self) -> &str {
+        self.client_id.as_deref().unwrap_or(&self.sub)
+    }
+
+    fn check(&self, issuer: &str, audience: &str, now: UnixSeconds) -> Result<(), &'static str> {
+        let audiences = self.aud.as_slice();
+        if self.iss != issuer {
+            return Err("another issuer is named");
+        }
+        // With such a token a device manages itself: it is no broker's, even
+        // if one calls itself so.
+        if audiences.iter().any(|aud| aud == issuer) {
+            return Err("it is for this issuer");
+        }
+        if !audiences.iter().any(|aud| aud == audience) {
+            return Err("it is for another audience");
+        }
+        if now >= self.exp {
+            return Err("it has ended");
+        }
+        if self.nbf.is_some_and(|nbf| now < nbf) {
+            return Err("it is not good yet");
+        }
+        Ok(())
+    }
+}
+
+/// A member that need not be there, but is: `null` is not absent.
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+#[cfg(test)]
+mod tests;
