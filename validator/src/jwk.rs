@@ -3,8 +3,8 @@
 //!
 //! A weak or malformed key is refused here, once, so that nothing later has
 //! to think about it: points off the curve, coordinates that are not full
-//! width, RSA moduli under 2048 bits, small or even exponents, and the weak
-//! primes of CVE-2017-15361. Symmetric keys do not exist for this crate.
+//! width, points of small order, RSA moduli under 2048 bits, small or even
+//! exponents, and the weak primes of CVE-2017-15361. Symmetric keys do not exist for this crate.
 
 use aws_lc_rs::digest;
 use aws_lc_rs::rsa::PublicKeyComponents;
@@ -206,6 +206,10 @@ pub enum UnusableKey {
     /// An RSA modulus with the fingerprint of CVE-2017-15361.
     #[error("the RSA modulus has weak primes (CVE-2017-15361)")]
     WeakPrimes,
+    /// A point of Ed25519 that signatures can be made for without a private
+    /// key.
+    #[error("is a point of small order, for which anybody can sign")]
+    SmallOrder,
     /// One of the keys in `keys/`, whose private halves everybody has.
     #[error("is a test key, its private half is public")]
     TestKey,
@@ -229,7 +233,13 @@ impl PublicKey {
             ("EC", Some("P-256")) => {
                 Self::P256 { x: coordinate("x", jwk.x.as_deref())?, y: coordinate("y", jwk.y.as_deref())? }
             }
-            ("OKP", Some("Ed25519")) => Self::Ed25519 { x: coordinate("x", jwk.x.as_deref())? },
+            ("OKP", Some("Ed25519")) => {
+                let x = coordinate("x", jwk.x.as_deref())?;
+                if has_small_order(x) {
+                    return Err(UnusableKey::SmallOrder);
+                }
+                Self::Ed25519 { x }
+            }
             ("RSA", None) => {
                 Self::from_rsa_numbers(&integer("n", jwk.n.as_deref())?, &integer("e", jwk.e.as_deref())?)?
             }
@@ -363,6 +373,38 @@ fn check_rsa_strength(n: &[u8], e: &[u8]) -> Result<(), UnusableKey> {
         return Err(UnusableKey::WeakExponent);
     }
     if has_roca_fingerprint(n) { Err(UnusableKey::WeakPrimes) } else { Ok(()) }
+}
+
+/// The points of Ed25519 whose order divides 8: for the neutral one, one
+/// signature is good for every message; for the others, for one in eight at
+/// least. By their second coordinate, also where it is not reduced.
+fn has_small_order(mut point: [u8; 32]) -> bool {
+    const COORDINATES: [[u8; 32]; 7] = [
+        [0; 32],
+        little_endian(1, 0, 0),
+        [
+            0x26, 0xE8, 0x95, 0x8F, 0xC2, 0xB2, 0x27, 0xB0, 0x45, 0xC3, 0xF4, 0x89, 0xF2, 0xEF, 0x98, 0xF0,
+            0xD5, 0xDF, 0xAC, 0x05, 0xD3, 0xC6, 0x33, 0x39, 0xB1, 0x38, 0x02, 0x88, 0x6D, 0x53, 0xFC, 0x05,
+        ],
+        [
+            0xC7, 0x17, 0x6A, 0x70, 0x3D, 0x4D, 0xD8, 0x4F, 0xBA, 0x3C, 0x0B, 0x76, 0x0D, 0x10, 0x67, 0x0F,
+            0x2A, 0x20, 0x53, 0xFA, 0x2C, 0x39, 0xCC, 0xC6, 0x4E, 0xC7, 0xFD, 0x77, 0x92, 0xAC, 0x03, 0x7A,
+        ],
+        // p - 1, p and p + 1.
+        little_endian(0xEC, 0xFF, 0x7F),
+        little_endian(0xED, 0xFF, 0x7F),
+        little_endian(0xEE, 0xFF, 0x7F),
+    ];
+    // The last bit is the sign of the first coordinate.
+    let [.., last] = &mut point;
+    *last &= 0x7F;
+    COORDINATES.contains(&point)
+}
+
+const fn little_endian(first: u8, middle: u8, last: u8) -> [u8; 32] {
+    let mut bytes = [middle; 32];
+    (bytes[0], bytes[31]) = (first, last);
+    bytes
 }
 
 /// CVE-2017-15361 made primes of the form k·M + (65537^a mod M), M the

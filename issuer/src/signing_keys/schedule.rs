@@ -121,8 +121,9 @@ pub enum Rotation {
 pub enum RotationRefused {
     /// One is under way.
     #[error(
-        "the next {} key is announced already and signs from {}; wait, or rotate with --now",
-        algorithm.as_str(), date(*active_at)
+        "the next {} key is announced already and signs from {}; wait, or let it sign at once: \
+         --now --algorithm {}",
+        algorithm.as_str(), date(*active_at), algorithm.as_str()
     )]
     UnderWay {
         /// Whose keys.
@@ -265,8 +266,8 @@ mod tests {
         assert_eq!(plan(&keys, false, now.0), Err(refused));
         assert_eq!(
             refused.to_string(),
-            "the next ES256 key is announced already and signs from 1970-01-01T01:33:20Z; wait, or rotate \
-             with --now"
+            "the next ES256 key is announced already and signs from 1970-01-01T01:33:20Z; wait, or let it \
+             sign at once: --now --algorithm ES256"
         );
         let Ok(Rotation::Promotion { active: (0, old), announced: (1, new) }) = plan(&keys, true, now.0)
         else {

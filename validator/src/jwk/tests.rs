@@ -122,6 +122,34 @@ fn zeros_in_front_of_an_rsa_number_do_not_make_another_key() {
     assert_eq!(rsa(&n, &[0, 1]), Err(UnusableKey::WeakExponent));
 }
 
+/// What the cryptographic library lets through: with the neutral point as key,
+/// a signature that needs no private key is good for every message.
+#[test]
+fn a_key_that_anybody_can_sign_for() {
+    let mut neutral = [0; 32];
+    neutral[0] = 1;
+    let forged = [neutral, [0; 32]].concat();
+    assert!(PublicKey::Ed25519 { x: neutral }.parse().unwrap().verify_sig(b"anything", &forged).is_ok());
+
+    let read = |x: [u8; 32]| {
+        let x = Some(URL_SAFE_NO_PAD.encode(x));
+        PublicKey::from_jwk(&Jwk { kty: "OKP".into(), crv: Some("Ed25519".into()), x, ..Jwk::default() })
+    };
+    assert_eq!(read(neutral), Err(UnusableKey::SmallOrder));
+    // Its sign bit set, its second coordinate not reduced, its negative, 0.
+    let p_and = |first: u8| {
+        let mut bytes = [0xFF; 32];
+        (bytes[0], bytes[31]) = (first, 0x7F);
+        bytes
+    };
+    let mut signed = neutral;
+    signed[31] = 0x80;
+    for weak in [signed, p_and(0xEE), p_and(0xEC), p_and(0xED), [0; 32]] {
+        assert_eq!(read(weak), Err(UnusableKey::SmallOrder));
+    }
+    assert!(read(p_and(0xEB)).is_ok());
+}
+
 /// 65537² is a power of 65537 modulo every prime; its neighbour is not.
 #[test]
 fn the_fingerprint_of_weak_primes() {
