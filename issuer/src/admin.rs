@@ -6,6 +6,7 @@
 
 pub(crate) mod brokers;
 pub(crate) mod devices;
+pub(crate) mod enrolments;
 pub(crate) mod groups;
 pub(crate) mod keys;
 pub(crate) mod policy;

@@ -44,7 +44,9 @@ pub mod credentials;
 pub mod data_dir;
 mod date;
 pub mod devices;
+pub mod dpop;
 mod endpoints;
+pub mod enrolments;
 mod error;
 mod form;
 mod grants;
@@ -58,9 +60,11 @@ mod peer;
 pub mod policy;
 pub mod profile;
 pub mod random;
+mod registration;
 pub mod root_key;
 mod router;
 pub mod secret;
+pub mod self_token;
 pub mod serve;
 pub mod signing_keys;
 pub mod static_password;
@@ -76,6 +80,7 @@ use config::Config;
 use credential_uses::CredentialUses;
 use data_dir::{DataDir, DataDirError};
 use devices::{AddedDevice, DeviceError, Devices, NewDevice};
+use enrolments::Enrolments;
 use groups::{GroupError, Groups};
 use keys::{KeyError, Keys};
 use metrics::Metrics;
@@ -147,6 +152,7 @@ impl Issuer {
             )
             .await?,
             brokers,
+            enrolments: Enrolments::new(Arc::clone(&store), Arc::clone(&random)),
             credential_uses: CredentialUses::new(Arc::clone(&store)),
             static_passwords: StaticPasswords::new(root_key.password_hasher(), Arc::clone(&random)),
             used_jtis: UsedJtis::new(Arc::clone(&store)),

@@ -119,16 +119,8 @@ impl TryFrom<PresentedJwk> for PublicJwk {
 
     fn try_from(presented: PresentedJwk) -> Result<Self, Self::Error> {
         let PresentedJwk { jwk, d, p, q, dp, dq, qi, oth, k } = presented;
-        let members = [
-            ("d", d),
-            ("p", p),
-            ("q", q),
-            ("dp", dp),
-            ("dq", dq),
-            ("qi", qi),
-            ("oth", oth),
-            ("k", k),
-        ];
+        let members =
+            [("d", d), ("p", p), ("q", q), ("dp", dp), ("dq", dq), ("qi", qi), ("oth", oth), ("k", k)];
         match members.into_iter().find(|(_, member)| member.is_some()) {
             Some((name, _)) => Err(format!("has the private or symmetric member {name}")),
             None => Ok(Self(jwk)),

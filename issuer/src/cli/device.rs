@@ -9,6 +9,7 @@ use super::client::{AdminClient, Failure, Operator};
 use super::static_password::{self, Password};
 use super::{date, print, print_json};
 use crate::admin::devices::{AddDevice, AddedDeviceDocument, DeviceDocument, DevicePage};
+use crate::store::DeviceStatus;
 
 #[derive(Args)]
 pub(super) struct Device {
@@ -22,11 +23,16 @@ enum Verb {
     Add(Add),
     /// List the devices, by name
     List {
+        /// Only those that are pending, enabled or disabled
+        #[arg(long, value_name = "STATUS")]
+        status: Option<DeviceStatus>,
         #[command(flatten)]
         operator: Operator,
     },
     /// Show a device
     Show(Named),
+    /// Give a device that enrolled its first tokens
+    Approve(Named),
     /// Give a device no more tokens, until it is enabled again
     Disable(Named),
     /// Give a disabled device tokens again
@@ -64,11 +70,12 @@ impl Device {
     pub(super) fn run(self) -> Result<(), Failure> {
         match self.verb {
             Verb::Add(add) => add.run(),
-            Verb::List { operator } => operator.run(|client| list(client, operator.json)),
+            Verb::List { status, operator } => operator.run(|client| list(client, status, operator.json)),
             Verb::Show(Named { name, operator }) => operator.run(async |client| {
                 let device: DeviceDocument = client.get(&["devices", &name]).await?;
                 show(&device, operator.json)
             }),
+            Verb::Approve(named) => named.change("approve", "gets tokens from now on"),
             Verb::Disable(named) => named.change("disable", "gets no more tokens; those it has stay good to their end"),
             Verb::Enable(named) => named.change("enable", "gets tokens again"),
             Verb::Password(password) => password.run(),
@@ -124,10 +131,12 @@ impl Add {
     }
 }
 
-async fn list(client: AdminClient, json: bool) -> Result<(), Failure> {
+async fn list(client: AdminClient, status: Option<DeviceStatus>, json: bool) -> Result<(), Failure> {
     let mut after = None;
     loop {
-        let query: Vec<(&str, &str)> = after.as_deref().map(|name| ("after", name)).into_iter().collect();
+        let after_query = after.as_deref().map(|name| ("after", name));
+        let status_query = status.map(|status| ("status", status.as_str()));
+        let query: Vec<(&str, &str)> = after_query.into_iter().chain(status_query).collect();
         let page: DevicePage = client.get_with(&["devices"], &query).await?;
         for device in &page.devices {
             if json {

@@ -15,7 +15,8 @@ use serde::Serialize;
 
 use crate::app::App;
 use crate::issuer_url::IssuerUrl;
-use crate::router::{INTROSPECTION_PATH, JWKS_PATH, TOKEN_PATH};
+use crate::router::{INTROSPECTION_PATH, JWKS_PATH, REGISTER_PATH, TOKEN_PATH};
+use crate::self_token::SCOPE;
 
 /// The metadata of an issuer (RFC 8414 §2). Lists that would be empty are left
 /// out (§3.2), so that there is no `response_types_supported`.
@@ -24,12 +25,15 @@ struct Metadata<'a> {
     issuer: &'a str,
     token_endpoint: String,
     jwks_uri: String,
-    scopes_supported: [&'static str; 3],
+    registration_endpoint: String,
+    scopes_supported: Vec<&'static str>,
     grant_types_supported: [&'static str; 2],
     token_endpoint_auth_methods_supported: [&'static str; 3],
     token_endpoint_auth_signing_alg_values_supported: [&'static str; 3],
     introspection_endpoint: String,
     introspection_endpoint_auth_methods_supported: [&'static str; 2],
+    /// For proofs at the registration endpoint (RFC 9449 §5.1).
+    dpop_signing_alg_values_supported: [&'static str; 3],
 }
 
 /// The document, made once.
@@ -38,7 +42,8 @@ pub(crate) fn document(issuer: &IssuerUrl) -> serde_json::Result<Bytes> {
         issuer: issuer.as_str(),
         token_endpoint: issuer.endpoint(TOKEN_PATH),
         jwks_uri: issuer.endpoint(JWKS_PATH),
-        scopes_supported: ScopeWord::ALL.map(ScopeWord::as_str),
+        registration_endpoint: issuer.endpoint(REGISTER_PATH),
+        scopes_supported: ScopeWord::ALL.map(ScopeWord::as_str).into_iter().chain([SCOPE]).collect(),
         grant_types_supported: ["client_credentials", "password"],
         token_endpoint_auth_methods_supported: [
             "client_secret_basic",
@@ -48,6 +53,7 @@ pub(crate) fn document(issuer: &IssuerUrl) -> serde_json::Result<Bytes> {
         token_endpoint_auth_signing_alg_values_supported: Algorithm::ALL.map(Algorithm::as_str),
         introspection_endpoint: issuer.endpoint(INTROSPECTION_PATH),
         introspection_endpoint_auth_methods_supported: ["client_secret_basic", "client_secret_post"],
+        dpop_signing_alg_values_supported: Algorithm::ALL.map(Algorithm::as_str),
     })
     .map(Bytes::from)
 }

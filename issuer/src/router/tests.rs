@@ -19,10 +19,13 @@ enum Listener {
 use Listener::{Admin, Ops, Public};
 
 /// Each route with what somebody without credentials gets.
-const ROUTES: [(Method, &str, Listener, u16); 26] = [
+const ROUTES: [(Method, &str, Listener, u16); 29] = [
     (Method::POST, "/oauth2/token", Public, 401),
     (Method::POST, "/oauth2/introspect", Public, 401),
     (Method::GET, "/oauth2/jwks", Public, 200),
+    (Method::POST, "/oauth2/register", Public, 401),
+    (Method::GET, "/oauth2/register/pump", Public, 401),
+    (Method::PUT, "/oauth2/register/pump", Public, 401),
     (Method::GET, "/.well-known/oauth-authorization-server", Public, 200),
     (Method::GET, "/.well-known/openid-configuration", Public, 200),
     (Method::GET, "/healthz", Ops, 200),
@@ -32,12 +35,16 @@ const ROUTES: [(Method, &str, Listener, u16); 26] = [
     (Method::GET, "/admin/v1/devices", Admin, 200),
     (Method::POST, "/admin/v1/devices", Admin, 422),
     (Method::GET, "/admin/v1/devices/pump", Admin, 200),
+    (Method::POST, "/admin/v1/devices/pump/approve", Admin, 409),
     (Method::POST, "/admin/v1/devices/pump/disable", Admin, 200),
     (Method::POST, "/admin/v1/devices/pump/enable", Admin, 200),
     (Method::PUT, "/admin/v1/devices/pump/password", Admin, 422),
     (Method::DELETE, "/admin/v1/devices/pump/password", Admin, 404),
     (Method::GET, "/admin/v1/devices/pump/explain", Admin, 200),
     (Method::DELETE, "/admin/v1/devices/pump", Admin, 204),
+    (Method::GET, "/admin/v1/enrolments", Admin, 200),
+    (Method::POST, "/admin/v1/enrolments", Admin, 422),
+    (Method::DELETE, "/admin/v1/enrolments/none", Admin, 404),
     (Method::GET, "/admin/v1/groups", Admin, 200),
     (Method::GET, "/admin/v1/groups/default", Admin, 200),
     (Method::PATCH, "/admin/v1/groups/default", Admin, 422),
@@ -74,8 +81,8 @@ async fn each_route_is_on_its_listener_alone() {
 #[test]
 fn no_route_is_missing_above() {
     let source = include_str!("../router.rs");
-    let routed =
-        [" get(", " post(", " put(", ".post(", ".patch(", ".delete("].map(|m| source.matches(m).count());
+    let routed = [" get(", " post(", " put(", ".post(", ".put(", ".patch(", " delete(", ".delete("]
+        .map(|m| source.matches(m).count());
     assert_eq!(routed.iter().sum::<usize>(), ROUTES.len());
 }
 

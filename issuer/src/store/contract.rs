@@ -7,6 +7,7 @@ use super::{
     EnrolmentTerms, GroupRecord, SigningKeyRecord, Store, UsedJti, WriteError,
 };
 use crate::credentials::{CredentialId, Credentials, KeyRecord, SecretRecord, SecretVerifier};
+use crate::enrolments::NamePattern;
 use crate::policy::{PolicyDocument, RefreshWindow};
 use crate::profile::Profile;
 use crate::secret::SecretHash;
@@ -271,7 +272,7 @@ async fn an_enrolment_is_used_up(store: &impl Store) {
         uses_left: 2,
         terms: EnrolmentTerms {
             group: "default".parse().unwrap(),
-            name_pattern: "pump-*".into(),
+            name_pattern: NamePattern::parse("pump-*").unwrap(),
             uses: 2,
             expires_at: NOW.plus(60),
             approval: true,
