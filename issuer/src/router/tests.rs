@@ -19,7 +19,7 @@ enum Listener {
 use Listener::{Admin, Ops, Public};
 
 /// Each route with what somebody without credentials gets.
-const ROUTES: [(Method, &str, Listener, u16); 29] = [
+const ROUTES: [(Method, &str, Listener, u16); 33] = [
     (Method::POST, "/oauth2/token", Public, 401),
     (Method::POST, "/oauth2/introspect", Public, 401),
     (Method::GET, "/oauth2/jwks", Public, 200),

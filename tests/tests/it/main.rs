@@ -10,6 +10,7 @@
 mod agent;
 mod brokers;
 mod chain;
+mod clients;
 mod expiry;
 mod guard;
 mod issue;

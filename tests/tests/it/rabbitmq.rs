@@ -9,6 +9,7 @@ use fleetbadge_tests::device::{mosquitto_pub, mosquitto_sub};
 use fleetbadge_tests::issuer::{Device, Issuer};
 use fleetbadge_tests::on_every_rabbitmq;
 use fleetbadge_tests::paho::{Paho, PahoBuilder};
+use fleetbadge_tests::patience::{Deadline, PATIENCE};
 use fleetbadge_tests::process::run;
 use fleetbadge_tests::rabbitmq::{RabbitMq, RabbitMqVersion};
 use fleetbadge_tests::wire::{Connect, Protocol, Wire};
@@ -19,6 +20,7 @@ on_every_rabbitmq!(
     client_id_of_another_gets_no_queue,
     what_is_no_good_token_for_this_broker_is_refused,
     token_ends,
+    tokens_of_other_algorithms_are_accepted,
 );
 
 const OWN: &str = "devices/${clientid}/#";
@@ -56,6 +58,15 @@ impl Farm {
     /// A token of a new device.
     fn token_of(&self, name: &str) -> String {
         self.issuer.token(&self.device(name))
+    }
+
+    /// RSA keys are made in the background; until then the issuer says 503.
+    fn token_when_ready(&self, device: &Device) -> String {
+        let deadline = Deadline::after(3 * PATIENCE);
+        while self.issuer.request_token(device, &[]).status == 503 && deadline.left().is_some() {
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        self.issuer.token(device)
     }
 
     fn protocols(&self) -> &'static [Protocol] {
@@ -262,6 +273,26 @@ fn token_ends(version: RabbitMqVersion) {
                 assert!(!wire.ended_within(Duration::from_secs(6)), "it has learned to: say so in the docs");
                 assert!(refuses_subscribe(&mut wire, "devices/pump-1/later", 1));
             }
+        }
+    }
+}
+
+/// One RabbitMQ reads them all: it finds each key by its `kid`.
+fn tokens_of_other_algorithms_are_accepted(version: RabbitMqVersion) {
+    let farm = Farm::start(version);
+    for algorithm in ["RS256", "EdDSA"] {
+        let name = algorithm.to_lowercase();
+        let removed = if algorithm == "RS256" { "rabbit" } else { "rs256" };
+        let _: serde_json::Value = farm.issuer.json(&["broker", "remove", removed]);
+        let add = ["broker", "add", &name, "--audience", "rabbit", "--profile", "rabbitmq"];
+        let options = ["--accept-unbound-publishers", "--algorithm", algorithm];
+        let _: serde_json::Value = farm.issuer.json(&[&add[..], &options].concat());
+        let device = farm.device(&format!("pump-{name}"));
+        let token = farm.token_when_ready(&device);
+        for &protocol in farm.protocols() {
+            let mut wire = farm.wire(protocol, &device.client_id, &token);
+            let filter = format!("devices/{}/#", device.client_id);
+            assert_eq!(wire.subscribe(&filter, 1), Some(1), "{algorithm} {protocol:?}");
         }
     }
 }
