@@ -17,7 +17,7 @@ fn tour_works_word_for_word() {
     let readme = std::fs::read_to_string(root.join("README.md")).expect("README.md");
     let dir = tempfile::Builder::new().prefix("fleetbadge-tour-").tempdir().expect("a directory");
     let tour = dir.path().join("tour").to_string_lossy().into_owned();
-    let (http, mqtt) = (ports::free().to_string(), ports::free().to_string());
+    let [http, mqtt, tls] = [(); 3].map(|()| ports::free().to_string());
     let moved = |text: &str| {
         text.replace("$PWD/tour", &tour)
             .replace(" tour/", &format!(" {tour}/"))
@@ -25,6 +25,7 @@ fn tour_works_word_for_word() {
             .replace(" tour\n", &format!(" {tour}\n"))
             .replace(" tour ", &format!(" {tour} "))
             .replace("8080", &http)
+            .replace("8443", &tls)
             .replace("1883", &mqtt)
             .replace("mosquitto_pub ", &format!("mosquitto_pub -p {mqtt} "))
             .replace("mqtt://127.0.0.1", &format!("mqtt://127.0.0.1:{mqtt}"))
