@@ -5,6 +5,7 @@
 //! field. Each change is one line in the log.
 
 pub(crate) mod brokers;
+pub(crate) mod device_certificate;
 pub(crate) mod device_keys;
 pub(crate) mod devices;
 pub(crate) mod groups;

@@ -14,6 +14,7 @@ use clap::{Parser, Subcommand};
 mod broker;
 mod client;
 mod device;
+mod device_certificate;
 mod device_key;
 mod duration;
 mod group;

@@ -17,10 +17,12 @@ use crate::credentials::CredentialId;
 use crate::error::TokenError;
 use crate::form::Form;
 use crate::metrics::Started;
+use crate::peer::Peer;
 use crate::store::{BrokerRecord, DeviceRecord};
 
 pub(crate) mod private_key_jwt;
 mod secret;
+pub(crate) mod tls_client_auth;
 
 /// How long after a question a no is answered: longer than to read a device
 /// from the database, short enough for people.
@@ -36,17 +38,24 @@ pub(crate) enum Credentials {
     Secret(secret::SecretCredentials),
     /// An assertion (RFC 7523 §2.2).
     Assertion(private_key_jwt::Assertion),
+    /// A certificate in TLS, and whose it is said to be (RFC 8705 §2).
+    Certificate(tls_client_auth::CertificateCredentials),
     /// Nothing, or nothing that is accepted here.
     None,
 }
 
 impl Credentials {
-    /// Finds the credentials of a request.
+    /// Finds the credentials of a request. A certificate is one if there is
+    /// nothing else: with a secret or an assertion it is no second method.
     ///
     /// # Errors
     /// [`TokenError::InvalidRequest`] if they are malformed, or more than one
     /// method is used.
-    pub(crate) fn from_request(headers: &HeaderMap, form: &Form<'_>) -> Result<Self, TokenError> {
+    pub(crate) fn from_request(
+        headers: &HeaderMap,
+        form: &Form<'_>,
+        peer: &Peer,
+    ) -> Result<Self, TokenError> {
         let mut authorizations = headers.get_all(header::AUTHORIZATION).iter();
         let authorization = authorizations.next();
         let methods = [
@@ -69,7 +78,9 @@ impl Credentials {
             (Some(credentials), Some(client_id)) if credentials.client_id != client_id => {
                 Err(TokenError::InvalidRequest("client_id differs from the authenticated one".into()))
             }
-            _ => Ok(credentials.map_or(Self::None, Self::Secret)),
+            (Some(_), _) => Ok(credentials.map_or(Self::None, Self::Secret)),
+            (None, _) if methods.contains(&true) => Ok(Self::None),
+            (None, _) => Ok(tls_client_auth::from_request(form, peer).map_or(Self::None, Self::Certificate)),
         }
     }
 }
@@ -165,6 +176,7 @@ pub(crate) async fn authenticate(app: &App, credentials: &Credentials) -> Result
     let proven = match credentials {
         Credentials::Secret(credentials) => secret::verify(app, credentials).await?,
         Credentials::Assertion(assertion) => private_key_jwt::verify(app, assertion).await?,
+        Credentials::Certificate(credentials) => tls_client_auth::verify(app, credentials).await?,
         Credentials::None => None,
     };
     match proven {

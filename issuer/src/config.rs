@@ -13,8 +13,13 @@ use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
 
 use crate::issuer_url::{InvalidIssuerUrl, IssuerUrl};
+use crate::peer::Network;
 use crate::policy::MIN_TOKEN_LIFETIME_S;
 use crate::signing_keys::KeyTiming;
+
+pub mod transport;
+
+use transport::{InvalidTransport, Transport};
 
 /// What can be said on the command line, in the environment and in the file.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -30,13 +35,37 @@ pub struct Options {
     #[arg(long, env = "FLEETBADGE_OPS_LISTEN", value_name = "IP:PORT")]
     pub ops_listen: Option<SocketAddr>,
     /// Issuer identifier: the URL under which devices and brokers reach this
-    /// server [default: http://LISTEN, on loopback]
+    /// server [default: http://LISTEN or, with TLS, https://LISTEN, on loopback]
     #[arg(long, env = "FLEETBADGE_ISSUER", value_name = "URL")]
     pub issuer: Option<String>,
-    /// Accept plain HTTP beyond loopback, for networks that are safe otherwise
+    /// Accept plain HTTP beyond loopback, from the proxies of --trusted-proxy
     #[arg(long, env = "FLEETBADGE_ALLOW_INSECURE_HTTP", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", value_name = "BOOL")]
     pub allow_insecure_http: Option<bool>,
+    /// PEM file with the TLS certificate of the public listener and those that
+    /// lead to its root; taken up again when it changes [default: plain HTTP]
+    #[arg(long, env = "FLEETBADGE_TLS_CERTIFICATE", value_name = "FILE")]
+    pub tls_certificate: Option<PathBuf>,
+    /// PEM file with its private key, which others must not be able to read
+    #[arg(long, env = "FLEETBADGE_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+    /// PEM file with the roots of the certificates that devices may show
+    /// [default: they are asked for none]
+    #[arg(long, env = "FLEETBADGE_TLS_CLIENT_CA", value_name = "FILE")]
+    pub tls_client_ca: Option<PathBuf>,
+    /// Address or network of a proxy whose X-Forwarded-For is believed; several
+    /// with commas [default: none]
+    #[arg(long, env = "FLEETBADGE_TRUSTED_PROXY", value_delimiter = ',', value_name = "NETWORK")]
+    pub trusted_proxy: Option<Vec<Network>>,
+    /// Believe the trusted proxies' Client-Cert header (RFC 9440), which they
+    /// must remove from what clients send [default: false]
+    #[arg(long, env = "FLEETBADGE_TRUSTED_PROXY_CLIENT_CERTS", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", value_name = "BOOL")]
+    pub trusted_proxy_client_certs: Option<bool>,
+    /// Most connections of the public listener at a time; others are closed at
+    /// once [default: what the limit of open files leaves, at most 65536]
+    #[arg(long, env = "FLEETBADGE_MAX_CONNECTIONS", value_name = "N")]
+    pub max_connections: Option<usize>,
     /// How log lines are written [default: text]
     #[arg(long, env = "FLEETBADGE_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
@@ -60,8 +89,8 @@ pub struct Options {
     /// How many devices are kept in memory [default: 200000]
     #[arg(long, env = "FLEETBADGE_DEVICE_CACHE_CAPACITY", value_name = "N")]
     pub device_cache_capacity: Option<usize>,
-    /// How long a client may take to send a request, and be silent between two,
-    /// in seconds [default: 30]
+    /// How long a client may take to send a request, be silent between two, and
+    /// take nothing of an answer, in seconds [default: 30]
     #[arg(long, env = "FLEETBADGE_REQUEST_TIMEOUT_S", value_name = "S")]
     pub request_timeout_s: Option<u64>,
     /// How long requests under way may take when the server ends, in seconds
@@ -91,6 +120,8 @@ pub struct Config {
     pub ops_listen: Option<SocketAddr>,
     pub issuer: IssuerUrl,
     pub allow_insecure_http: bool,
+    #[serde(flatten)]
+    pub transport: Transport,
     pub log_format: LogFormat,
     pub log: String,
     pub max_token_lifetime_s: u64,
@@ -127,8 +158,9 @@ pub enum InvalidConfig {
     NoDataDir,
     /// A listener that others could listen to.
     #[error(
-        "{field}: {address} can be reached from other machines and plain HTTP can be read on the way; listen \
-         on 127.0.0.1 behind a TLS proxy, or give --allow-insecure-http"
+        "{field}: {address} can be reached from other machines and plain HTTP can be read on the way; give \
+         --tls-certificate and --tls-key, listen on 127.0.0.1 behind a TLS proxy, or give --allow-insecure-http \
+         and name the proxy with --trusted-proxy"
     )]
     InsecureListener {
         /// Which listener.
@@ -141,6 +173,15 @@ pub enum InvalidConfig {
     NoIssuer {
         /// Where the server is to listen.
         listen: SocketAddr,
+    },
+    /// The public listener cannot be reached as it should.
+    #[error(transparent)]
+    Transport(#[from] InvalidTransport),
+    /// The listener speaks TLS, the issuer's URL says that it does not.
+    #[error("issuer: {issuer} is plain HTTP, but tls_certificate is set; begin it with https://")]
+    IssuerWithoutTls {
+        /// The issuer.
+        issuer: String,
     },
     /// The issuer cannot be one.
     #[error("issuer: {0}")]
@@ -191,6 +232,12 @@ impl Options {
             ops_listen: self.ops_listen.or(weaker.ops_listen),
             issuer: self.issuer.or(weaker.issuer),
             allow_insecure_http: self.allow_insecure_http.or(weaker.allow_insecure_http),
+            tls_certificate: self.tls_certificate.or(weaker.tls_certificate),
+            tls_key: self.tls_key.or(weaker.tls_key),
+            tls_client_ca: self.tls_client_ca.or(weaker.tls_client_ca),
+            trusted_proxy: self.trusted_proxy.or(weaker.trusted_proxy),
+            trusted_proxy_client_certs: self.trusted_proxy_client_certs.or(weaker.trusted_proxy_client_certs),
+            max_connections: self.max_connections.or(weaker.max_connections),
             log_format: self.log_format.or(weaker.log_format),
             log: self.log.or(weaker.log),
             max_token_lifetime_s: self.max_token_lifetime_s.or(weaker.max_token_lifetime_s),
@@ -210,7 +257,8 @@ impl Options {
     pub fn resolve(self) -> Result<Config, InvalidConfig> {
         let allow_insecure_http = self.allow_insecure_http.unwrap_or(false);
         let listen = self.listen.unwrap_or(Self::DEFAULT_LISTEN);
-        for (field, address) in [("listen", Some(listen)), ("ops_listen", self.ops_listen)] {
+        let is_tls = self.tls_certificate.is_some();
+        for (field, address) in [("listen", (!is_tls).then_some(listen)), ("ops_listen", self.ops_listen)] {
             match address {
                 Some(address) if !address.ip().is_loopback() && !allow_insecure_http => {
                     return Err(InvalidConfig::InsecureListener { field, address });
@@ -218,9 +266,14 @@ impl Options {
                 Some(_) | None => {}
             }
         }
+        let transport = Transport::resolve(&self, listen)?;
+        let scheme = if is_tls { "https" } else { "http" };
         let issuer = match self.issuer {
+            Some(issuer) if is_tls && issuer.starts_with("http://") => {
+                return Err(InvalidConfig::IssuerWithoutTls { issuer });
+            }
             Some(issuer) => issuer,
-            None if listen.ip().is_loopback() && listen.port() != 0 => format!("http://{listen}"),
+            None if listen.ip().is_loopback() && listen.port() != 0 => format!("{scheme}://{listen}"),
             None => return Err(InvalidConfig::NoIssuer { listen }),
         };
         let jwks_max_age_s = in_range("jwks_max_age_s", self.jwks_max_age_s.unwrap_or(300), 1, 86_400)?;
@@ -231,6 +284,7 @@ impl Options {
             ops_listen: self.ops_listen,
             issuer: IssuerUrl::parse(&issuer, allow_insecure_http)?,
             allow_insecure_http,
+            transport,
             log_format: self.log_format.unwrap_or_default(),
             log: check_log_filter(self.log.unwrap_or_else(|| "info".into()))?,
             max_token_lifetime_s: in_range(
@@ -253,7 +307,12 @@ impl Options {
                 two_fetches_s,
                 30 * 86_400,
             )?,
-            device_cache_capacity: self.device_cache_capacity.unwrap_or(200_000),
+            device_cache_capacity: count_in_range(
+                "device_cache_capacity",
+                self.device_cache_capacity.unwrap_or(200_000),
+                1,
+                10_000_000,
+            )?,
             request_timeout_s: in_range("request_timeout_s", self.request_timeout_s.unwrap_or(30), 1, 3_600)?,
             shutdown_timeout_s: in_range(
                 "shutdown_timeout_s",
@@ -298,6 +357,10 @@ fn in_range(field: &'static str, found: u64, min: u64, max: u64) -> Result<u64, 
     } else {
         Err(InvalidConfig::Range { field, found, min, max })
     }
+}
+
+fn count_in_range(field: &'static str, found: usize, min: usize, max: usize) -> Result<usize, InvalidConfig> {
+    in_range(field, found as u64, min as u64, max as u64).map(|_| found)
 }
 
 #[cfg(test)]
@@ -346,6 +409,8 @@ mod tests {
         assert!(refused("issuer = 'http://id.example'").starts_with("issuer: "));
         assert!(refused("max_token_lifetime_s = 0").starts_with("max_token_lifetime_s: 0"));
         assert!(refused("key_announce_s = 599").starts_with("key_announce_s: 599"));
+        assert!(refused("device_cache_capacity = 0").starts_with("device_cache_capacity: 0"));
+        assert!(refused("device_cache_capacity = 10000001").starts_with("device_cache_capacity: 1"));
         assert!(refused("log = 'a=b=c'").starts_with("log: "));
         assert!(refused("jwks_max_age_s = 0").starts_with("jwks_max_age_s: 0"));
         assert!(Options::default().resolve().unwrap_err().to_string().starts_with("data_dir: "));
@@ -362,9 +427,10 @@ mod tests {
     #[test]
     fn beyond_loopback_only_when_told() {
         let toml = "data_dir = 'x'\nlisten = '0.0.0.0:80'\nissuer = 'http://id.example'\n\
-                    allow_insecure_http = true";
+                    allow_insecure_http = true\ntrusted_proxy = ['10.0.0.1']";
         assert!(options(toml).resolve().is_ok());
-        let without_issuer = "data_dir = 'x'\nlisten = '0.0.0.0:80'\nallow_insecure_http = true";
+        let without_issuer =
+            "data_dir = 'x'\nlisten = '0.0.0.0:80'\nallow_insecure_http = true\ntrusted_proxy = ['::1']";
         assert!(options(without_issuer).resolve().is_err());
     }
 }

@@ -144,6 +144,11 @@ pub struct CertificateRecord {
     pub created_at: UnixSeconds,
 }
 
+impl CertificateRecord {
+    /// What its uses are counted under: a device has at most one.
+    pub(crate) const ID: &'static str = "certificate";
+}
+
 /// The one name that a certificate must have, by the names of RFC 8705
 /// §2.1.2.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -13,6 +13,7 @@ use fleetbadge_validator::time::UnixSeconds;
 use metrics::Counter;
 use quick_cache::sync::Cache;
 
+use crate::certificate::InvalidSubject;
 use crate::credentials::{CredentialId, Credentials, SecretRecord, SecretVerifier};
 use crate::device_keys::{self, DeviceKey, InvalidDeviceKeys, KeyNotAdded};
 use crate::names::{NameRefused, parse_name};
@@ -111,6 +112,9 @@ pub enum DeviceError {
         /// Whose it is.
         device: String,
     },
+    /// A name that no certificate can be found by.
+    #[error(transparent)]
+    CertificateSubject(#[from] InvalidSubject),
     /// It has as many credentials of a kind as it may have.
     #[error("{field}: the device has {max}, the most that it may have; remove one first")]
     TooManyCredentials {

@@ -73,9 +73,11 @@ pub(crate) struct TokenResponse {
 
 /// Issues a token to a device that may have one:
 ///
-/// 1. which broker it is for;
-/// 2. what the group's policy grants;
-/// 3. how that broker reads it, signed with what it verifies.
+/// 1. that it is bound to a certificate, if the device's tokens are (RFC 8705
+///    §3): whoever has promised that gets none that anybody may bear;
+/// 2. which broker it is for;
+/// 3. what the group's policy grants;
+/// 4. how that broker reads it, signed with what it verifies.
 ///
 /// # Errors
 /// [`TokenError`].
@@ -84,6 +86,13 @@ pub(crate) fn issue(
     device: &DeviceRecord,
     request: &TokenRequest<'_>,
 ) -> Result<TokenResponse, TokenError> {
+    if device.credentials.certificate.as_ref().is_some_and(|record| record.bound_access_tokens)
+        && request.certificate.is_none()
+    {
+        return Err(TokenError::InvalidRequest(
+            "the device's tokens are bound to its certificate; show it in TLS".into(),
+        ));
+    }
     let now = app.now();
     let group = app
         .groups

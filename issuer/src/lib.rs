@@ -36,6 +36,7 @@ use fleetbadge_validator::time::Clock;
 mod admin;
 mod app;
 pub mod brokers;
+pub mod certificate;
 pub mod cli;
 mod client_auth;
 pub mod config;
@@ -56,7 +57,8 @@ pub mod keys;
 mod metrics;
 pub mod mint;
 pub mod names;
-mod peer;
+pub mod open_files;
+pub mod peer;
 pub mod policy;
 pub mod profile;
 pub mod random;
@@ -69,6 +71,7 @@ pub mod static_password;
 pub mod store;
 #[cfg(test)]
 mod test_support;
+pub mod tls;
 pub mod used_jtis;
 
 use app::App;
@@ -163,7 +166,7 @@ impl Issuer {
                 now,
             )
             .await?,
-            metadata: endpoints::metadata::document(&issuer)?,
+            metadata: endpoints::metadata::document(&issuer, config.transport.has_client_certificates())?,
             jwks_cache_control: format!("public, max-age={}", config.jwks_max_age_s),
             request_timeout: Duration::from_secs(config.request_timeout_s),
             issuer,
@@ -212,7 +215,8 @@ impl Issuer {
         KeySource(Arc::clone(&self.app))
     }
 
-    /// The routes of the public listener, for a server of one's own.
+    /// The routes of the public listener, for a server of one's own. There no
+    /// client has a certificate, and no proxy is believed.
     pub fn public_router(&self) -> Router {
         router::public(Arc::clone(&self.app))
     }

@@ -15,6 +15,7 @@ const DURATION: &str = "fleetbadge_token_request_duration_seconds";
 const CACHE_MISSES: &str = "fleetbadge_device_cache_misses_total";
 const STORE_ERRORS: &str = "fleetbadge_store_errors_total";
 const KEY_MISSING: &str = "fleetbadge_signing_key_missing";
+const CONNECTIONS_REFUSED: &str = "fleetbadge_connections_refused_total";
 /// From half of what a token costs to the time after which clients give up.
 const BUCKETS_S: [f64; 10] = [0.000_05, 0.000_1, 0.000_25, 0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0];
 
@@ -29,6 +30,8 @@ pub(crate) struct Metrics {
     pub(crate) device_cache_misses: Counter,
     /// How often the database failed a token request or a probe.
     pub(crate) store_errors: Counter,
+    /// How often a connection was closed at once.
+    pub(crate) connections_refused: Counter,
 }
 
 impl Metrics {
@@ -46,6 +49,10 @@ impl Metrics {
                 KEY_MISSING,
                 "1 while a broker wants tokens of this algorithm and no key of it signs yet."
             );
+            metrics::describe_counter!(
+                CONNECTIONS_REFUSED,
+                "Connections that were closed at once: too many, or plain HTTP from no trusted proxy."
+            );
             Self {
                 handle: recorder.handle(),
                 issued: metrics::counter!(REQUESTS, "result" => "issued"),
@@ -55,6 +62,7 @@ impl Metrics {
                     .map(|algorithm| (algorithm, metrics::gauge!(KEY_MISSING, "alg" => algorithm.as_str()))),
                 device_cache_misses: metrics::counter!(CACHE_MISSES),
                 store_errors: metrics::counter!(STORE_ERRORS),
+                connections_refused: metrics::counter!(CONNECTIONS_REFUSED),
             }
         }))
     }

@@ -186,6 +186,16 @@ mod tests {
     }
 
     fn minted(policy: &Policy, key: &SigningKey, name: &str, scope: &str) -> Result<String, MintError> {
+        minted_for(policy, key, name, scope, None)
+    }
+
+    fn minted_for(
+        policy: &Policy,
+        key: &SigningKey,
+        name: &str,
+        scope: &str,
+        certificate: Option<[u8; 32]>,
+    ) -> Result<String, MintError> {
         let (device, group, ids) = (name.parse().unwrap(), name.parse().unwrap(), [name.parse().unwrap()]);
         let attributes = Attributes::default();
         let subject =
@@ -198,7 +208,7 @@ mod tests {
             token_id: token_id(),
             now: NOW,
             lifetime_s: policy.token_lifetime_s,
-            certificate: None,
+            certificate,
         };
         mint(&content, &Profile::Fleetbadge, key)
     }
@@ -224,6 +234,21 @@ mod tests {
             assert!(verified.allows(Action::Publish, "devices/pump-1/0", NOW).is_ok());
             assert!(verified.allows(Action::Subscribe, "devices/pump-1/#", NOW).is_err());
         }
+    }
+
+    /// A broker that cannot tell who holds the certificate lets nobody in.
+    #[test]
+    fn a_bound_token_names_its_certificate_and_is_no_bearer_token() {
+        let key = key();
+        let token = minted_for(&policy(1), &key, "pump-1", "mqtt.connect", Some([1; 32])).unwrap();
+        let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
+        let claims: serde_json::Value = serde_json::from_slice(&payload).unwrap();
+        let cnf = serde_json::json!({ "x5t#S256": URL_SAFE_NO_PAD.encode([1; 32]) });
+        assert_eq!(claims["cnf"], cnf);
+        let jwks = serde_json::json!({ "keys": [key.public().to_jwk()] }).to_string();
+        let (keys, _) = KeySet::from_json(ISSUER, jwks.as_bytes()).unwrap();
+        let denied = Verifier::new(ISSUER, "mqtt").verify(&token, "pump-1", &keys, NOW).unwrap_err();
+        assert_eq!(denied.code(), "confirmation_unproven");
     }
 
     #[test]
@@ -262,10 +287,10 @@ mod tests {
             let key = key_of(algorithm);
             let length = |filters| largest_length(filters, algorithm);
             let most = (1..64).take_while(|n| length(*n) <= MAX_MINTED_LENGTH).last().unwrap();
-            let token = minted(&policy(most), &key, LONGEST_NAME, all).unwrap();
+            let token = minted_for(&policy(most), &key, LONGEST_NAME, all, Some([1; 32])).unwrap();
             // The times in a token of today have the same ten digits.
             assert_eq!(token.len(), length(most));
-            let error = minted(&policy(most + 1), &key, LONGEST_NAME, all).unwrap_err();
+            let error = minted_for(&policy(most + 1), &key, LONGEST_NAME, all, Some([1; 32])).unwrap_err();
             assert!(matches!(error, MintError::TooLarge { length, .. } if length > MAX_MINTED_LENGTH));
         }
     }

@@ -65,6 +65,10 @@ pub(crate) fn admin(app: Arc<App>) -> Router {
         .route("/admin/v1/devices/{name}/secrets", get(admin::secrets::list).post(admin::secrets::add))
         .route("/admin/v1/devices/{name}/secrets/{id}", delete(admin::secrets::remove))
         .route("/admin/v1/devices/{name}/rotate-secret", post(admin::secrets::rotate))
+        .route(
+            "/admin/v1/devices/{name}/certificate",
+            put(admin::device_certificate::set).delete(admin::device_certificate::clear),
+        )
         .route("/admin/v1/groups", get(admin::groups::list))
         .route("/admin/v1/groups/{name}", get(admin::groups::show).patch(admin::groups::set))
         .route("/admin/v1/brokers", get(admin::brokers::list).post(admin::brokers::add))

@@ -10,19 +10,30 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum_server::accept::{Accept, NoDelayAcceptor};
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum_server::{Address, Handle, Server};
 use hyper_util::rt::TokioTimer;
-use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixListener};
 
 use crate::Issuer;
 use crate::app::App;
 use crate::data_dir::DataDirError;
+use crate::open_files::{MAX_ADMIN_CONNECTIONS, MAX_OPS_CONNECTIONS};
 use crate::router;
+use crate::tls::{Tls, TlsError};
+
+mod accept;
+mod connection;
+mod headers;
+
+use accept::{Identity, identify};
+use connection::Limits;
+use headers::{MAX_HEADER_LENGTH, limit_headers};
 
 /// How often what depends on the time is brought up to date.
 const TICK: Duration = Duration::from_secs(1);
+/// After how many ticks it is looked whether the TLS files have changed.
+const TICKS_PER_RELOAD: u32 = 5;
 
 /// An issuer whose listeners are bound; it answers once it [runs](Self::run).
 pub struct BoundIssuer {
@@ -31,6 +42,7 @@ pub struct BoundIssuer {
     ops: Option<TcpListener>,
     admin: UnixListener,
     socket: PathBuf,
+    tls: Option<Arc<Tls>>,
 }
 
 /// A listener cannot be bound or has failed.
@@ -49,6 +61,9 @@ pub enum ServeError {
     /// The place of the admin socket cannot be used.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
+    /// The public listener cannot speak TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A listener has failed.
     #[error("a listener failed: {0}")]
     Failed(#[from] io::Error),
@@ -57,6 +72,10 @@ pub enum ServeError {
 impl BoundIssuer {
     pub(crate) async fn bind(issuer: Issuer) -> Result<Self, ServeError> {
         let config = issuer.config();
+        let tls = match config.transport.tls_files() {
+            Some(files) => Some(Arc::new(Tls::open(files, Arc::clone(&issuer.app.clock))?)),
+            None => None,
+        };
         let public = bind_tcp("listen", config.listen).await?;
         let ops = match config.ops_listen {
             Some(address) => Some(bind_tcp("ops_listen", address).await?),
@@ -70,7 +89,7 @@ impl BoundIssuer {
                 Ok(listener)
             })
             .map_err(|source| bind_error("data_dir", &socket.display(), source))?;
-        Ok(Self { issuer, public, ops, admin, socket })
+        Ok(Self { issuer, public, ops, admin, socket, tls })
     }
 
     /// The issuer.
@@ -95,6 +114,13 @@ impl BoundIssuer {
         self.ops.as_ref().map(TcpListener::local_addr).transpose()
     }
 
+    /// What makes the public listener take up changed TLS files at once. It
+    /// also does so by itself, every few seconds.
+    #[must_use]
+    pub fn tls_reload(&self) -> TlsReload {
+        TlsReload(self.tls.clone())
+    }
+
     /// Answers until `shutdown` is done, then lets requests under way end.
     ///
     /// # Errors
@@ -104,26 +130,45 @@ impl BoundIssuer {
         let request_timeout = app.request_timeout;
         let grace = Duration::from_secs(self.issuer.config().shutdown_timeout_s);
         let (tcp, unix) = (Handle::<SocketAddr>::new(), Handle::<UnixSocketAddr>::new());
-        let serve_tcp = |listener, router: Router| {
-            let server = Server::from_listener(listener).acceptor(NoDelayAcceptor::new());
-            with_limits(server, request_timeout).handle(tcp.clone()).serve(router.into_make_service())
+        let transport = &self.issuer.config().transport;
+        let limits = |max_connections| Limits::new(max_connections, request_timeout);
+        let proxies = transport.trusted_proxies();
+        let is_for_proxies_alone = self.tls.is_none() && !self.public.local_addr()?.ip().is_loopback();
+        let acceptor = accept::Public {
+            limits: limits(transport.max_connections),
+            handshake_timeout: request_timeout,
+            tls: self.tls.clone(),
+            only: is_for_proxies_alone.then(|| Arc::new(proxies.clone())),
+            refused: app.metrics.connections_refused.clone(),
         };
-        let public = serve_tcp(self.public, router::public(Arc::clone(&app)));
-        let ops = self.ops.map(|listener| serve_tcp(listener, router::ops(Arc::clone(&app))));
+        let identity = Arc::new(Identity { tls: self.tls.clone(), proxies });
+        let router = router::public(Arc::clone(&app))
+            .layer(from_fn_with_state(identity, identify))
+            .layer(from_fn(limit_headers));
+        let public = with_limits(Server::from_listener(self.public).acceptor(acceptor), request_timeout)
+            .handle(tcp.clone())
+            .serve(router.into_make_service());
+        let ops = self.ops.map(|listener| {
+            let acceptor = accept::Ops { limits: limits(MAX_OPS_CONNECTIONS) };
+            with_limits(Server::from_listener(listener).acceptor(acceptor), request_timeout)
+                .handle(tcp.clone())
+                .serve(router::ops(Arc::clone(&app)).layer(from_fn(limit_headers)).into_make_service())
+        });
         let ops = async {
             match ops {
                 Some(ops) => ops.await,
                 None => Ok(()),
             }
         };
-        let admin = Server::<UnixSocketAddr>::from_listener(self.admin).acceptor(OwnerOnly);
+        let acceptor = accept::OwnerOnly { limits: limits(MAX_ADMIN_CONNECTIONS) };
+        let admin = Server::<UnixSocketAddr>::from_listener(self.admin).acceptor(acceptor);
         let admin = with_limits(admin, request_timeout)
             .handle(unix.clone())
-            .serve(router::admin(Arc::clone(&app)).into_make_service());
+            .serve(router::admin(Arc::clone(&app)).layer(from_fn(limit_headers)).into_make_service());
         let ending = async {
             tokio::select! {
                 () = shutdown => {}
-                () = tick(&app) => {}
+                () = tick(&app, self.tls.as_ref()) => {}
             }
             tcp.graceful_shutdown(Some(grace));
             unix.graceful_shutdown(Some(grace));
@@ -138,20 +183,46 @@ impl BoundIssuer {
     }
 }
 
-async fn tick(app: &App) {
+/// Makes the public listener take up changed TLS files.
+#[derive(Clone)]
+pub struct TlsReload(Option<Arc<Tls>>);
+
+impl TlsReload {
+    /// Takes up the files if they have changed. Those that cannot be used are
+    /// logged, and the former ones stay in force.
+    pub async fn now(&self) {
+        if let Some(tls) = self.0.clone() {
+            // Fails only when the server ends.
+            let _ = tokio::task::spawn_blocking(move || tls.reload()).await;
+        }
+    }
+}
+
+async fn tick(app: &App, tls: Option<&Arc<Tls>>) {
+    let reload = TlsReload(tls.cloned());
+    let mut ticks: u32 = 0;
     let mut interval = tokio::time::interval(TICK);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
         app.tick().await;
+        ticks = ticks.wrapping_add(1);
+        if ticks.is_multiple_of(TICKS_PER_RELOAD) {
+            reload.now().await;
+        }
     }
 }
 
-/// Without TLS there is nothing to negotiate HTTP/2 with, and looking for it
-/// would have no time limit. A client that sends no request in time is cut
-/// off, also between two requests.
+/// HTTP/1.1 alone: nothing here needs more, and looking for HTTP/2 would have
+/// no time limit. A client that sends no request in time is cut off, also
+/// between two requests.
 fn with_limits<A: Address, C>(mut server: Server<A, C>, timeout: Duration) -> Server<A, C> {
-    server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(timeout);
+    server
+        .http_builder()
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(timeout)
+        .max_buf_size(MAX_HEADER_LENGTH);
     server.http1_only()
 }
 
@@ -173,43 +244,5 @@ fn way_out(source: &io::Error) -> &'static str {
         "; give a port from 1024 on, or run with CAP_NET_BIND_SERVICE"
     } else {
         ""
-    }
-}
-
-/// Lets in the user that the server runs as, and root.
-#[derive(Clone, Copy, Debug)]
-struct OwnerOnly;
-
-impl<S> Accept<UnixStream, S> for OwnerOnly {
-    type Stream = UnixStream;
-    type Service = S;
-    type Future = std::future::Ready<io::Result<(UnixStream, S)>>;
-
-    fn accept(&self, stream: UnixStream, service: S) -> Self::Future {
-        let own = rustix::process::geteuid().as_raw();
-        std::future::ready(stream.peer_cred().and_then(|peer| {
-            if may_administer(peer.uid(), own) {
-                return Ok((stream, service));
-            }
-            tracing::warn!(uid = peer.uid(), "a user who may not was turned away at the admin socket");
-            Err(io::ErrorKind::PermissionDenied.into())
-        }))
-    }
-}
-
-const fn may_administer(peer: u32, own: u32) -> bool {
-    peer == own || peer == 0
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_owner_and_root_alone() {
-        assert!(may_administer(1000, 1000));
-        assert!(may_administer(0, 1000));
-        assert!(!may_administer(1001, 1000));
-        assert!(!may_administer(1000, 0));
     }
 }

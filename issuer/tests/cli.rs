@@ -199,6 +199,10 @@ fn from_an_empty_folder_to_a_token_and_over_restarts() {
     assert!(place.data_dir().join("admin.sock").exists());
     let server = place.serve(&[]);
     assert_eq!(server.token(&device).0, 200);
+    // A hang-up asks for changed files, not for the end.
+    let id = server.process.id().to_string();
+    assert!(Command::new("kill").args(["-HUP", &id]).status().unwrap().success());
+    assert_eq!(server.token(&device).0, 200);
     assert!(server.stop("-INT").success());
 }
 
@@ -529,6 +533,12 @@ fn a_server_that_cannot_be_safe_does_not_start() {
     assert_eq!((code, said.contains("issuer: ")), (2, true), "{said}");
     let (code, said) = place.refused(&["serve", "--listen", "0.0.0.0:0", "--issuer", "https://id.example"]);
     assert_eq!((code, said.contains("--allow-insecure-http")), (2, true), "{said}");
+    let proxied =
+        ["serve", "--listen", "0.0.0.0:0", "--issuer", "https://id.example", "--allow-insecure-http"];
+    let (code, said) = place.refused(&proxied);
+    assert_eq!((code, said.contains("--trusted-proxy")), (2, true), "{said}");
+    let (code, said) = place.refused(&[&proxied[..], &["--trusted-proxy", "10.0.0.1/8"]].concat());
+    assert_eq!((code, said.contains("write 10.0.0.0/8")), (2, true), "{said}");
     assert!(!place.data_dir().exists());
 
     let (code, said) = place.refused(&["serve", "--listen", "loopback"]);

@@ -10,6 +10,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::ser::SerializeSeq as _;
@@ -57,9 +59,9 @@ pub struct Claims<'a> {
     /// The groups that the device is in (RFC 9068 §2.2.3.1).
     #[serde(borrow, default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub groups: Option<Vec<Text<'a>>>,
-    /// Whether the token is bound to a key (RFC 7800). A checker that cannot
-    /// prove possession refuses such a token.
-    #[serde(default, deserialize_with = "present", skip_serializing)]
+    /// What the token is bound to (RFC 7800). A checker that cannot prove
+    /// possession of it refuses such a token.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub cnf: Option<Confirmation>,
 }
 
@@ -168,14 +170,53 @@ impl<'de: 'a, 'a> Deserialize<'de> for Audience<'a> {
     }
 }
 
-/// That a `cnf` claim is there; what it says is not looked at yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(from = "IgnoredAny")]
-pub struct Confirmation;
+/// What a token is bound to: a `cnf` claim of any kind is one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Confirmation {
+    /// A certificate, and nothing else (RFC 8705 §3.1).
+    #[serde(deserialize_with = "object")]
+    Certificate(CertificateConfirmation),
+    /// Anything else. Can be met, but not be written.
+    #[serde(skip_serializing)]
+    Other(IgnoredAny),
+}
 
-impl From<IgnoredAny> for Confirmation {
-    fn from(_: IgnoredAny) -> Self {
-        Self
+impl Confirmation {
+    /// That of the certificate whose DER has this SHA-256.
+    #[must_use]
+    pub const fn certificate(sha256: [u8; 32]) -> Self {
+        Self::Certificate(CertificateConfirmation { sha256: CertificateThumbprint(sha256) })
+    }
+}
+
+/// The certificate that a token is bound to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CertificateConfirmation {
+    /// Which one.
+    #[serde(rename = "x5t#S256")]
+    pub sha256: CertificateThumbprint,
+}
+
+/// The SHA-256 of a certificate's DER; written in base64url, without padding
+/// (RFC 8705 §3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CertificateThumbprint(pub [u8; 32]);
+
+impl Serialize for CertificateThumbprint {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&URL_SAFE_NO_PAD.encode(self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for CertificateThumbprint {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let bytes = URL_SAFE_NO_PAD.decode(&text).ok().and_then(|bytes| bytes.try_into().ok());
+        bytes.map(Self).ok_or_else(|| {
+            de::Error::invalid_value(de::Unexpected::Str(&text), &"32 bytes in base64url without padding")
+        })
     }
 }
 
@@ -316,12 +357,42 @@ mod tests {
         }
     }
 
+    fn confirmation(cnf: Value) -> Option<Confirmation> {
+        let mut value = complete();
+        value["cnf"] = cnf;
+        serde_json::from_str::<Claims<'_>>(&value.to_string()).unwrap().cnf
+    }
+
+    #[test]
+    fn a_confirmation_by_certificate_is_read_and_written() {
+        let sha256 = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE";
+        let cnf = json!({ "x5t#S256": sha256 });
+        let read = confirmation(cnf.clone());
+        assert_eq!(read, Some(Confirmation::certificate([1; 32])));
+        assert_eq!(serde_json::to_value(read).unwrap(), cnf);
+    }
+
+    /// What is not exactly one certificate must not be taken for one, and not
+    /// for nothing either.
     #[test]
     fn a_confirmation_of_any_kind_is_seen() {
-        for cnf in [json!({}), json!({"jkt": "x"}), json!(1), json!("x")] {
-            let mut value = complete();
-            value["cnf"] = cnf;
-            assert!(serde_json::from_str::<Claims<'_>>(&value.to_string()).unwrap().cnf.is_some());
+        let sha256 = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE";
+        for cnf in [
+            json!({}),
+            json!({"jkt": "x"}),
+            json!(1),
+            json!("x"),
+            json!([]),
+            json!([sha256]),
+            json!({"x5t#S256": "x"}),
+            json!({"x5t#S256": null}),
+            json!({"x5t#S256": sha256, "jkt": "x"}),
+            json!({"x5t#S256": format!("{sha256}=")}),
+            // Its last bits are not zero.
+            json!({"x5t#S256": sha256.replace("QE", "QF")}),
+            json!({"X5T#S256": sha256}),
+        ] {
+            assert!(matches!(confirmation(cnf.clone()), Some(Confirmation::Other(_))), "{cnf}");
         }
         assert!(serde_json::from_str::<Claims<'_>>(&complete().to_string()).unwrap().cnf.is_none());
     }

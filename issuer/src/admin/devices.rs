@@ -8,6 +8,7 @@ use fleetbadge_validator::time::UnixSeconds;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
+use super::device_certificate::CertificateDocument;
 use super::device_keys::{DeviceKeyDocument, set_last_used};
 use super::problem::{Json, Problem, Query};
 use super::secrets::SecretDocument;
@@ -38,6 +39,9 @@ pub(crate) struct DeviceDocument {
     /// Its static password, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) password: Option<PasswordDocument>,
+    /// Absent without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) certificate: Option<CertificateDocument>,
 }
 
 /// A device that was added, with its secret, if one was made: the only time
@@ -226,6 +230,7 @@ impl From<DeviceRecord> for DeviceDocument {
                 .collect(),
             keys: device.credentials.keys.into_iter().map(DeviceKeyDocument::from).collect(),
             password: device.credentials.password.map(PasswordDocument::from),
+            certificate: device.credentials.certificate.map(CertificateDocument::from),
         }
     }
 }

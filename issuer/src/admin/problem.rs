@@ -45,7 +45,7 @@ impl Problem {
         }
     }
 
-    fn invalid(field: Option<&str>, detail: &dyn Display) -> Self {
+    pub(super) fn invalid(field: Option<&str>, detail: &dyn Display) -> Self {
         let problem =
             Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "A value cannot be used", detail);
         Self { field: field.map(Into::into), ..problem }
@@ -125,6 +125,7 @@ impl From<DeviceError> for Problem {
             DeviceError::ImportedSecret(_) => Self::invalid(Some("secret"), &error),
             DeviceError::Lifetime { field, .. } => Self::invalid(Some(field), &error),
             DeviceError::SlowHash(_) => Self::internal(&error),
+            DeviceError::CertificateSubject(error) => Self::invalid(Some(error.field()), &error),
             DeviceError::NameTaken { .. } => Self::conflict("name-taken", "The name is taken", &error),
             DeviceError::InvalidKeys(_) | DeviceError::KeyNotAdded(_) => Self::invalid(Some("jwks"), &error),
             DeviceError::KeyTaken { .. } => Self::conflict("key-taken", "The key is taken", &error),

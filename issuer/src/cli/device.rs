@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use reqwest::Method;
 
 use super::client::{AdminClient, Failure, Operator};
+use super::device_certificate::{self, Certificate};
 use super::device_key::{self, Key};
 use super::static_password::{self, Password};
 use super::{date, print, print_json, secret};
@@ -44,6 +45,8 @@ enum Verb {
     Secret(secret::Secret),
     /// Make a new secret and print it, once; the others end after a while
     RotateSecret(secret::Rotate),
+    /// Set by which TLS certificate a device is known
+    Certificate(Certificate),
 }
 
 #[derive(Args)]
@@ -129,6 +132,7 @@ impl Device {
             Verb::Enable(named) => named.change("enable", "gets tokens again"),
             Verb::Key(key) => key.run(),
             Verb::Password(password) => password.run(),
+            Verb::Certificate(certificate) => certificate.run(),
             Verb::Remove(Named { name, operator }) => operator.run(async |client| {
                 client.delete(&["devices", &name]).await?;
                 if operator.json {
@@ -283,5 +287,6 @@ fn show(device: &DeviceDocument, json: bool) -> Result<(), Failure> {
         secrets.collect::<Vec<_>>().join("\n                 "),
         keys.collect::<Vec<_>>().join("\n                 "),
         static_password::line(device.password.as_ref()),
-    ))
+    ))?;
+    device_certificate::show(device.certificate.as_ref())
 }

@@ -33,6 +33,8 @@ pub(super) struct Serve {
 
 impl Serve {
     pub(super) fn run(self) -> Result<(), Failure> {
+        // Without the limit that it could have, it only takes fewer clients.
+        let _ = crate::open_files::raise_limit();
         let file = self.config.as_deref().map(Options::from_file).transpose()?.unwrap_or_default();
         let config = self.options.over(file).resolve()?;
         if self.print_config {
@@ -48,8 +50,15 @@ async fn serve(config: Config) -> Result<(), Failure> {
     // Before anything is made, so that no signal is missed.
     let (mut terminated, mut interrupted) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut hung_up = signal(SignalKind::hangup())?;
     let bound = Issuer::open(config, Arc::new(SystemClock)).await?.bind().await?;
     print(&welcome(&bound)?)?;
+    let reload = bound.tls_reload();
+    tokio::spawn(async move {
+        while hung_up.recv().await.is_some() {
+            reload.now().await;
+        }
+    });
     bound
         .run(async {
             tokio::select! {

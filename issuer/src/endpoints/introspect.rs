@@ -30,6 +30,7 @@ use crate::app::App;
 use crate::client_auth::{AuthenticatedBroker, Credentials, authenticate};
 use crate::error::TokenError;
 use crate::form::Form;
+use crate::peer::Peer;
 use crate::store::DeviceStatus;
 
 /// The `typ` of tokens for brokers that do not know RFC 9068.
@@ -117,7 +118,7 @@ impl Audience {
 async fn answer(app: &App, request: Request<Body>) -> Result<Introspection, TokenError> {
     let (parts, body) = read_form(app, request).await?;
     let form = Form::parse(&body).map_err(|error| TokenError::InvalidRequest(error.to_string().into()))?;
-    let credentials = Credentials::from_request(&parts.headers, &form)?;
+    let credentials = Credentials::from_request(&parts.headers, &form, &Peer::of(&parts.extensions))?;
     let broker = authenticate(app, &credentials).await?.into_broker()?;
     let token = form.get("token").ok_or(TokenError::InvalidRequest("token is missing".into()))?;
     match check(app, &broker, token).await? {

@@ -33,7 +33,7 @@ struct Metadata<'a> {
 }
 
 /// The document, made once.
-pub(crate) fn document(issuer: &IssuerUrl) -> serde_json::Result<Bytes> {
+pub(crate) fn document(issuer: &IssuerUrl, client_certificates: bool) -> serde_json::Result<Bytes> {
     serde_json::to_vec(&Metadata {
         issuer: issuer.as_str(),
         token_endpoint: issuer.endpoint(TOKEN_PATH),

@@ -21,6 +21,7 @@ use crate::form::Form;
 use crate::grants::password::{self, OwnPassword};
 use crate::grants::{GrantType, TokenResponse, client_credentials};
 use crate::metrics::Started;
+use crate::peer::Peer;
 
 pub(crate) async fn post(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
     let started = Started::now();
@@ -43,13 +44,14 @@ pub(crate) async fn never_cached(mut response: Response) -> Response {
 async fn issue(app: &App, request: Request<Body>) -> Result<TokenResponse, TokenError> {
     let (parts, body) = read_form(app, request).await?;
     let form = Form::parse(&body).map_err(|error| TokenError::InvalidRequest(error.to_string().into()))?;
-    let credentials = Credentials::from_request(&parts.headers, &form)?;
+    let peer = Peer::of(&parts.extensions);
+    let credentials = Credentials::from_request(&parts.headers, &form, &peer)?;
     if let Some(device) = OwnPassword::from_request(&parts, &form)? {
         return device.exchange(app, &form).await;
     }
     let client = authenticate(app, &credentials).await?;
     match GrantType::from_form(&form)? {
-        GrantType::ClientCredentials => client_credentials::issue(app, &client.into_device()?, &form),
+        GrantType::ClientCredentials => client_credentials::issue(app, &client.into_device()?, &form, &peer),
         GrantType::Password => password::issue(app, &client.into_broker()?, &form).await,
     }
 }

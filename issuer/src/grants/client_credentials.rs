@@ -2,9 +2,10 @@
 
 use super::{TokenRequest, TokenResponse};
 use crate::app::App;
-use crate::client_auth::AuthenticatedDevice;
+use crate::client_auth::{AuthenticatedDevice, tls_client_auth};
 use crate::error::TokenError;
 use crate::form::Form;
+use crate::peer::Peer;
 
 /// Issues a token.
 ///
@@ -14,12 +15,13 @@ pub(crate) fn issue(
     app: &App,
     device: &AuthenticatedDevice,
     form: &Form<'_>,
+    peer: &Peer,
 ) -> Result<TokenResponse, TokenError> {
     let request = TokenRequest {
         scope: form.get("scope"),
         mqtt_client_id: form.get("mqtt_client_id"),
         resource: form.get("resource"),
-        certificate: None,
+        certificate: tls_client_auth::binding(device, peer, app.now()),
     };
     super::issue(app, device, &request)
 }

@@ -1,12 +1,12 @@
 //! The claims that [`fleetbadge_validator::claims`] defines. Their `acl` is
 //! EMQX's, too: no match denies.
 
-use fleetbadge_validator::claims::{Acl, Audience, Claims, Text};
+use fleetbadge_validator::claims::{Acl, Audience, Claims, Confirmation, Text};
 
 use super::Content;
 
 pub(super) fn write(content: &Content<'_>, payload: &mut Vec<u8>) -> serde_json::Result<()> {
-    let Content { grant, issuer, audience, token_id, now, lifetime_s, certificate: _ } = *content;
+    let Content { grant, issuer, audience, token_id, now, lifetime_s, certificate } = *content;
     let claims = Claims {
         iss: issuer.into(),
         sub: grant.device.as_str().into(),
@@ -21,7 +21,7 @@ pub(super) fn write(content: &Content<'_>, payload: &mut Vec<u8>) -> serde_json:
         // Always there: a broker that finds none might ask somebody else.
         acl: Some(Acl { publish: borrowed(&grant.publish), subscribe: borrowed(&grant.subscribe) }),
         groups: Some(vec![grant.group.as_str().into()]),
-        cnf: None,
+        cnf: certificate.map(Confirmation::certificate),
     };
     serde_json::to_writer(payload, &claims)
 }

@@ -45,6 +45,8 @@ const ROUTES: &[(Method, &str, Listener, u16)] = &[
     (Method::POST, "/admin/v1/devices/pump/secrets", Admin, 422),
     (Method::DELETE, "/admin/v1/devices/pump/secrets/x", Admin, 404),
     (Method::POST, "/admin/v1/devices/pump/rotate-secret", Admin, 422),
+    (Method::PUT, "/admin/v1/devices/pump/certificate", Admin, 422),
+    (Method::DELETE, "/admin/v1/devices/pump/certificate", Admin, 404),
     (Method::DELETE, "/admin/v1/devices/pump", Admin, 204),
     (Method::GET, "/admin/v1/groups", Admin, 200),
     (Method::GET, "/admin/v1/groups/default", Admin, 200),
