@@ -82,12 +82,14 @@ esac
 # Lines of the state, after the first, each a device and what became of it:
 #   made NAME ID     a secret was made and is being handed over
 #   done NAME ID     COMMAND said that the device has it, or the device used it
-#   gone NAME        the device was removed meanwhile
-#   failed NAME      this time; it is tried again
+#   gone NAME -      the device was removed meanwhile
+#   failed NAME -    this time; it is tried again
+# A line that a crash has cut off lacks its third word, or has a wrong ID: a
+# name that is cut off could be another device's.
 exec 9>>"$state" || exit 4
 flock --nonblock 9 || { say "another run works on $state"; exit 4; }
 remember() { printf '%s\n' "$*" >&9; }
-# A line that a crash cut off must not take the next one with it.
+# And it must not take the next line with it.
 [[ ! -s $state || -z $(tail -c 1 "$state") ]] || echo >&9
 
 if read -r word its_group began <"$state"; then
@@ -117,9 +119,9 @@ rotate() {
     fi
     if ! added=$(issuer device rotate-secret "$name" --overlap "$overlap" --json); then
         if issuer device show "$name" --json >/dev/null 2>&1 || (($? != 1)); then
-            remember "failed $name"
+            remember "failed $name -"
         else
-            remember "gone $name"
+            remember "gone $name -"
         fi
         return
     fi
@@ -129,7 +131,7 @@ rotate() {
         remember "done $name $id"
         sync "$state"
     else
-        remember "failed $name"
+        remember "failed $name -"
     fi
 }
 
@@ -141,6 +143,7 @@ devices=$(sed -n '/"secrets":\[\]/d
 
 declare -A finished made
 while read -r word name id; do
+    [[ -n $id ]] || continue
     case $word in
         done | gone) finished[$name]=$word ;;
         made) made[$name]=$id ;;
@@ -178,8 +181,8 @@ wait
 
 # The last word on each device counts.
 declare -A last
-while read -r word name _; do
-    last[$name]=$word
+while read -r word name id; do
+    [[ -z $id ]] || last[$name]=$word
 done < <(tail -n +2 "$state")
 missing=() handed_over=0
 for name in ${todo[@]+"${todo[@]}"}; do

@@ -4,30 +4,38 @@
 
 use std::{env, path::PathBuf};
 
-/// Each Mosquitto the tests know, and the root of the Debian it lives in,
-/// relative to this package.
-const MOSQUITTO_ROOTS: [(&str, &str); 3] =
-    [("2_0_11", "/"), ("2_0_21", ".cache/roots/trixie"), ("2_1", ".cache/roots/sid")];
+/// Each broker the tests know: its name in `…_ROOT` and `no_…`, the root of the
+/// Debian it lives in, relative to this package, and its program there.
+const BROKERS: [(&str, &str, &str); 5] = [
+    ("mosquitto_2_0_11", "/", MOSQUITTO),
+    ("mosquitto_2_0_21", ".cache/roots/trixie", MOSQUITTO),
+    ("mosquitto_2_1", ".cache/roots/sid", MOSQUITTO),
+    ("rabbitmq_3_10", "/", RABBITMQ),
+    ("rabbitmq_4_0", ".cache/roots/trixie", RABBITMQ),
+];
+
+const MOSQUITTO: &str = "usr/sbin/mosquitto";
+const RABBITMQ: &str = "usr/lib/rabbitmq/bin/rabbitmq-server";
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-env-changed=CI");
     let package = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
-    for (version, root) in MOSQUITTO_ROOTS {
+    for (broker, root, program) in BROKERS {
         let root = package.join(root);
-        let mosquitto = root.join("usr/sbin/mosquitto");
-        println!("cargo:rustc-env=MOSQUITTO_{version}_ROOT={}", root.display());
-        println!("cargo:rustc-check-cfg=cfg(no_mosquitto_{version})");
-        if mosquitto.exists() {
-            println!("cargo:rerun-if-changed={}", mosquitto.display());
+        let program = root.join(program);
+        println!("cargo:rustc-env={}_ROOT={}", broker.to_uppercase(), root.display());
+        println!("cargo:rustc-check-cfg=cfg(no_{broker})");
+        if program.symlink_metadata().is_ok() {
+            println!("cargo:rerun-if-changed={}", program.display());
             continue;
         }
         // One that comes later may look older than this build, since packages
         // keep the times of their files: never there, always looked for again.
         println!("cargo:rerun-if-changed={}", package.join("missing-broker").display());
         if env::var_os("CI").is_none() {
-            println!("cargo:rustc-cfg=no_mosquitto_{version}");
-            println!("cargo:warning=no {}: its tests are ignored", mosquitto.display());
+            println!("cargo:rustc-cfg=no_{broker}");
+            println!("cargo:warning=no {}: its tests are ignored", program.display());
         }
     }
 }

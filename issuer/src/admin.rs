@@ -8,6 +8,7 @@ pub(crate) mod brokers;
 pub(crate) mod device_certificate;
 pub(crate) mod device_keys;
 pub(crate) mod devices;
+pub(crate) mod enrolments;
 pub(crate) mod groups;
 pub(crate) mod keys;
 pub(crate) mod policy;

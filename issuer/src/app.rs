@@ -11,6 +11,7 @@ use crate::brokers::Brokers;
 use crate::client_auth::private_key_jwt::ParsedKeys;
 use crate::credential_uses::CredentialUses;
 use crate::devices::Devices;
+use crate::enrolments::Enrolments;
 use crate::error::TokenError;
 use crate::groups::Groups;
 use crate::imported_secrets::ImportedSecrets;
@@ -35,6 +36,7 @@ pub(crate) struct App {
     pub(crate) devices: Devices,
     pub(crate) groups: Groups,
     pub(crate) brokers: Arc<Brokers>,
+    pub(crate) enrolments: Enrolments,
     pub(crate) credential_uses: CredentialUses,
     pub(crate) static_passwords: StaticPasswords,
     pub(crate) imported_secrets: ImportedSecrets,

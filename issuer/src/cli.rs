@@ -17,6 +17,7 @@ mod device;
 mod device_certificate;
 mod device_key;
 mod duration;
+mod enrolment;
 mod group;
 mod key;
 mod policy;
@@ -44,8 +45,10 @@ struct Cli {
 enum Noun {
     /// Run the server
     Serve(Box<serve::Serve>),
-    /// Add, look at, disable, enable and remove devices
+    /// Add, look at, approve, disable, enable and remove devices
     Device(device::Device),
+    /// Make, look at and remove enrolment tokens
+    Enrolment(enrolment::Enrolment),
     /// Set and look at groups: which topics, which scope, how long
     Group(group::Group),
     /// Say what a device may do, and why
@@ -62,6 +65,7 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().noun {
         Noun::Serve(serve) => serve.run(),
         Noun::Device(device) => device.run(),
+        Noun::Enrolment(enrolment) => enrolment.run(),
         Noun::Group(group) => group.run(),
         Noun::Policy(policy) => policy.run(),
         Noun::Broker(broker) => broker.run(),

@@ -161,6 +161,14 @@ pub enum DeviceError {
         /// Its name.
         name: String,
     },
+    /// It does not wait for approval.
+    #[error("device {name} is {status}; only a pending one can be approved")]
+    NotPending {
+        /// Its name.
+        name: String,
+        /// What it is.
+        status: DeviceStatus,
+    },
     /// No secret can be made.
     #[error(transparent)]
     NoRandomness(#[from] NoRandomness),
@@ -326,6 +334,24 @@ impl Devices {
             Ok(())
         };
         self.change(name, set).await.map(|(device, ())| device)
+    }
+
+    /// Lets a device that enrolled have tokens.
+    ///
+    /// # Errors
+    /// [`DeviceError::NotPending`], [`DeviceError::NoSuchDevice`],
+    /// [`DeviceError::Store`].
+    pub async fn approve(&self, name: &str) -> Result<DeviceRecord, DeviceError> {
+        let approve = |device: &mut DeviceRecord| match device.status {
+            DeviceStatus::Pending => {
+                device.status = DeviceStatus::Enabled;
+                Ok(())
+            }
+            status @ (DeviceStatus::Enabled | DeviceStatus::Disabled) => {
+                Err(DeviceError::NotPending { name: device.name.to_string(), status })
+            }
+        };
+        self.change(name, approve).await.map(|(device, ())| device)
     }
 
     /// Removes a device. Its names stay taken.

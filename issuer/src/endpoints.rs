@@ -6,4 +6,5 @@ pub(crate) mod introspect;
 pub(crate) mod jwks;
 pub(crate) mod metadata;
 pub(crate) mod ops;
+pub(crate) mod register;
 pub(crate) mod token;

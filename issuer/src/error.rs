@@ -131,15 +131,7 @@ impl TokenError {
 
 impl IntoResponse for TokenError {
     fn into_response(self) -> Response {
-        #[derive(Serialize)]
-        struct Body<'a> {
-            error: &'static str,
-            error_description: &'a str,
-        }
-
-        let description: String = self.description().chars().map(describable).collect();
-        let body = axum::Json(Body { error: self.code(), error_description: &description });
-        let mut response = (self.status(), body).into_response();
+        let mut response = wire_error(self.status(), self.code(), &self.description());
         if self == Self::InvalidClient {
             let challenge = HeaderValue::from_static("Basic realm=\"fleetbadge\", charset=\"UTF-8\"");
             response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
@@ -150,6 +142,19 @@ impl IntoResponse for TokenError {
         }
         response
     }
+}
+
+/// An error in the form that every OAuth endpoint has (RFC 6749 §5.2,
+/// RFC 7591 §3.2.2).
+pub(crate) fn wire_error(status: StatusCode, error: &'static str, description: &str) -> Response {
+    #[derive(Serialize)]
+    struct Body<'a> {
+        error: &'static str,
+        error_description: &'a str,
+    }
+
+    let description: String = description.chars().map(describable).collect();
+    (status, axum::Json(Body { error, error_description: &description })).into_response()
 }
 
 /// `error_description` is of `%x20-21 / %x23-5B / %x5D-7E`.

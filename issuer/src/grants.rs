@@ -14,6 +14,7 @@ use crate::store::DeviceRecord;
 
 pub(crate) mod client_credentials;
 mod decision;
+mod device_self;
 pub(crate) mod password;
 
 pub(crate) use decision::{Decision, NotGranted, decide};
@@ -64,6 +65,15 @@ pub(crate) struct TokenResponse {
     token_type: &'static str,
     expires_in: u64,
     scope: String,
+    /// Not there in a token for the issuer itself.
+    #[serde(flatten)]
+    mqtt: Option<MqttUse>,
+}
+
+/// How a token for a broker is to be used.
+#[derive(Serialize)]
+struct MqttUse {
+    /// As whom to connect.
     mqtt_client_id: String,
     /// When an agent is to renew it, in seconds from now: not before,
     refresh_from_s: u64,
@@ -122,9 +132,11 @@ pub(crate) fn issue(
         token_type: "Bearer",
         expires_in: content.lifetime_s,
         scope: grant.scope.to_string(),
-        mqtt_client_id: grant.mqtt_client_id.to_string(),
-        refresh_from_s,
-        refresh_to_s,
+        mqtt: Some(MqttUse {
+            mqtt_client_id: grant.mqtt_client_id.to_string(),
+            refresh_from_s,
+            refresh_to_s,
+        }),
     })
 }
 

@@ -46,7 +46,9 @@ pub mod data_dir;
 mod date;
 pub mod device_keys;
 pub mod devices;
+pub mod dpop;
 mod endpoints;
+pub mod enrolments;
 mod error;
 mod form;
 mod grants;
@@ -62,9 +64,11 @@ pub mod peer;
 pub mod policy;
 pub mod profile;
 pub mod random;
+mod registration;
 pub mod root_key;
 mod router;
 pub mod secret;
+pub mod self_token;
 pub mod serve;
 pub mod signing_keys;
 pub mod static_password;
@@ -81,6 +85,7 @@ use config::Config;
 use credential_uses::CredentialUses;
 use data_dir::{DataDir, DataDirError};
 use devices::{AddedDevice, DeviceError, Devices, NewDevice};
+use enrolments::Enrolments;
 use groups::{GroupError, Groups};
 use imported_secrets::ImportedSecrets;
 use keys::{KeyError, Keys};
@@ -153,6 +158,7 @@ impl Issuer {
             )
             .await?,
             brokers,
+            enrolments: Enrolments::new(Arc::clone(&store), Arc::clone(&random)),
             credential_uses: CredentialUses::new(Arc::clone(&store)),
             static_passwords: StaticPasswords::new(root_key.password_hasher(), Arc::clone(&random)),
             imported_secrets: ImportedSecrets::new(config.device_cache_capacity, Arc::clone(&random)),

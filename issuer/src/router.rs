@@ -11,7 +11,7 @@ use axum::routing::{delete, get, post, put};
 
 use crate::admin;
 use crate::app::App;
-use crate::endpoints::{introspect, jwks, metadata, ops, token};
+use crate::endpoints::{introspect, jwks, metadata, ops, register, token};
 
 /// The token endpoint, below the issuer.
 pub(crate) const TOKEN_PATH: &str = "/oauth2/token";
@@ -19,6 +19,9 @@ pub(crate) const TOKEN_PATH: &str = "/oauth2/token";
 pub(crate) const INTROSPECTION_PATH: &str = "/oauth2/introspect";
 /// The key set, below the issuer.
 pub(crate) const JWKS_PATH: &str = "/oauth2/jwks";
+
+/// Where devices register, and below it manage their keys.
+pub(crate) const REGISTER_PATH: &str = "/oauth2/register";
 
 /// What devices and brokers reach.
 pub(crate) fn public(app: Arc<App>) -> Router {
@@ -30,6 +33,17 @@ pub(crate) fn public(app: Arc<App>) -> Router {
             post(introspect::post).layer(map_response(token::never_cached)),
         )
         .route(&format!("{base}{JWKS_PATH}"), get(jwks::get))
+        .route(
+            &format!("{base}{REGISTER_PATH}"),
+            post(register::post).layer(from_fn(to_the_end)).layer(map_response(token::never_cached)),
+        )
+        .route(
+            &format!("{base}{REGISTER_PATH}/{{client_id}}"),
+            get(register::own::get)
+                .put(register::own::put)
+                .layer(from_fn(to_the_end))
+                .layer(map_response(token::never_cached)),
+        )
         // RFC 8414 §3.1 puts the issuer's path behind, OpenID Connect before.
         .route(&format!("/.well-known/oauth-authorization-server{base}"), get(metadata::get))
         .route(&format!("{base}/.well-known/openid-configuration"), get(metadata::get))
@@ -54,7 +68,10 @@ pub(crate) fn admin(app: Arc<App>) -> Router {
             get(admin::devices::show).patch(admin::devices::set).delete(admin::devices::remove),
         )
         .route("/admin/v1/devices/{name}/enable", post(admin::devices::enable))
+        .route("/admin/v1/devices/{name}/approve", post(admin::devices::approve))
         .route("/admin/v1/devices/{name}/disable", post(admin::devices::disable))
+        .route("/admin/v1/enrolments", get(admin::enrolments::list).post(admin::enrolments::create))
+        .route("/admin/v1/enrolments/{id}", delete(admin::enrolments::remove))
         .route("/admin/v1/devices/{name}/keys", get(admin::device_keys::list).post(admin::device_keys::add))
         .route("/admin/v1/devices/{name}/keys/{thumbprint}", delete(admin::device_keys::remove))
         .route(
@@ -87,7 +104,7 @@ async fn to_the_end(request: Request, next: Next) -> Response {
     match tokio::spawn(next.run(request)).await {
         Ok(response) => response,
         Err(error) => {
-            tracing::error!(%error, "an operator's request failed");
+            tracing::error!(%error, "a request that changes something failed");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }

@@ -30,7 +30,8 @@ pub trait Store: Send + Sync {
     /// Some devices, in the order of their names' bytes.
     async fn devices(&self, query: DeviceQuery<'_>) -> Result<Vec<DeviceRecord>, StoreError>;
     /// Replaces a device by what was made of the same revision of it; the new
-    /// one has the next. Names that it did not have before are taken.
+    /// one has the next. Names that it did not have before are taken; when the
+    /// credentials that it no longer has were used is forgotten.
     async fn update_device(&self, device: &DeviceRecord) -> Result<(), WriteError>;
     /// Removes a device and its credentials; its names stay taken. False if
     /// there is no such device.

@@ -11,9 +11,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use aws_lc_rs::digest;
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use fleetbadge_validator::test_support::TestKey;
+use fleetbadge_validator::time::{Clock as _, SystemClock};
 use serde_json::{Value, json};
 
 const ISSUER: &str = "http://127.0.0.1:1";
@@ -131,6 +133,28 @@ impl Server {
         (head.split(' ').nth(1).unwrap().parse().unwrap(), serde_json::from_str(body).unwrap())
     }
 
+    /// Registers a key with an enrolment token; returns the status and the body.
+    fn register(&self, token: &str, key: &TestKey, wish: &str) -> (u16, Value) {
+        let url = format!("{ISSUER}/oauth2/register");
+        let header = json!({"typ": "dpop+jwt", "alg": "ES256", "jwk": key.public().to_jwk()});
+        let claims = json!({
+            "jti": TestKey::generate().kid(), "htm": "POST", "htu": url, "iat": SystemClock.now(),
+            "ath": URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, token.as_bytes())),
+        });
+        let proof = key.token_of(header.to_string(), claims.to_string());
+        let body = json!({"jwks": {"keys": [key.public().to_jwk()]}, "client_name": wish}).to_string();
+        let answer = Self::ask(
+            &self.address,
+            &format!(
+                "POST /oauth2/register HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer \
+                 {token}\r\nDPoP: {proof}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            ),
+        );
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), serde_json::from_str(body).unwrap())
+    }
+
     /// Asks for a token with a form and nothing else; returns the status and
     /// the body.
     fn form(&self, body: &str) -> (u16, Value) {
@@ -204,6 +228,57 @@ fn from_an_empty_folder_to_a_token_and_over_restarts() {
     assert!(Command::new("kill").args(["-HUP", &id]).status().unwrap().success());
     assert_eq!(server.token(&device).0, 200);
     assert!(server.stop("-INT").success());
+}
+
+#[test]
+fn a_device_enrols_and_is_approved() {
+    let place = Place::new();
+    let server = place.serve(&[]);
+    let create = |more: &[&str]| {
+        let terms = ["enrolment", "create", "--group", "default", "--name-pattern", "pump-*", "--uses", "1"];
+        place.json(&[&terms, more].concat())
+    };
+    let made = create(&["--expires", "24h", "--approval"]);
+    let token = made["enrolment_token"].as_str().unwrap();
+    assert_eq!(made["registration_endpoint"], format!("{ISSUER}/oauth2/register"));
+    assert_eq!(made["expires_at"].as_u64().unwrap() - made["created_at"].as_u64().unwrap(), 86_400);
+
+    let key = TestKey::generate();
+    let (status, device) = server.register(token, &key, "pump-7");
+    assert_eq!((status, &device["client_id"], &device["status"]), (201, &"pump-7".into(), &"pending".into()));
+    let (status, error) = server.register(token, &TestKey::generate(), "pump-8");
+    assert_eq!((status, &error["error"]), (401, &"invalid_token".into()));
+    let pending = || place.run(&["device", "list", "--status", "pending", "--json"]).stdout;
+    assert_eq!(serde_json::from_slice::<Value>(&pending()).unwrap()["client_id"], "pump-7");
+    let approved = String::from_utf8(place.run(&["device", "approve", "pump-7"]).stdout).unwrap();
+    assert_eq!(approved, "Device pump-7 is enabled: it gets tokens from now on.\n");
+    assert!(pending().is_empty());
+    let (code, said) = place.refused(&["device", "approve", "pump-7"]);
+    assert_eq!((code, said.contains("pump-7 is enabled; only a pending one")), (1, true), "{said}");
+
+    let listed = place.json(&["enrolment", "list"]);
+    assert_eq!((&listed["id"], &listed["uses_left"]), (&made["id"], &0.into()));
+    let id = made["id"].as_str().unwrap();
+    assert_eq!(place.json(&["enrolment", "remove", id]), json!({"id": id, "removed": true}));
+    assert_eq!(place.refused(&["enrolment", "remove", id]).0, 1);
+    for expires in ["24", "1w", "400d", "0s"] {
+        let terms = ["enrolment", "create", "--group", "default", "--name-pattern", "x", "--uses", "1"];
+        let (code, said) = place.refused(&[&terms[..], &["--expires", expires]].concat());
+        assert!(matches!(code, 1 | 2), "{expires}: {said}");
+    }
+
+    // Neither token is anywhere but with whoever made it.
+    let canaries = [token.to_owned(), create(&["--expires", "1h"])["enrolment_token"].to_string()];
+    assert!(server.stop("-TERM").success());
+    let log = place.read_log();
+    assert!(log.contains("device enrolled"), "{log}");
+    for canary in canaries.iter().map(|token| token.trim_matches('"')) {
+        assert!(!log.contains(canary));
+        for entry in fs::read_dir(place.data_dir()).unwrap() {
+            let bytes = fs::read(entry.unwrap().path()).unwrap();
+            assert!(!bytes.windows(canary.len()).any(|window| window == canary.as_bytes()));
+        }
+    }
 }
 
 #[test]
@@ -611,4 +686,56 @@ fn slow_clients_are_cut_off_and_probes_are_answered() {
         assert!(Server::get(&server.ops, path).starts_with("HTTP/1.1 200"), "{path}");
         assert!(Server::get(&server.address, path).starts_with("HTTP/1.1 404"), "{path}");
     }
+}
+
+#[test]
+fn secrets_and_devices_are_changed_and_the_last_use_outlives_the_server() {
+    let place = Place::new();
+    let server = place.serve(&[]);
+    place.json(&["group", "set", "pumps", "--publish", "halls/${attr.hall}/${device}"]);
+    let device = place.json(&["device", "add", "pump-1", "--attribute", "hall=7"]);
+    place.json(&["device", "add", "pump-2"]);
+    let set =
+        ["device", "set", "pump-1", "--group", "pumps", "--attribute", "line=2", "--no-attribute", "hall"];
+    assert_eq!(place.json(&set)["attributes"], serde_json::json!({"line": "2"}));
+    let text = |arguments: &[&str]| String::from_utf8(place.run(arguments).stdout).unwrap();
+    let listed = text(&["device", "list", "--group", "pumps", "--status", "enabled"]);
+    assert_eq!(listed, "CLIENT_ID  GROUP  STATUS   MQTT_CLIENT_IDS\npump-1     pumps  enabled  pump-1\n");
+    assert_eq!(text(&["device", "list", "--status", "disabled"]), "");
+
+    let rotated = place.json(&["device", "rotate-secret", "pump-1", "--overlap", "24h"]);
+    for secret in [&device, &rotated] {
+        assert_eq!(server.token(secret).0, 200);
+    }
+    let added = place.json(&["device", "secret", "add", "pump-1", "--expires", "30d"]);
+    assert_eq!(added["token_endpoint"], format!("{ISSUER}/oauth2/token"));
+    for wrong in [&["--expires", "30"][..], &["--expires", "-1d"], &["--import", "/nowhere"]] {
+        let (code, said) = place.refused(&[&["device", "secret", "add", "pump-1"], wrong].concat());
+        assert_eq!(code, 2, "{said}");
+    }
+    assert_eq!(place.refused(&["device", "rotate-secret", "pump-1"]).0, 2);
+    let rotate = ["device", "rotate-secret", "pump-2", "--overlap", "1h"];
+    for (arguments, last_line) in
+        [(&["device", "secret", "add", "pump-2"][..], "The secret is shown"), (&rotate, "The other secrets")]
+    {
+        let said = text(arguments);
+        assert!(said.ends_with(".\n") && said.lines().last().unwrap().starts_with(last_line), "{said}");
+    }
+
+    // Ended at once: what the last second has seen is written at the end.
+    assert!(server.stop("-TERM").success());
+    let server = place.serve(&[]);
+    let secrets = text(&["device", "secret", "list", "pump-1"]);
+    let lines: Vec<&str> = secrets.lines().collect();
+    assert!(lines[0].contains("  ends 20") && lines[0].contains("  last used 20"), "{secrets}");
+    assert!(lines[1].contains("  no end  last used 20"), "{secrets}");
+    assert!(lines[2].contains("  ends 20") && lines[2].ends_with("  never used"), "{secrets}");
+    assert!(text(&["device", "show", "pump-1"]).contains(lines[1]));
+
+    for (line, is_last) in lines.into_iter().zip([false, false, true]) {
+        let said = text(&["device", "secret", "remove", "pump-1", line.split(' ').next().unwrap()]);
+        assert_eq!(said.contains("It was the last credential"), is_last, "{said}");
+    }
+    assert_eq!(server.token(&rotated).0, 401);
+    assert_eq!(place.refused(&["device", "secret", "remove", "pump-1", "0"]).0, 1);
 }

@@ -17,6 +17,7 @@ pub struct Issuer {
     process: Running,
     data_dir: TempDir,
     port: u16,
+    options: Vec<String>,
 }
 
 /// What `device add --json` prints.
@@ -39,10 +40,20 @@ impl Issuer {
     /// When it does not come up.
     #[must_use]
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// A new issuer on a free port, with more options of `serve`.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    #[must_use]
+    pub fn start_with(options: &[&str]) -> Self {
+        let options: Vec<String> = options.iter().map(ToString::to_string).collect();
         let data_dir = tempfile::Builder::new().prefix("fleetbadge-issuer-").tempdir().expect("a directory");
         let port = ports::free();
-        let process = serve(data_dir.path(), port);
-        Self { process, data_dir, port }
+        let process = serve(data_dir.path(), port, &options);
+        Self { process, data_dir, port, options }
     }
 
     /// The issuer identifier.
@@ -80,7 +91,7 @@ impl Issuer {
     /// When it does not come up.
     pub fn restart(&mut self) {
         self.process.stop();
-        self.process = serve(self.data_dir.path(), self.port);
+        self.process = serve(self.data_dir.path(), self.port, &self.options);
     }
 
     /// Runs an operator's command.
@@ -136,11 +147,11 @@ impl Issuer {
     }
 }
 
-fn serve(data_dir: &Path, port: u16) -> Running {
+fn serve(data_dir: &Path, port: u16, options: &[String]) -> Running {
     let listen = format!("127.0.0.1:{port}");
     let mut command = Program::Issuer.command();
     command.arg("serve").arg("--data-dir").arg(data_dir);
-    command.args(["--listen", &listen, "--issuer", &format!("http://{listen}")]);
+    command.args(["--listen", &listen, "--issuer", &format!("http://{listen}")]).args(options);
     let process = Running::spawn(command);
     process.wait_for(&listen);
     process

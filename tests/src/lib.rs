@@ -3,8 +3,11 @@
 //!
 //! - [`broker`]: Mosquitto in three versions; [`on_every_mosquitto!`] makes a
 //!   test for each.
+//! - [`rabbitmq`]: RabbitMQ in two versions, with its own OAuth 2 plugin;
+//!   [`on_every_rabbitmq!`] makes a test for each.
 //! - [`device`]: the Mosquitto clients and curl; [`paho`]: a device that a test
 //!   leads step by step; [`wire`]: MQTT packets by hand, for exact codes.
+//! - [`python`]: OAuth clients that are not ours.
 //! - [`issuer`]: the real issuer; [`badges`]: tokens that it would never mint.
 //! - [`programs`]: our binaries and the plugin, always freshly built.
 //! - [`process`]: what all of these are made of. [`ports`], [`patience`].
@@ -22,6 +25,7 @@
 
 pub mod badges;
 pub mod broker;
+mod debian;
 pub mod device;
 pub mod issuer;
 pub mod paho;
@@ -29,4 +33,6 @@ pub mod patience;
 pub mod ports;
 pub mod process;
 pub mod programs;
+pub mod python;
+pub mod rabbitmq;
 pub mod wire;

@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 
 use crate::patience::{Deadline, PATIENCE};
 use crate::process::{Position, Running, Signal, Stream};
+use crate::python::PYTHON;
 use crate::wire::Protocol;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/paho_client.py");
-const PYTHON: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/.cache/venv/bin/python");
 
 /// A device that has tried to connect. Codes are those of MQTT 5 always: paho
 /// translates what a 3.1.1 broker says ([`wire`](crate::wire) does not).

@@ -250,7 +250,11 @@ fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Re
     deserializer.deserialize_map(Object(PhantomData))
 }
 
-fn present_object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+/// Like [`present`], for a member that is an object.
+///
+/// # Errors
+/// What `T` says, and for an array.
+pub fn present_object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
     object(deserializer).map(Some)

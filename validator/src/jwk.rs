@@ -122,7 +122,9 @@ impl TryFrom<PresentedJwk> for PublicJwk {
         let members =
             [("d", d), ("p", p), ("q", q), ("dp", dp), ("dq", dq), ("qi", qi), ("oth", oth), ("k", k)];
         match members.into_iter().find(|(_, member)| member.is_some()) {
-            Some((name, _)) => Err(format!("has the private or symmetric member {name}; hand over the public key alone")),
+            Some((name, _)) => {
+                Err(format!("has the private or symmetric member {name}; hand over the public key alone"))
+            }
             None => Ok(Self(jwk)),
         }
     }

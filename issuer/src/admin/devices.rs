@@ -183,6 +183,15 @@ pub(crate) async fn enable(
     set_status(&app, &name, DeviceStatus::Enabled).await
 }
 
+pub(crate) async fn approve(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+) -> Result<axum::Json<DeviceDocument>, Problem> {
+    let device = app.devices.approve(&name).await?;
+    tracing::info!(device = %device.name, "device approved");
+    Ok(axum::Json(device.into()))
+}
+
 pub(crate) async fn disable(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,

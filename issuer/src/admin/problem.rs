@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::brokers::BrokerError;
 use crate::devices::DeviceError;
+use crate::enrolments::EnrolmentError;
 use crate::groups::GroupError;
 use crate::keys::KeyError;
 use crate::policy::explain::InvalidQuestion;
@@ -129,12 +130,32 @@ impl From<DeviceError> for Problem {
             DeviceError::NameTaken { .. } => Self::conflict("name-taken", "The name is taken", &error),
             DeviceError::InvalidKeys(_) | DeviceError::KeyNotAdded(_) => Self::invalid(Some("jwks"), &error),
             DeviceError::KeyTaken { .. } => Self::conflict("key-taken", "The key is taken", &error),
+            DeviceError::NotPending { .. } => {
+                Self::conflict("not-pending", "The device does not wait for approval", &error)
+            }
             DeviceError::Busy { .. } => Self::conflict("busy", "Others are changing it", &error),
             DeviceError::NoSuchDevice { .. } | DeviceError::NoSuchCredential { .. } => {
                 Self::not_found(&error)
             }
             DeviceError::NoRandomness(NoRandomness) => Self::internal(&error),
             DeviceError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<EnrolmentError> for Problem {
+    fn from(error: EnrolmentError) -> Self {
+        match error {
+            EnrolmentError::Name(error) => Self::invalid(Some(error.field), &error),
+            EnrolmentError::NamePattern { .. } => Self::invalid(Some("name_pattern"), &error),
+            EnrolmentError::Uses { .. } => Self::invalid(Some("uses"), &error),
+            EnrolmentError::Lifetime { .. } => Self::invalid(Some("expires_in_s"), &error),
+            EnrolmentError::NoSuchEnrolment { .. } => Self::not_found(&error),
+            EnrolmentError::Device(error) => error.into(),
+            EnrolmentError::NameNotAllowed { .. }
+            | EnrolmentError::UsedUp
+            | EnrolmentError::NoRandomness(NoRandomness) => Self::internal(&error),
+            EnrolmentError::Store(error) => error.into(),
         }
     }
 }

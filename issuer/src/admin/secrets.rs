@@ -166,8 +166,8 @@ impl From<SecretRecord> for SecretDocument {
 /// Reads a string. What else it is stands in no error, as serde's own would
 /// have it: a secret of digits alone may have lost its quotes.
 fn chosen<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Zeroizing<String>>, D::Error> {
-    match serde_json::Value::deserialize(deserializer)? {
-        serde_json::Value::String(text) => Ok(Some(Zeroizing::new(text))),
-        _ => Err(D::Error::custom("secret: not a string")),
-    }
+    let serde_json::Value::String(text) = serde_json::Value::deserialize(deserializer)? else {
+        return Err(D::Error::custom("secret: not a string"));
+    };
+    Ok(Some(Zeroizing::new(text)))
 }

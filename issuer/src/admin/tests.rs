@@ -159,3 +159,111 @@ async fn keys_are_listed_with_their_states() {
     assert_eq!(states(&rotate(true).await), ["retired", "retired", "active"]);
     assert!(!String::from_utf8(listed.body).unwrap().contains("\"d\""));
 }
+
+#[tokio::test]
+async fn the_life_of_a_secret() {
+    let issuer = TestIssuer::new().await;
+    let first = issuer.add("pump-1", &[]).await;
+    const SECRETS: &str = "/admin/v1/devices/pump-1/secrets";
+    let added = post(&issuer, SECRETS, json!({"expires_in_s": 60})).await;
+    assert_eq!(added.status, StatusCode::CREATED);
+    let mut body = added.json();
+    let secret = body["client_secret"].take().as_str().unwrap().to_owned();
+    let id = body["secret_id"].as_str().unwrap().to_owned();
+    assert_eq!(
+        body,
+        json!({"client_id": "pump-1", "client_secret": null, "secret_id": id, "expires_at": NOW.0 + 60,
+               "token_endpoint": "https://id.example/oauth2/token"})
+    );
+    assert_eq!(issuer.token("pump-1", &secret, "").await.status, StatusCode::OK);
+    let imported = post(&issuer, SECRETS, json!({"secret": "a secret that people chose"})).await;
+    assert_eq!(imported.status, StatusCode::CREATED);
+    assert_eq!(
+        (&imported.json()["client_secret"], &imported.json()["expires_at"]),
+        (&Value::Null, &Value::Null)
+    );
+
+    let list = async || issuer.admin(Method::GET, SECRETS, None).await.json();
+    let of_list = |list: &Value, member: &str| {
+        list.as_array().unwrap().iter().map(|secret| secret[member].clone()).collect::<Vec<_>>()
+    };
+    let listed = list().await;
+    assert_eq!(of_list(&listed, "imported"), [false, false, true]);
+    assert_eq!(of_list(&listed, "expires_at"), [Value::Null, json!(NOW.0 + 60), Value::Null]);
+    assert_eq!(of_list(&listed, "last_used_at"), [Value::Null, json!(NOW), Value::Null]);
+    let shown = issuer.admin(Method::GET, "/admin/v1/devices/pump-1", None).await.json();
+    assert_eq!(shown["secrets"], listed);
+
+    issuer.clock.advance(1);
+    let rotated = post(&issuer, "/admin/v1/devices/pump-1/rotate-secret", json!({"overlap_s": 30})).await;
+    assert_eq!(rotated.status, StatusCode::CREATED);
+    let rotated = rotated.json();
+    assert_eq!((&rotated["expires_at"], &rotated["others_end_at"]), (&Value::Null, &json!(NOW.0 + 31)));
+    let ends = of_list(&list().await, "expires_at");
+    assert_eq!(ends, [json!(NOW.0 + 31), json!(NOW.0 + 31), json!(NOW.0 + 31), Value::Null]);
+    for secret in [first.as_str(), "a secret that people chose", rotated["client_secret"].as_str().unwrap()] {
+        assert_eq!(issuer.token("pump-1", secret, "").await.status, StatusCode::OK);
+    }
+
+    let ids = of_list(&list().await, "id");
+    for (n, id) in ids.iter().enumerate() {
+        let path = format!("{SECRETS}/{}", id.as_str().unwrap());
+        let removed = issuer.admin(Method::DELETE, &path, None).await.json();
+        let is_last = n + 1 == ids.len();
+        assert_eq!(
+            removed,
+            json!({"client_id": "pump-1", "secret_id": id, "removed": true, "has_credentials": !is_last})
+        );
+        let again = issuer.admin(Method::DELETE, &path, None).await;
+        assert_eq!(problem(&again), (404, "not-found".into(), None));
+    }
+    assert_eq!(list().await, json!([]));
+}
+
+#[tokio::test]
+async fn problems_of_secrets_name_the_field_and_repeat_no_secret() {
+    let issuer = TestIssuer::new().await;
+    issuer.add("pump-1", &[]).await;
+    let refused = async |action: &str, body: Value| {
+        let answer = post(&issuer, &format!("/admin/v1/devices/pump-1/{action}"), body).await;
+        assert!(!String::from_utf8_lossy(&answer.body).contains("4711"));
+        problem(&answer)
+    };
+    let invalid = |field: Option<&str>| (422, "invalid".to_owned(), field.map(ToOwned::to_owned));
+    assert_eq!(refused("secrets", json!({"expires_in_s": 0})).await, invalid(Some("expires_in_s")));
+    assert_eq!(refused("secrets", json!({"secret": "short 4711"})).await, invalid(Some("secret")));
+    assert_eq!(refused("secrets", json!({"secret": 4711})).await, invalid(None));
+    assert_eq!(refused("secrets", json!({"secret": null})).await, invalid(None));
+    assert_eq!(refused("secrets", json!({"colour": 4711})).await, invalid(None));
+    assert_eq!(refused("rotate-secret", json!({})).await, invalid(None));
+    assert_eq!(refused("rotate-secret", json!({"overlap_s": u64::MAX})).await, invalid(Some("overlap_s")));
+    let unknown = [
+        ("secrets", json!({})),
+        ("secrets", json!({"secret": "a secret that people chose"})),
+        ("rotate-secret", json!({"overlap_s": 0})),
+    ];
+    for (action, body) in unknown {
+        let answer = post(&issuer, &format!("/admin/v1/devices/pump-9/{action}"), body).await;
+        assert_eq!(problem(&answer), (404, "not-found".into(), None));
+    }
+}
+
+#[tokio::test]
+async fn a_device_keeps_what_is_not_named() {
+    let issuer = TestIssuer::new().await;
+    issuer.add("pump-1", &["a"]).await;
+    let set = async |body: Value| issuer.admin(Method::PATCH, "/admin/v1/devices/pump-1", Some(body)).await;
+    issuer.admin(Method::PATCH, "/admin/v1/groups/pumps", Some(json!({}))).await;
+    let changed = set(json!({"group": "pumps", "attributes": {"hall": "7", "line": "2"}})).await.json();
+    assert_eq!((&changed["group"], &changed["mqtt_client_ids"]), (&json!("pumps"), &json!(["a"])));
+    let changed = set(json!({"mqtt_client_ids": ["b", "a"], "attributes": {"line": null}})).await.json();
+    assert_eq!(changed["mqtt_client_ids"], json!(["b", "a"]));
+    assert_eq!((&changed["group"], &changed["attributes"]), (&json!("pumps"), &json!({"hall": "7"})));
+    let invalid = |field: Option<&str>| (422, "invalid".to_owned(), field.map(ToOwned::to_owned));
+    assert_eq!(problem(&set(json!({"group": "nowhere"})).await), invalid(Some("group")));
+    assert_eq!(problem(&set(json!({"attributes": {"a": "#"}})).await), invalid(Some("attributes")));
+    assert_eq!(problem(&set(json!({"status": "enabled"})).await), invalid(None));
+    let answer =
+        issuer.admin(Method::PATCH, "/admin/v1/devices/pump-9", Some(json!({"group": "pumps"}))).await;
+    assert_eq!(problem(&answer), (404, "not-found".into(), None));
+}

@@ -31,6 +31,8 @@ enum Verb {
     Show(Named),
     /// Change what is named of a device; takes effect with its next token
     Set(Set),
+    /// Give a device that enrolled its first tokens
+    Approve(Named),
     /// Give a device no more tokens, until it is enabled again
     Disable(Named),
     /// Give a disabled device tokens again
@@ -128,6 +130,7 @@ impl Device {
                 let device: DeviceDocument = client.get(&["devices", &name]).await?;
                 show(&device, operator.json)
             }),
+            Verb::Approve(named) => named.change("approve", "gets tokens from now on"),
             Verb::Disable(named) => named.change("disable", "gets no more tokens; those it has stay good to their end"),
             Verb::Enable(named) => named.change("enable", "gets tokens again"),
             Verb::Key(key) => key.run(),
@@ -229,30 +232,42 @@ async fn list(
     json: bool,
 ) -> Result<(), Failure> {
     let mut after: Option<String> = None;
-    let mut has_header = json;
     loop {
         let query =
             [("after", after.as_deref()), ("group", group), ("status", status.map(DeviceStatus::as_str))];
         let query: Vec<(&str, &str)> =
             query.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
         let page: DevicePage = client.get_with(&["devices"], &query).await?;
-        if !has_header && !page.devices.is_empty() {
-            print("CLIENT_ID  GROUP  STATUS  MQTT_CLIENT_IDS\n")?;
-            has_header = true;
-        }
-        for device in &page.devices {
-            if json {
-                print_json(device)?;
-            } else {
-                let DeviceDocument { client_id, group, status, mqtt_client_ids, .. } = device;
-                print(&format!("{client_id}  {group}  {status}  {}\n", mqtt_client_ids.join(" ")))?;
-            }
+        if json {
+            page.devices.iter().try_for_each(print_json)?;
+        } else {
+            print(&table(&page.devices))?;
         }
         after = page.next_after;
         if after.is_none() {
             return Ok(());
         }
     }
+}
+
+/// Devices, each on a line, below what the columns are; nothing for none.
+fn table(devices: &[DeviceDocument]) -> String {
+    if devices.is_empty() {
+        return String::new();
+    }
+    let ids: Vec<String> = devices.iter().map(|device| device.mqtt_client_ids.join(" ")).collect();
+    let header = ("CLIENT_ID", "GROUP", "STATUS", "MQTT_CLIENT_IDS");
+    let rows = devices.iter().zip(&ids).map(|(device, ids)| {
+        (device.client_id.as_str(), device.group.as_str(), device.status.as_str(), ids.as_str())
+    });
+    let rows: Vec<_> = std::iter::once(header).chain(rows).collect();
+    let width = |column: fn(&(&str, &str, &str, &str)) -> usize| rows.iter().map(column).max().unwrap_or(0);
+    let (first, second, third) =
+        (width(|row| row.0.len()), width(|row| row.1.len()), width(|row| row.2.len()));
+    let line = |(id, group, status, ids): &(&str, &str, &str, &str)| {
+        format!("{id:first$}  {group:second$}  {status:third$}  {ids}\n")
+    };
+    rows.iter().map(line).collect()
 }
 
 /// Reads `NAME=VALUE`.

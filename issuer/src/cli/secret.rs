@@ -148,7 +148,7 @@ fn show_added(added: &AddedSecretDocument, json: bool) -> Result<(), Failure> {
             "Made secret {secret_id} for device {client_id}, {end}.\n\n\
              \x20 client_id        {client_id}\n\
              \x20 client_secret    {}\n\n\
-             The secret is shown this once. {others}",
+             The secret is shown this once.\n{others}",
             client_secret.as_str(),
         )),
         None => print(&format!("Imported secret {secret_id} for device {client_id}, {end}.\n{others}")),

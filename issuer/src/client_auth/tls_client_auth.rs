@@ -77,7 +77,7 @@ pub(crate) fn binding(device: &AuthenticatedDevice, peer: &Peer, now: UnixSecond
     let record = bound(device)?;
     match device.method {
         Method::Certificate { sha256 } => Some(sha256),
-        Method::Secret | Method::PrivateKeyJwt => {
+        Method::Secret | Method::PrivateKeyJwt { .. } => {
             let shown = ClientCertificate::from_der(peer.certificate.as_ref()?)?;
             is_good(&shown, record, now).then_some(shown.sha256)
         }

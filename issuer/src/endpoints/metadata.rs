@@ -15,7 +15,11 @@ use serde::Serialize;
 
 use crate::app::App;
 use crate::issuer_url::IssuerUrl;
-use crate::router::{INTROSPECTION_PATH, JWKS_PATH, TOKEN_PATH};
+use crate::router::{INTROSPECTION_PATH, JWKS_PATH, REGISTER_PATH, TOKEN_PATH};
+use crate::self_token::SCOPE;
+
+/// How clients may prove themselves with a secret.
+const BY_SECRET: [&str; 2] = ["client_secret_basic", "client_secret_post"];
 
 /// The metadata of an issuer (RFC 8414 §2). Lists that would be empty are left
 /// out (§3.2), so that there is no `response_types_supported`.
@@ -24,30 +28,41 @@ struct Metadata<'a> {
     issuer: &'a str,
     token_endpoint: String,
     jwks_uri: String,
-    scopes_supported: [&'static str; 3],
-    grant_types_supported: [&'static str; 2],
-    token_endpoint_auth_methods_supported: [&'static str; 3],
-    token_endpoint_auth_signing_alg_values_supported: [&'static str; 3],
+    registration_endpoint: String,
     introspection_endpoint: String,
+    scopes_supported: Vec<&'static str>,
+    grant_types_supported: [&'static str; 2],
+    token_endpoint_auth_methods_supported: Vec<&'static str>,
+    token_endpoint_auth_signing_alg_values_supported: [&'static str; Algorithm::ALL.len()],
     introspection_endpoint_auth_methods_supported: [&'static str; 2],
+    /// For proofs at the registration endpoint (RFC 9449 §5.1).
+    dpop_signing_alg_values_supported: [&'static str; Algorithm::ALL.len()],
+    /// RFC 8705 §3.3.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    tls_client_certificate_bound_access_tokens: bool,
 }
 
-/// The document, made once.
+/// The document, made once. `client_certificates`: whether TLS, or a trusted
+/// proxy, tells which certificate a client has.
 pub(crate) fn document(issuer: &IssuerUrl, client_certificates: bool) -> serde_json::Result<Bytes> {
+    let by_certificate = client_certificates.then_some("tls_client_auth");
     serde_json::to_vec(&Metadata {
         issuer: issuer.as_str(),
         token_endpoint: issuer.endpoint(TOKEN_PATH),
         jwks_uri: issuer.endpoint(JWKS_PATH),
-        scopes_supported: ScopeWord::ALL.map(ScopeWord::as_str),
-        grant_types_supported: ["client_credentials", "password"],
-        token_endpoint_auth_methods_supported: [
-            "client_secret_basic",
-            "client_secret_post",
-            "private_key_jwt",
-        ],
-        token_endpoint_auth_signing_alg_values_supported: Algorithm::ALL.map(Algorithm::as_str),
+        registration_endpoint: issuer.endpoint(REGISTER_PATH),
         introspection_endpoint: issuer.endpoint(INTROSPECTION_PATH),
-        introspection_endpoint_auth_methods_supported: ["client_secret_basic", "client_secret_post"],
+        scopes_supported: ScopeWord::ALL.map(ScopeWord::as_str).into_iter().chain([SCOPE]).collect(),
+        grant_types_supported: ["client_credentials", "password"],
+        token_endpoint_auth_methods_supported: BY_SECRET
+            .into_iter()
+            .chain(["private_key_jwt"])
+            .chain(by_certificate)
+            .collect(),
+        token_endpoint_auth_signing_alg_values_supported: Algorithm::ALL.map(Algorithm::as_str),
+        introspection_endpoint_auth_methods_supported: BY_SECRET,
+        dpop_signing_alg_values_supported: Algorithm::ALL.map(Algorithm::as_str),
+        tls_client_certificate_bound_access_tokens: client_certificates,
     })
     .map(Bytes::from)
 }

@@ -1,6 +1,6 @@
 //! A device asks for itself (RFC 6749 §4.4).
 
-use super::{TokenRequest, TokenResponse};
+use super::{TokenRequest, TokenResponse, device_self};
 use crate::app::App;
 use crate::client_auth::{AuthenticatedDevice, tls_client_auth};
 use crate::error::TokenError;
@@ -17,6 +17,9 @@ pub(crate) fn issue(
     form: &Form<'_>,
     peer: &Peer,
 ) -> Result<TokenResponse, TokenError> {
+    if device_self::is_wanted(form)? {
+        return device_self::issue(app, device, form);
+    }
     let request = TokenRequest {
         scope: form.get("scope"),
         mqtt_client_id: form.get("mqtt_client_id"),

@@ -23,6 +23,9 @@ const ROUTES: &[(Method, &str, Listener, u16)] = &[
     (Method::POST, "/oauth2/token", Public, 401),
     (Method::POST, "/oauth2/introspect", Public, 401),
     (Method::GET, "/oauth2/jwks", Public, 200),
+    (Method::POST, "/oauth2/register", Public, 401),
+    (Method::GET, "/oauth2/register/pump", Public, 401),
+    (Method::PUT, "/oauth2/register/pump", Public, 401),
     (Method::GET, "/.well-known/oauth-authorization-server", Public, 200),
     (Method::GET, "/.well-known/openid-configuration", Public, 200),
     (Method::GET, "/healthz", Ops, 200),
@@ -32,6 +35,7 @@ const ROUTES: &[(Method, &str, Listener, u16)] = &[
     (Method::GET, "/admin/v1/devices", Admin, 200),
     (Method::POST, "/admin/v1/devices", Admin, 422),
     (Method::GET, "/admin/v1/devices/pump", Admin, 200),
+    (Method::POST, "/admin/v1/devices/pump/approve", Admin, 409),
     (Method::POST, "/admin/v1/devices/pump/disable", Admin, 200),
     (Method::POST, "/admin/v1/devices/pump/enable", Admin, 200),
     (Method::PUT, "/admin/v1/devices/pump/password", Admin, 422),
@@ -48,6 +52,9 @@ const ROUTES: &[(Method, &str, Listener, u16)] = &[
     (Method::PUT, "/admin/v1/devices/pump/certificate", Admin, 422),
     (Method::DELETE, "/admin/v1/devices/pump/certificate", Admin, 404),
     (Method::DELETE, "/admin/v1/devices/pump", Admin, 204),
+    (Method::GET, "/admin/v1/enrolments", Admin, 200),
+    (Method::POST, "/admin/v1/enrolments", Admin, 422),
+    (Method::DELETE, "/admin/v1/enrolments/none", Admin, 404),
     (Method::GET, "/admin/v1/groups", Admin, 200),
     (Method::GET, "/admin/v1/groups/default", Admin, 200),
     (Method::PATCH, "/admin/v1/groups/default", Admin, 422),
@@ -84,7 +91,7 @@ async fn each_route_is_on_its_listener_alone() {
 #[test]
 fn no_route_is_missing_above() {
     let source = include_str!("../router.rs");
-    let routed = [" get(", " post(", " put(", " delete(", ".post(", ".patch(", ".delete("]
+    let routed = [" get(", " post(", " put(", " delete(", ".post(", ".put(", ".patch(", ".delete("]
         .map(|m| source.matches(m).count());
     assert_eq!(routed.iter().sum::<usize>(), ROUTES.len());
 }

@@ -7,6 +7,7 @@ use super::{
     EnrolmentTerms, GroupRecord, SigningKeyRecord, Store, UsedJti, WriteError,
 };
 use crate::credentials::{CredentialId, Credentials, KeyRecord, SecretRecord, SecretVerifier};
+use crate::enrolments::NamePattern;
 use crate::policy::{PolicyDocument, RefreshWindow};
 use crate::profile::Profile;
 use crate::secret::SecretHash;
@@ -27,6 +28,7 @@ pub(super) async fn check<S: Store, G>(make: impl AsyncFn() -> (S, G)) {
     an_enrolment_is_used_up(&make().await.0).await;
     a_jti_is_good_once(&make().await.0).await;
     uses_never_go_back(&make().await.0).await;
+    uses_go_with_their_credentials(&make().await.0).await;
     groups_are_replaced(&make().await.0).await;
     signing_keys_are_scheduled(&make().await.0).await;
 }
@@ -271,7 +273,7 @@ async fn an_enrolment_is_used_up(store: &impl Store) {
         uses_left: 2,
         terms: EnrolmentTerms {
             group: "default".parse().unwrap(),
-            name_pattern: "pump-*".into(),
+            name_pattern: NamePattern::parse("pump-*").unwrap(),
             uses: 2,
             expires_at: NOW.plus(60),
             approval: true,
@@ -319,6 +321,31 @@ async fn uses_never_go_back(store: &impl Store) {
     found.sort_by(|a, b| a.credential.cmp(&b.credential));
     assert_eq!(found, [used("1", 10), used("2", 6)]);
     assert_eq!(store.credential_uses("b").await.unwrap(), []);
+}
+
+async fn uses_go_with_their_credentials(store: &impl Store) {
+    let used = |client: &str, credential: &str| CredentialUse {
+        client: client.into(),
+        credential: id(credential),
+        at: NOW,
+    };
+    store.set_group(&group("default", 900, NOW)).await.unwrap();
+    let mut device = device("a", &["a"]);
+    store.add_device(&device).await.unwrap();
+    // The third is of no credential in the record.
+    let all = ["1", "2", "certificate"].map(|credential| used("a", credential));
+    store.record_uses(&all).await.unwrap();
+    store.record_uses(&[used("b", "1")]).await.unwrap();
+    device.credentials.secrets.remove(0);
+    // What is not written forgets nothing.
+    let outdated = DeviceRecord { revision: 7, ..device.clone() };
+    store.update_device(&outdated).await.unwrap_err();
+    assert_eq!(store.credential_uses("a").await.unwrap().len(), 3);
+    store.update_device(&device).await.unwrap();
+    let mut left = store.credential_uses("a").await.unwrap();
+    left.sort_by(|a, b| a.credential.cmp(&b.credential));
+    assert_eq!(left, [used("a", "2"), used("a", "certificate")]);
+    assert_eq!(store.credential_uses("b").await.unwrap(), [used("b", "1")]);
 }
 
 async fn groups_are_replaced(store: &impl Store) {

@@ -11,6 +11,7 @@ use fleetbadge_validator::time::UnixSeconds;
 use serde::{Deserialize, Serialize};
 
 use crate::credentials::{CredentialId, Credentials, SecretRecord};
+use crate::enrolments::NamePattern;
 use crate::policy::PolicyDocument;
 use crate::profile::Profile;
 use crate::signing_keys::Schedule;
@@ -140,8 +141,8 @@ pub struct EnrolmentRecord {
 pub struct EnrolmentTerms {
     /// The group that the devices come into.
     pub group: GroupName,
-    /// Which names they may have: a name, or one with a `*` in it.
-    pub name_pattern: String,
+    /// Which names they may have.
+    pub name_pattern: NamePattern,
     /// How many devices it was made for.
     pub uses: u32,
     /// From when on it is no longer good.

@@ -1,9 +1,9 @@
 //! Which Mosquitto, and how to run it.
 
-use std::env::consts::ARCH;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
+
+use crate::debian;
 
 /// The Mosquitto versions that tests run against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,10 +26,7 @@ impl MosquittoVersion {
     }
 
     pub(super) fn command(self) -> Command {
-        let root = self.root();
-        let mosquitto = root.join("usr/sbin/mosquitto");
-        assert!(mosquitto.exists(), "no {}: tests/install gets it", mosquitto.display());
-        if root == Path::new("/") { Command::new(mosquitto) } else { with_loader_of(root, &mosquitto) }
+        debian::command(self.root(), &self.root().join("usr/sbin/mosquitto"))
     }
 
     /// The root directory of the Debian in which it lives (`build.rs` knows).
@@ -40,26 +37,6 @@ impl MosquittoVersion {
             Self::V2_1 => env!("MOSQUITTO_2_1_ROOT"),
         })
     }
-}
-
-/// Runs a program of another Debian with that Debian's own loader and
-/// libraries. Unlike after `chroot`, paths mean the same inside and outside,
-/// and no privilege is needed.
-fn with_loader_of(root: &Path, program: &Path) -> Command {
-    let libraries = root.join(format!("usr/lib/{ARCH}-linux-gnu"));
-    let mut command = Command::new(loader_in(&libraries));
-    command.arg("--inhibit-cache").arg("--library-path").arg(&libraries).arg(program);
-    command
-}
-
-fn loader_in(libraries: &Path) -> PathBuf {
-    let loader =
-        |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("ld-linux-"));
-    fs::read_dir(libraries)
-        .unwrap_or_else(|error| panic!("{}: {error}", libraries.display()))
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .find(loader)
-        .unwrap_or_else(|| panic!("{} has no dynamic loader", libraries.display()))
 }
 
 /// Makes a `#[test]` for each Mosquitto version from functions that take a

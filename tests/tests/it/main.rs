@@ -9,12 +9,15 @@
 
 mod agent;
 mod brokers;
+mod canaries;
 mod chain;
+mod clients;
 mod expiry;
 mod guard;
 mod issue;
 mod programs;
 mod quickstart;
+mod rabbitmq;
 mod readme;
 mod rotation;
 mod traps;

@@ -143,6 +143,8 @@ async fn section_2_3_1_whoever_is_not_let_in_cannot_tell_why() {
     let disabled = issuer.add("pump-2", &[]).await;
     issuer.app().devices.set_status("pump-2", DeviceStatus::Disabled).await.unwrap();
     let with = |header: &str| token_request(GRANT).header(header::AUTHORIZATION, header);
+    let assertion =
+        "client_assertion=x&client_assertion_type=urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
     let requests = [
         ("wrong secret", with(&basic("pump-1", "fbs_wrong"))),
         ("the secret of another device", with(&basic("pump-1", &disabled))),
@@ -157,13 +159,7 @@ async fn section_2_3_1_whoever_is_not_let_in_cannot_tell_why() {
         ("nothing", token_request(GRANT)),
         ("no secret", token_request(format!("{GRANT}&client_id=pump-1"))),
         ("no name", token_request(format!("{GRANT}&client_secret={secret}"))),
-        (
-            "an assertion",
-            token_request(format!(
-                "{GRANT}&client_id=pump-1&client_assertion=x&client_assertion_type=\
-                 urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-            )),
-        ),
+        ("an assertion", token_request(format!("{GRANT}&client_id=pump-1&{assertion}"))),
         ("in the body", token_request(format!("{GRANT}&client_id=pump-1&client_secret=x"))),
     ];
     for (case, request) in requests {

@@ -52,14 +52,24 @@ pub(super) async fn add_in(
 
 pub(super) async fn update(pool: &SqlitePool, device: &DeviceRecord) -> Result<(), WriteError> {
     let name = device.name.as_str();
+    let document = document(device)?;
     let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
+    // The ids in the document until now, and in it no longer.
+    sqlx::query(
+        "DELETE FROM credential_uses WHERE client = ?1 AND instr(?2, json_quote(credential)) = 0 \
+         AND instr((SELECT document FROM devices WHERE name = ?1), json_quote(credential)) > 0",
+    )
+    .bind(name)
+    .bind(&document)
+    .execute(&mut *transaction)
+    .await?;
     let updated = sqlx::query(
         "UPDATE devices SET group_name = ?1, status = ?2, document = ?3, revision = revision + 1 \
          WHERE name = ?4 AND revision = ?5 AND EXISTS (SELECT 1 FROM groups WHERE name = ?1)",
     )
     .bind(device.group.as_str())
     .bind(device.status.as_str())
-    .bind(document(device)?)
+    .bind(&document)
     .bind(name)
     .bind(revision(device))
     .execute(&mut *transaction)

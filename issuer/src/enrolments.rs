@@ -1,0 +1,406 @@
+//! Enrolments: the right to bring devices into a group, which a token carries
+//! that many devices may share.
+//!
+//! A token has 256 random bits and is shown once; what is kept is its SHA-256,
+//! which nobody can turn around. Each device takes one use, together with its
+//! registration or not at all.
+
+use std::fmt;
+use std::sync::Arc;
+
+use aws_lc_rs::digest;
+use aws_lc_rs::rand::SecureRandom;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use fleetbadge_validator::ids::{DeviceName, GroupName, InvalidName, check_name};
+use fleetbadge_validator::time::UnixSeconds;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::credentials::{CredentialId, Credentials, KeyRecord};
+use crate::devices::{DeviceError, parse_mqtt_client_ids, write_error};
+use crate::groups::Groups;
+use crate::names::{NameRefused, parse_name};
+use crate::random::{NoRandomness, Random, random_bytes};
+use crate::store::{
+    Attributes, DeviceRecord, DeviceStatus, EnrolmentRecord, EnrolmentTerms, Store, StoreError, WriteError,
+};
+
+/// What every enrolment token begins with, so that scanners for leaked secrets
+/// can know it.
+pub const TOKEN_PREFIX: &str = "fbe_";
+/// The most devices that one token can enrol.
+pub const MAX_USES: u32 = 1_000_000;
+/// The longest that a token can be good, in seconds: a year.
+pub const MAX_LIFETIME_S: u64 = 366 * 86_400;
+/// How many characters the issuer puts in the place of a `*`: 60 random bits.
+const ASSIGNED_LENGTH: usize = 12;
+/// How often another name is drawn when one is taken.
+const MAX_DRAWS: usize = 8;
+
+/// A token that enrols devices, or what somebody presents as one. Cannot be
+/// printed.
+pub struct EnrolmentToken(Zeroizing<String>);
+
+impl EnrolmentToken {
+    /// A new token.
+    ///
+    /// # Errors
+    /// [`NoRandomness`].
+    pub fn generate(random: &dyn SecureRandom) -> Result<Self, NoRandomness> {
+        let bytes = Zeroizing::new(random_bytes::<32>(random)?);
+        let mut text = Zeroizing::new(String::with_capacity(TOKEN_PREFIX.len() + 43));
+        text.push_str(TOKEN_PREFIX);
+        URL_SAFE_NO_PAD.encode_string(*bytes, &mut text);
+        Ok(Self(text))
+    }
+
+    /// What somebody presents.
+    #[must_use]
+    pub fn presented(text: String) -> Self {
+        Self(Zeroizing::new(text))
+    }
+
+    /// The token itself, to show it to whoever made it.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    fn hash(&self) -> [u8; 32] {
+        let mut hash = [0; 32];
+        let digest = digest::digest(&digest::SHA256, self.0.as_bytes());
+        hash.iter_mut().zip(digest.as_ref()).for_each(|(to, from)| *to = *from);
+        hash
+    }
+}
+
+impl fmt::Debug for EnrolmentToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("EnrolmentToken(…)")
+    }
+}
+
+/// Which names devices may have: a name, or one with a `*` that stands for one
+/// or more characters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct NamePattern(Box<str>);
+
+/// A string is not a pattern of names.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidNamePattern {
+    /// More than one `*`.
+    #[error("has {count} times '*'; at most one is allowed")]
+    Stars {
+        /// How many.
+        count: usize,
+    },
+    /// With something in the place of the `*` it is no name.
+    #[error("{reason}")]
+    Name {
+        /// Why not.
+        reason: InvalidName,
+    },
+    /// Too long for the name that the issuer would assign.
+    #[error("is too long: with the {ASSIGNED_LENGTH} characters that stand for '*', {reason}")]
+    NoRoom {
+        /// What is wrong with such a name.
+        reason: InvalidName,
+    },
+}
+
+impl NamePattern {
+    /// Reads a pattern.
+    ///
+    /// # Errors
+    /// [`InvalidNamePattern`].
+    pub fn parse(text: &str) -> Result<Self, InvalidNamePattern> {
+        let count = text.matches('*').count();
+        if count > 1 {
+            return Err(InvalidNamePattern::Stars { count });
+        }
+        check_name(&text.replace('*', "a")).map_err(|reason| InvalidNamePattern::Name { reason })?;
+        check_name(&text.replace('*', &"a".repeat(ASSIGNED_LENGTH)))
+            .map_err(|reason| InvalidNamePattern::NoRoom { reason })?;
+        Ok(Self(text.into()))
+    }
+
+    /// How it is written.
+    #[must_use]
+    pub const fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether it is one name and no other.
+    #[must_use]
+    pub fn is_one_name(&self) -> bool {
+        !self.0.contains('*')
+    }
+
+    /// Whether a device may have this name.
+    #[must_use]
+    pub fn allows(&self, name: &str) -> bool {
+        match self.0.split_once('*') {
+            None => name == &*self.0,
+            Some((prefix, suffix)) => {
+                let middle = name.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(suffix));
+                middle.is_some_and(|middle| !middle.is_empty())
+            }
+        }
+    }
+
+    /// A name that it allows, its `*` replaced by random characters.
+    ///
+    /// # Errors
+    /// [`NoRandomness`].
+    pub fn draw(&self, random: &dyn SecureRandom) -> Result<String, NoRandomness> {
+        // RFC 4648 §6 in lower case.
+        const ALPHABET: [u8; 32] = *b"abcdefghijklmnopqrstuvwxyz234567";
+        let bytes: [u8; ASSIGNED_LENGTH] = random_bytes(random)?;
+        let character = |byte: u8| ALPHABET.get(usize::from(byte % 32)).copied().map(char::from);
+        Ok(self.0.replace('*', &bytes.into_iter().filter_map(character).collect::<String>()))
+    }
+}
+
+impl TryFrom<String> for NamePattern {
+    type Error = InvalidNamePattern;
+
+    fn try_from(text: String) -> Result<Self, InvalidNamePattern> {
+        Self::parse(&text)
+    }
+}
+
+impl From<NamePattern> for String {
+    fn from(pattern: NamePattern) -> Self {
+        pattern.0.into()
+    }
+}
+
+impl fmt::Display for NamePattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What is asked for when an enrolment is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewEnrolment {
+    /// The group that the devices come into.
+    pub group: String,
+    /// Which names they may have.
+    pub name_pattern: String,
+    /// How many devices it can enrol.
+    pub uses: u32,
+    /// How long it is good, in seconds.
+    pub expires_in_s: u64,
+    /// Whether an operator has to approve each device.
+    pub approval: bool,
+}
+
+/// An enrolment and its token, which nobody can see again.
+#[derive(Debug)]
+pub struct CreatedEnrolment {
+    /// The enrolment.
+    pub enrolment: EnrolmentRecord,
+    /// Its token.
+    pub token: EnrolmentToken,
+}
+
+/// An enrolment cannot be made, found or used.
+#[derive(Debug, thiserror::Error)]
+pub enum EnrolmentError {
+    /// A name that cannot be one.
+    #[error(transparent)]
+    Name(#[from] NameRefused),
+    /// A pattern that cannot be one.
+    #[error("name_pattern: {found:?} {reason}")]
+    NamePattern {
+        /// What was given.
+        found: String,
+        /// Why not.
+        reason: InvalidNamePattern,
+    },
+    /// No use, too many, or several for one name.
+    #[error("uses: {found} is not between 1 and {max}{}", if *.max == 1 {
+        ", as name_pattern without '*' is the name of one device"
+    } else {
+        ""
+    })]
+    Uses {
+        /// What was given.
+        found: u32,
+        /// The most.
+        max: u32,
+    },
+    /// Over at once, or too late.
+    #[error("expires_in_s: {found} is not between 1 and {MAX_LIFETIME_S}")]
+    Lifetime {
+        /// What was given.
+        found: u64,
+    },
+    /// There is no such enrolment.
+    #[error("there is no enrolment {id:?}")]
+    NoSuchEnrolment {
+        /// What was named.
+        id: String,
+    },
+    /// A name that the enrolment does not allow.
+    #[error("{found:?} is not a name that this enrolment allows: {pattern}")]
+    NameNotAllowed {
+        /// The name.
+        found: String,
+        /// Which names it allows.
+        pattern: NamePattern,
+    },
+    /// It has no use left, or was removed meanwhile.
+    #[error("the enrolment has no use left")]
+    UsedUp,
+    /// The group or the device is refused.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// No token can be made.
+    #[error(transparent)]
+    NoRandomness(#[from] NoRandomness),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The enrolments of an issuer.
+pub struct Enrolments {
+    store: Arc<dyn Store>,
+    random: Random,
+}
+
+impl Enrolments {
+    pub(crate) fn new(store: Arc<dyn Store>, random: Random) -> Self {
+        Self { store, random }
+    }
+
+    /// Makes an enrolment and its token.
+    ///
+    /// # Errors
+    /// [`EnrolmentError`].
+    pub async fn create(
+        &self,
+        new: NewEnrolment,
+        groups: &Groups,
+        now: UnixSeconds,
+    ) -> Result<CreatedEnrolment, EnrolmentError> {
+        let NewEnrolment { group, name_pattern, uses, expires_in_s, approval } = new;
+        let group: GroupName = parse_name("group", group)?;
+        if groups.find(group.as_str()).is_none() {
+            return Err(DeviceError::NoSuchGroup { group: group.into() }.into());
+        }
+        let name_pattern = NamePattern::parse(&name_pattern)
+            .map_err(|reason| EnrolmentError::NamePattern { found: name_pattern, reason })?;
+        let max = if name_pattern.is_one_name() { 1 } else { MAX_USES };
+        if !(1..=max).contains(&uses) {
+            return Err(EnrolmentError::Uses { found: uses, max });
+        }
+        if !(1..=MAX_LIFETIME_S).contains(&expires_in_s) {
+            return Err(EnrolmentError::Lifetime { found: expires_in_s });
+        }
+        let token = EnrolmentToken::generate(&*self.random)?;
+        let enrolment = EnrolmentRecord {
+            id: CredentialId::generate(&*self.random)?,
+            token_hash: token.hash(),
+            uses_left: uses,
+            terms: EnrolmentTerms { group, name_pattern, uses, expires_at: now.plus(expires_in_s), approval },
+            created_at: now,
+        };
+        self.store.add_enrolment(&enrolment).await?;
+        Ok(CreatedEnrolment { enrolment, token })
+    }
+
+    /// All enrolments, the oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn all(&self) -> Result<Vec<EnrolmentRecord>, StoreError> {
+        self.store.enrolments().await
+    }
+
+    /// Removes an enrolment: its token enrols nobody any more. The devices
+    /// that it enrolled stay.
+    ///
+    /// # Errors
+    /// [`EnrolmentError::NoSuchEnrolment`], [`EnrolmentError::Store`].
+    pub async fn remove(&self, id: &str) -> Result<(), EnrolmentError> {
+        if self.store.remove_enrolment(&CredentialId::from_text(id)).await? {
+            Ok(())
+        } else {
+            Err(EnrolmentError::NoSuchEnrolment { id: id.into() })
+        }
+    }
+
+    /// The enrolment of a token that is still good. None for any other,
+    /// whatever is wrong with it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn of_token(
+        &self,
+        token: &EnrolmentToken,
+        now: UnixSeconds,
+    ) -> Result<Option<EnrolmentRecord>, StoreError> {
+        let enrolment = self.store.enrolment(&token.hash()).await?;
+        Ok(enrolment.filter(|enrolment| enrolment.uses_left > 0 && now < enrolment.terms.expires_at))
+    }
+
+    /// Makes a device that has this key, under the name that it wishes or one
+    /// that is assigned, and takes one use: both or none.
+    ///
+    /// # Errors
+    /// [`EnrolmentError`].
+    pub async fn enrol(
+        &self,
+        enrolment: &EnrolmentRecord,
+        wish: Option<String>,
+        key: KeyRecord,
+        now: UnixSeconds,
+    ) -> Result<DeviceRecord, EnrolmentError> {
+        let EnrolmentTerms { group, name_pattern, approval, .. } = &enrolment.terms;
+        let mut draws_left = match &wish {
+            Some(wish) if !name_pattern.allows(wish) => {
+                return Err(EnrolmentError::NameNotAllowed {
+                    found: wish.clone(),
+                    pattern: name_pattern.clone(),
+                });
+            }
+            Some(_) => 0,
+            None if name_pattern.is_one_name() => 0,
+            None => MAX_DRAWS,
+        };
+        let status = if *approval { DeviceStatus::Pending } else { DeviceStatus::Enabled };
+        let credentials = Credentials { keys: vec![key], ..Credentials::default() };
+        loop {
+            let name = match &wish {
+                Some(wish) => wish.clone(),
+                None => name_pattern.draw(&*self.random)?,
+            };
+            let name: DeviceName = parse_name("client_name", name)?;
+            let mqtt_client_ids = parse_mqtt_client_ids(&name, Vec::new())?;
+            let device = DeviceRecord {
+                name,
+                group: group.clone(),
+                status,
+                mqtt_client_ids,
+                attributes: Attributes::default(),
+                credentials: credentials.clone(),
+                created_at: now,
+                revision: 0,
+            };
+            match self.store.enrol(&enrolment.id, &device).await {
+                Ok(()) => return Ok(device),
+                Err(WriteError::NameTaken { .. }) if draws_left > 0 => draws_left -= 1,
+                Err(WriteError::EnrolmentUsedUp) => return Err(EnrolmentError::UsedUp),
+                Err(error) => return Err(write_error(error, device.name.as_str()).into()),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
