@@ -9,7 +9,7 @@ use std::net::TcpStream;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use aws_lc_rs::digest;
 use base64::Engine as _;
@@ -540,7 +540,7 @@ fn a_device_proves_itself_with_its_keys() {
         path.to_str().unwrap().to_owned()
     };
     let ask = |key: &TestKey, jti: &str| {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let now = SystemClock.now().0;
         let claims =
             json!({"iss": "pump-1", "sub": "pump-1", "aud": ISSUER, "exp": now + 60, "jti": jti}).to_string();
         let assertion = key.token_of(json!({"alg": "ES256", "kid": key.kid()}).to_string(), claims);

@@ -65,12 +65,14 @@ impl Key {
                 let new = AddKeys { jwks: read(&jwks)? };
                 operator.run(async |client| {
                     let path = ["devices", &name, "keys"];
-                    let keys = client.send_json(Method::POST, &path, &new).await?;
-                    show(keys, operator.json)
+                    let keys: Vec<DeviceKeyDocument> = client.send_json(Method::POST, &path, &new).await?;
+                    show(&keys, operator.json)
                 })
             }
-            Verb::List { name, operator } => operator
-                .run(async |client| show(client.get(&["devices", &name, "keys"]).await?, operator.json)),
+            Verb::List { name, operator } => operator.run(async |client| {
+                let keys: Vec<DeviceKeyDocument> = client.get(&["devices", &name, "keys"]).await?;
+                show(&keys, operator.json)
+            }),
             Verb::Remove { name, thumbprint, operator } => operator.run(async |client| {
                 let path = ["devices", &name, "keys", &thumbprint];
                 let removed: RemovedKeyDocument = client.delete_with_answer(&path).await?;
@@ -115,6 +117,6 @@ pub(super) fn line(key: &DeviceKeyDocument) -> String {
     format!("{thumbprint}  {alg}{kid}  added {}  {used}", date(*created_at))
 }
 
-fn show(keys: Vec<DeviceKeyDocument>, json: bool) -> Result<(), Failure> {
+fn show(keys: &[DeviceKeyDocument], json: bool) -> Result<(), Failure> {
     keys.iter().try_for_each(|key| if json { print_json(key) } else { print(&(line(key) + "\n")) })
 }
