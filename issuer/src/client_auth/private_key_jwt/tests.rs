@@ -143,6 +143,11 @@ async fn a_life_is_bounded_and_a_clock_may_drift_a_little() {
     ] {
         assert_eq!(ask(&issuer, &key, &header(&key), &from_to(jti, iat, exp)).await, status, "{jti}");
     }
+    for claim in ["iat", "nbf"] {
+        let mut early = claims("9");
+        early[claim] = json!(now + SKEW_S + 1);
+        assert_eq!(ask(&issuer, &key, &header(&key), &early).await, REFUSED, "{claim}");
+    }
     // For as long as it would be accepted, it is remembered.
     issuer.clock.advance(30 + 59);
     issuer.app().tick().await;
