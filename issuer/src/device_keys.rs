@@ -32,11 +32,13 @@ pub enum InvalidDeviceKeys {
     /// A set without a key.
     #[error("jwks: has no key")]
     NoKey,
-    /// More keys than a device may have.
-    #[error("jwks: has {count} keys; a device may have {MAX_KEYS}")]
+    /// More keys than are accepted at a time.
+    #[error("jwks: has {count} keys; at most {max} are accepted here")]
     TooManyKeys {
         /// How many.
         count: usize,
+        /// How many are accepted.
+        max: usize,
     },
     /// A key that cannot be read, or has a private member.
     #[error("jwks: key {position}: {reason}")]
@@ -62,7 +64,7 @@ pub enum InvalidDeviceKeys {
     },
     /// A key or a `kid` twice (RFC 7517 §4.5).
     #[error("jwks: key {position} or its kid is there twice")]
-    Twice {
+    Duplicate {
         /// Which key, from 1.
         position: usize,
     },
@@ -111,25 +113,26 @@ impl DeviceKey {
             PublicJwk::deserialize(key)
                 .map_err(|error| InvalidDeviceKeys::Jwk { position, reason: error.to_string() })
         };
-        Self::of_jwks(&keys.iter().zip(1..).map(read).collect::<Result<Vec<_>, _>>()?)
+        Self::of_jwks(&keys.iter().zip(1..).map(read).collect::<Result<Vec<_>, _>>()?, MAX_KEYS)
     }
 
-    /// Looks at public keys: each must be usable, and be there once.
+    /// Looks at public keys, 1 to `max`: each must be usable, and be there
+    /// once.
     ///
     /// # Errors
     /// [`InvalidDeviceKeys`] names the key and what is wrong with it.
-    pub fn of_jwks(jwks: &[PublicJwk]) -> Result<Vec<Self>, InvalidDeviceKeys> {
+    pub fn of_jwks(jwks: &[PublicJwk], max: usize) -> Result<Vec<Self>, InvalidDeviceKeys> {
         if jwks.is_empty() {
             return Err(InvalidDeviceKeys::NoKey);
         }
-        if jwks.len() > MAX_KEYS {
-            return Err(InvalidDeviceKeys::TooManyKeys { count: jwks.len() });
+        if jwks.len() > max {
+            return Err(InvalidDeviceKeys::TooManyKeys { count: jwks.len(), max });
         }
         let mut keys: Vec<Self> = Vec::with_capacity(jwks.len());
         for (PublicJwk(jwk), position) in jwks.iter().zip(1..) {
             let key = Self::of_jwk(jwk, position)?;
             if keys.iter().any(|other| other.thumbprint == key.thumbprint || other.kid() == key.kid()) {
-                return Err(InvalidDeviceKeys::Twice { position });
+                return Err(InvalidDeviceKeys::Duplicate { position });
             }
             keys.push(key);
         }

@@ -4,21 +4,17 @@
 //! Members that are not listed are passed over, as RFC 7591 §2 has it. Those
 //! that are must have their type; a key must be one that can be used.
 
-use std::collections::HashSet;
-
 use fleetbadge_validator::claims::{from_json_object, present, present_object};
-use fleetbadge_validator::jwk::{Jwk, Jwks, PublicJwk, PublicKey, UnusableKey};
-use fleetbadge_validator::keys::VerifyingKey;
+use fleetbadge_validator::jwk::{Jwks, PublicJwk};
 use fleetbadge_validator::time::UnixSeconds;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::credentials::{CredentialId, KeyRecord};
+use crate::device_keys::{DeviceKey, InvalidDeviceKeys};
 
 /// How a device that registers itself proves who it is.
 pub(crate) const AUTH_METHOD: &str = "private_key_jwt";
-/// The most characters of a `kid`.
-const MAX_KID_LENGTH: usize = 128;
 
 /// What a device says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,40 +36,12 @@ pub(crate) enum InvalidMetadata {
         /// What is wrong.
         reason: String,
     },
-    /// No key.
-    #[error("jwks: has no key; send the device's public key as a JWK Set")]
-    NoKey,
-    /// More keys than are accepted here.
-    #[error("jwks: has {count} keys; at most {max} are accepted here")]
-    TooManyKeys {
-        /// How many.
-        count: usize,
-        /// How many are accepted.
-        max: usize,
-    },
+    /// No keys, or such as a device cannot have.
+    #[error(transparent)]
+    Keys(#[from] InvalidDeviceKeys),
     /// Keys are not fetched from elsewhere.
     #[error("jwks_uri: is not accepted; send the keys themselves in jwks")]
     JwksUri,
-    /// A key that cannot be used.
-    #[error("jwks: key {position} {reason}")]
-    Key {
-        /// Which, from 1.
-        position: usize,
-        /// Why not.
-        reason: UnusableKey,
-    },
-    /// A `kid` that cannot be one.
-    #[error("jwks: the kid of key {position} is not 1 to {MAX_KID_LENGTH} visible ASCII characters")]
-    Kid {
-        /// Which key, from 1.
-        position: usize,
-    },
-    /// A key or a `kid` twice (RFC 7517 §4.5).
-    #[error("jwks: key {position} or its kid is there twice")]
-    Duplicate {
-        /// Which, from 1.
-        position: usize,
-    },
     /// Another way to prove who it is.
     #[error("token_endpoint_auth_method: {found:?} is not accepted, only {AUTH_METHOD} is")]
     AuthMethod {
@@ -124,45 +92,13 @@ impl ClientMetadata {
             Some(_) | None => {}
         }
         let jwks = members.jwks.map(|jwks| jwks.keys).unwrap_or_default();
-        if jwks.is_empty() {
-            return Err(InvalidMetadata::NoKey);
-        }
-        if jwks.len() > max_keys {
-            return Err(InvalidMetadata::TooManyKeys { count: jwks.len(), max: max_keys });
-        }
+        let keys = DeviceKey::of_jwks(&jwks, max_keys)?;
         Ok(Self {
-            keys: read_keys(&jwks, now)?,
+            keys: keys.into_iter().map(|key| key.into_record(now)).collect(),
             client_name: members.client_name,
             client_id: members.client_id,
         })
     }
-}
-
-fn read_keys(jwks: &[PublicJwk], now: UnixSeconds) -> Result<Vec<KeyRecord>, InvalidMetadata> {
-    let (mut thumbprints, mut kids) = (HashSet::new(), HashSet::new());
-    let mut keys = Vec::with_capacity(jwks.len());
-    for (PublicJwk(jwk), position) in jwks.iter().zip(1..) {
-        let unusable = |reason| InvalidMetadata::Key { position, reason };
-        let key = PublicKey::from_jwk(jwk).map_err(unusable)?;
-        // Parsing tells whether a point is on its curve.
-        VerifyingKey::new(&key).map_err(unusable)?;
-        let thumbprint = key.thumbprint();
-        let kid = jwk.kid.clone().unwrap_or_else(|| thumbprint.clone());
-        let is_kid =
-            (1..=MAX_KID_LENGTH).contains(&kid.len()) && kid.bytes().all(|byte| byte.is_ascii_graphic());
-        if !is_kid {
-            return Err(InvalidMetadata::Kid { position });
-        }
-        if !thumbprints.insert(thumbprint.clone()) || !kids.insert(kid.clone()) {
-            return Err(InvalidMetadata::Duplicate { position });
-        }
-        keys.push(KeyRecord {
-            id: CredentialId::from_text(&thumbprint),
-            jwk: Jwk { kid: Some(kid), ..key.to_jwk() },
-            created_at: now,
-        });
-    }
-    Ok(keys)
 }
 
 /// What the keys of a device become: those of `wanted`, of which at most one

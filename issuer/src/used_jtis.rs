@@ -61,8 +61,10 @@ pub struct UsedJtis {
 }
 
 impl UsedJtis {
-    /// Starts the task that writes. It ends with the last handle.
-    pub(crate) fn new(store: Arc<dyn Store>) -> Self {
+    /// Starts the task that writes, on the Tokio runtime that this is called
+    /// on. It ends with the last handle.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>) -> Self {
         let (queue, waiting) = mpsc::channel(MAX_WAITING);
         tokio::spawn(write_batches(store, waiting));
         Self { queue }

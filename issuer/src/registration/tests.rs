@@ -46,8 +46,8 @@ fn members_have_their_types() {
 fn keys_come_in_the_request_and_prove_themselves_by_signing() {
     let key = TestKey::generate();
     let good = json!({"jwks": {"keys": [key.public().to_jwk()]}});
-    assert_eq!(read(&json!({})), Err(InvalidMetadata::NoKey));
-    assert_eq!(read(&json!({"jwks": {"keys": []}})), Err(InvalidMetadata::NoKey));
+    assert_eq!(read(&json!({})), Err(InvalidDeviceKeys::NoKey.into()));
+    assert_eq!(read(&json!({"jwks": {"keys": []}})), Err(InvalidDeviceKeys::NoKey.into()));
     let with = |member: &str, value: &str| {
         let mut body = good.clone();
         body[member] = json!(value);
@@ -73,15 +73,18 @@ fn each_key_can_be_used_and_is_there_once() {
         jwk[member] = value;
         jwk
     };
-    assert_eq!(keys(json!([a, a])), Err(InvalidMetadata::Duplicate { position: 2 }));
+    assert_eq!(keys(json!([a, a])), Err(InvalidDeviceKeys::Duplicate { position: 2 }.into()));
     assert_eq!(
         keys(json!([a, with(&a, "kid", json!("k"))])),
-        Err(InvalidMetadata::Duplicate { position: 2 })
+        Err(InvalidDeviceKeys::Duplicate { position: 2 }.into())
     );
     let same_kid = json!([with(&a, "kid", json!("k")), with(&b, "kid", json!("k"))]);
-    assert_eq!(keys(same_kid), Err(InvalidMetadata::Duplicate { position: 2 }));
+    assert_eq!(keys(same_kid), Err(InvalidDeviceKeys::Duplicate { position: 2 }.into()));
     for kid in ["", "a b", "a\u{1b}[31m", "ä", &"x".repeat(129)] {
-        assert_eq!(keys(json!([with(&a, "kid", json!(kid))])), Err(InvalidMetadata::Kid { position: 1 }));
+        assert_eq!(
+            keys(json!([with(&a, "kid", json!(kid))])),
+            Err(InvalidDeviceKeys::Kid { position: 1 }.into())
+        );
     }
     for (member, value) in [
         ("use", json!("enc")),
@@ -94,12 +97,15 @@ fn each_key_can_be_used_and_is_there_once() {
         ("key_ops", json!(["sign"])),
     ] {
         let found = keys(json!([b, with(&a, member, value.clone())]));
-        assert!(matches!(found, Err(InvalidMetadata::Key { position: 2, .. })), "{member}: {value}");
+        assert!(
+            matches!(found, Err(InvalidMetadata::Keys(InvalidDeviceKeys::Unusable { position: 2, .. }))),
+            "{member}: {value}"
+        );
     }
     assert!(matches!(keys(json!([with(&a, "d", json!("AQ"))])), Err(InvalidMetadata::Json { .. })));
     assert_eq!(keys(json!([a, b])).unwrap().keys, [record(&one, NOW), record(&other, NOW)]);
     let many: Vec<_> = (0..9).map(|_| TestKey::generate().public().to_jwk()).collect();
-    assert_eq!(keys(json!(many)), Err(InvalidMetadata::TooManyKeys { count: 9, max: 8 }));
+    assert_eq!(keys(json!(many)), Err(InvalidDeviceKeys::TooManyKeys { count: 9, max: 8 }.into()));
 }
 
 #[test]

@@ -143,10 +143,26 @@ async fn a_life_is_bounded_and_a_clock_may_drift_a_little() {
     ] {
         assert_eq!(ask(&issuer, &key, &header(&key), &from_to(jti, iat, exp)).await, status, "{jti}");
     }
+    for claim in ["iat", "nbf"] {
+        let mut early = claims("9");
+        early[claim] = json!(now + SKEW_S + 1);
+        assert_eq!(ask(&issuer, &key, &header(&key), &early).await, REFUSED, "{claim}");
+    }
     // For as long as it would be accepted, it is remembered.
     issuer.clock.advance(30 + 59);
     issuer.app().tick().await;
     assert_eq!(ask(&issuer, &key, &header(&key), &from_to("3", now + 1, now + 60)).await, REFUSED);
+    // And longer, for a request that found it good just before its end; not
+    // for ever.
+    let use_again = async || {
+        let (app, kind) = (issuer.app(), StatementKind::ClientAssertion);
+        app.tick().await;
+        app.used_jtis.use_once(kind, "pump-1", "3", NOW).await
+    };
+    issuer.clock.advance(60);
+    assert!(matches!(use_again().await, Err(JtiRefused::Replayed)));
+    issuer.clock.advance(600);
+    assert!(use_again().await.is_ok());
 }
 
 #[tokio::test]
