@@ -45,7 +45,7 @@ TOKEN=$(curl -sS -u "{DEMO_DEVICE}:$(cat {secret_file})" -d grant_type=client_cr
 # 2. Publish and subscribe. The token is the user name, the device is the client ID.
 #    The first line leaves a retained message for the second.
 
-mosquitto_pub {client} -t devices/{DEMO_DEVICE}/state -m hello -r
+mosquitto_pub {client} -t devices/{DEMO_DEVICE}/state -m hello -r -q 1
 mosquitto_sub {client} -t 'devices/{DEMO_DEVICE}/#' -C 1
 
 #    Refused: the token under another client ID, and the topics of other devices.
