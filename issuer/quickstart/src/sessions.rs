@@ -15,8 +15,8 @@ use fleetbadge_validator::memory::Memory;
 use fleetbadge_validator::time::UnixSeconds;
 use fleetbadge_validator::verify::{VerifiedToken, Verifier};
 
-/// For how long an ended session is still told by [`Sessions::ended`], in
-/// seconds. A client that was admitted in the last moment may not have been
+/// For how long an ended session is told by [`Sessions::ended`], in seconds
+/// from the first time, whenever that is: the machine may have slept. A client that was admitted in the last moment may not have been
 /// registered when its session ended; the broker gives a CONNECT 10 s.
 const ENDED_FOR_S: u64 = 15;
 
@@ -50,6 +50,8 @@ struct Session {
     token: VerifiedToken,
     will_topic: Option<String>,
     version: Version,
+    /// When [`Sessions::ended`] told it first.
+    told_at: Option<UnixSeconds>,
 }
 
 impl Sessions {
@@ -73,7 +75,7 @@ impl Sessions {
             token.allows(Action::Publish, will_topic, now)?;
         }
         let device = token.subject().to_owned();
-        let session = Session { token, will_topic: will_topic.map(str::to_owned), version };
+        let session = Session { token, will_topic: will_topic.map(str::to_owned), version, told_at: None };
         self.by_client_id.insert(client_id.to_owned(), session);
         Ok(device)
     }
@@ -104,9 +106,18 @@ impl Sessions {
     /// go on. They are told again and again, see [`ENDED_FOR_S`].
     pub(crate) fn ended(&mut self, now: UnixSeconds) -> Vec<String> {
         self.memory.forget_expired(now);
-        self.by_client_id.retain(|_, session| now < session.token.ends_at().plus(ENDED_FOR_S));
-        let ended = self.by_client_id.iter().filter(|(_, session)| now >= session.token.ends_at());
-        ended.map(|(client_id, _)| client_id.clone()).collect()
+        let mut ended = Vec::new();
+        self.by_client_id.retain(|client_id, session| {
+            if now < session.token.ends_at() {
+                return true;
+            }
+            let is_told = now < session.told_at.get_or_insert(now).plus(ENDED_FOR_S);
+            if is_told {
+                ended.push(client_id.clone());
+            }
+            is_told
+        });
+        ended
     }
 }
 
@@ -213,8 +224,10 @@ mod tests {
         assert!(sessions.ended(ENDS_AT.minus(1)).is_empty());
         let denied = sessions.allows("pump-1", Action::Publish, "devices/pump-1/state", ENDS_AT);
         assert_eq!(denied.unwrap_err().code(), "expired");
-        assert_eq!(sessions.ended(ENDS_AT), ["pump-1"]);
-        assert_eq!(sessions.ended(ENDS_AT.plus(ENDED_FOR_S - 1)), ["pump-1"]);
-        assert!(sessions.ended(ENDS_AT.plus(ENDED_FOR_S)).is_empty());
+        // The first that is heard of the time after a long sleep.
+        let awake = ENDS_AT.plus(3_600);
+        assert_eq!(sessions.ended(awake), ["pump-1"]);
+        assert_eq!(sessions.ended(awake.plus(ENDED_FOR_S - 1)), ["pump-1"]);
+        assert!(sessions.ended(awake.plus(ENDED_FOR_S)).is_empty());
     }
 }
