@@ -1,0 +1,22 @@
+//! `key …`.
+
+use crate::place::Place;
+
+#[test]
+fn signing_keys_are_listed_and_rotated() {
+    let place = Place::new();
+    let server = place.serve(&[]);
+    let device = place.json(&["device", "add", "pump-1"]);
+    let key = place.json(&["key", "list"]);
+    assert_eq!((&key["alg"], &key["state"]), (&"ES256".into(), &"active".into()));
+    assert!(place.run(&["key", "rotate"]).status.success());
+    let (code, said) = place.refused(&["key", "rotate"]);
+    let expected = "fleetbadge-issuer: the next ES256 key is announced already and signs from 20";
+    assert_eq!((code, said.starts_with(expected)), (1, true), "{said}");
+    assert!(place.run(&["key", "rotate", "--now", "--algorithm", "ES256"]).status.success());
+    let (code, said) = place.refused(&["key", "rotate", "--algorithm", "RS256"]);
+    assert_eq!((code, said.contains("there is no RS256 key")), (1, true), "{said}");
+    let (code, said) = place.refused(&["key", "rotate", "--algorithm", "HS256"]);
+    assert_eq!((code, said.contains("[possible values: ES256, RS256, EdDSA]")), (2, true), "{said}");
+    assert_eq!(server.token(&device).0, 200);
+}
