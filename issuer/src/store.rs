@@ -47,7 +47,9 @@ pub trait Store: Send + Sync {
     async fn brokers(&self) -> Result<Vec<BrokerRecord>, StoreError>;
     /// Adds a broker. Its name is taken for ever.
     async fn add_broker(&self, broker: &BrokerRecord) -> Result<(), WriteError>;
-    /// Replaces a broker by what was made of the same revision of it.
+    /// Replaces a broker by what was made of the same revision of it; the new
+    /// one has the next. When the secrets that it no longer has were used is
+    /// forgotten.
     async fn update_broker(&self, broker: &BrokerRecord) -> Result<(), WriteError>;
     /// Removes a broker; its name stays taken. False if there is no such
     /// broker.

@@ -346,6 +346,15 @@ async fn uses_go_with_their_credentials(store: &impl Store) {
     left.sort_by(|a, b| a.credential.cmp(&b.credential));
     assert_eq!(left, [used("a", "2"), used("a", "certificate")]);
     assert_eq!(store.credential_uses("b").await.unwrap(), [used("b", "1")]);
+
+    let mut broker = broker("c", "urn:c");
+    broker.secrets.push(secret("2", 2, None));
+    store.add_broker(&broker).await.unwrap();
+    store.record_uses(&["1", "2"].map(|credential| used("c", credential))).await.unwrap();
+    broker.secrets.remove(0);
+    store.update_broker(&broker).await.unwrap();
+    assert_eq!(store.credential_uses("c").await.unwrap(), [used("c", "2")]);
+    assert_eq!(store.credential_uses("b").await.unwrap(), [used("b", "1")]);
 }
 
 async fn groups_are_replaced(store: &impl Store) {

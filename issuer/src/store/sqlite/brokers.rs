@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::Row as _;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 
-use super::{corrupt, counter_from_sql, from_json, names, time_from_sql, to_json, to_sql};
+use super::{corrupt, counter_from_sql, credential_uses, from_json, names, time_from_sql, to_json, to_sql};
 use crate::credentials::SecretRecord;
 use crate::profile::Profile;
 use crate::store::{BrokerRecord, StoreError, WriteError};
@@ -54,11 +54,13 @@ pub(super) async fn add(pool: &SqlitePool, broker: &BrokerRecord) -> Result<(), 
 
 pub(super) async fn update(pool: &SqlitePool, broker: &BrokerRecord) -> Result<(), WriteError> {
     let name = broker.name.as_str();
+    let document = document(broker)?;
     let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
+    credential_uses::forget_removed(&mut transaction, name, &document).await?;
     let updated = sqlx::query(
         "UPDATE brokers SET document = ?, revision = revision + 1 WHERE name = ? AND revision = ? AND resource = ?",
     )
-    .bind(document(broker)?)
+    .bind(document)
     .bind(name)
     .bind(i64::try_from(broker.revision).unwrap_or(i64::MAX))
     .bind(&*broker.resource)

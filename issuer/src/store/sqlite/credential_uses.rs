@@ -1,8 +1,8 @@
 //! When credentials were used, and what was good once: written in batches.
 
 use fleetbadge_validator::time::UnixSeconds;
-use sqlx::Row as _;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
+use sqlx::{Row as _, SqliteTransaction};
 
 use super::{time_from_sql, to_sql};
 use crate::credentials::CredentialId;
@@ -44,6 +44,28 @@ pub(super) async fn record(pool: &SqlitePool, uses: &[CredentialUse]) -> Result<
         .await?;
     }
     Ok(transaction.commit().await?)
+}
+
+/// Forgets the uses of the credentials that are in the document of a client
+/// until now, and no longer in the one that is about to replace it.
+pub(super) async fn forget_removed(
+    transaction: &mut SqliteTransaction<'_>,
+    client: &str,
+    document: &str,
+) -> Result<(), StoreError> {
+    // A name is a device's or a broker's, never both.
+    sqlx::query(
+        "DELETE FROM credential_uses WHERE client = ?1 AND instr(?2, json_quote(credential)) = 0 \
+         AND instr( \
+           (SELECT document FROM devices WHERE name = ?1 UNION ALL SELECT document FROM brokers WHERE name = ?1), \
+           json_quote(credential) \
+         ) > 0",
+    )
+    .bind(client)
+    .bind(document)
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
 }
 
 pub(super) async fn of_client(pool: &SqlitePool, client: &str) -> Result<Vec<CredentialUse>, StoreError> {

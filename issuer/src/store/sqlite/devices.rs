@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{Row as _, SqliteTransaction};
 
-use super::{corrupt, counter_from_sql, from_json, names, time_from_sql, to_json, to_sql};
+use super::{corrupt, counter_from_sql, credential_uses, from_json, names, time_from_sql, to_json, to_sql};
 use crate::credentials::Credentials;
 use crate::store::{Attributes, DeviceQuery, DeviceRecord, DeviceStatus, StoreError, WriteError};
 
@@ -54,15 +54,7 @@ pub(super) async fn update(pool: &SqlitePool, device: &DeviceRecord) -> Result<(
     let name = device.name.as_str();
     let document = document(device)?;
     let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
-    // The ids in the document until now, and in it no longer.
-    sqlx::query(
-        "DELETE FROM credential_uses WHERE client = ?1 AND instr(?2, json_quote(credential)) = 0 \
-         AND instr((SELECT document FROM devices WHERE name = ?1), json_quote(credential)) > 0",
-    )
-    .bind(name)
-    .bind(&document)
-    .execute(&mut *transaction)
-    .await?;
+    credential_uses::forget_removed(&mut transaction, name, &document).await?;
     let updated = sqlx::query(
         "UPDATE devices SET group_name = ?1, status = ?2, document = ?3, revision = revision + 1 \
          WHERE name = ?4 AND revision = ?5 AND EXISTS (SELECT 1 FROM groups WHERE name = ?1)",
