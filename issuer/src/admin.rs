@@ -4,9 +4,11 @@
 //! [`crate::serve`]). Errors are problem details (RFC 9457) that name the
 //! field. Each change is one line in the log.
 
+pub(crate) mod broker_secrets;
 pub(crate) mod brokers;
 pub(crate) mod device_certificate;
 pub(crate) mod device_keys;
+pub(crate) mod device_secrets;
 pub(crate) mod devices;
 pub(crate) mod enrolments;
 pub(crate) mod groups;

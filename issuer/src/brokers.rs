@@ -15,14 +15,16 @@ use fleetbadge_validator::time::UnixSeconds;
 use tokio::sync::{Mutex, MutexGuard};
 use url::Url;
 
+use crate::client_secrets::{AddedSecret, SecretError};
 use crate::devices::{Devices, name_taken};
 use crate::groups::{GroupError, Groups};
 use crate::names::{NameRefused, parse_name};
 use crate::policy::{MAX_AUDIENCE_LENGTH, check_audience};
 use crate::profile::{InvalidProfile, Profile};
-use crate::random::NoRandomness;
 use crate::secret::ClientSecret;
 use crate::store::{BrokerRecord, Store, StoreError, WriteError};
+
+mod secrets;
 
 /// The most bytes of a resource URI.
 const MAX_RESOURCE_LENGTH: usize = 255;
@@ -163,9 +165,9 @@ pub enum BrokerError {
         /// Its name.
         name: String,
     },
-    /// No secret can be made.
+    /// Its secrets cannot be changed so.
     #[error(transparent)]
-    NoRandomness(#[from] NoRandomness),
+    Secret(#[from] SecretError),
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -259,7 +261,7 @@ impl Brokers {
             });
         }
         groups.check_target(&Target { audience: &audience, profile: Cow::Borrowed(&profile), algorithm })?;
-        let (secret, record) = devices.make_secret(name.as_str(), None, now)?;
+        let AddedSecret { secret, record } = devices.secret_maker().make(name.as_str(), None, now)?;
         let broker = Arc::new(BrokerRecord {
             name,
             audience: audience.into(),
@@ -271,10 +273,33 @@ impl Brokers {
             revision: 0,
         });
         self.store.add_broker(&broker).await.map_err(|error| write_error(error, broker.name.as_str()))?;
-        let mut brokers = BTreeMap::clone(&self.current.load());
-        brokers.insert(broker.name.clone(), Arc::clone(&broker));
-        self.current.store(Arc::new(brokers));
+        self.remember(&broker);
         Ok(AddedBroker { broker, secret })
+    }
+
+    /// Changes a broker, as a whole or not at all. Takes effect with the next
+    /// request.
+    async fn change(
+        &self,
+        name: &str,
+        change: impl FnOnce(&mut BrokerRecord) -> Result<(), BrokerError>,
+    ) -> Result<Arc<BrokerRecord>, BrokerError> {
+        let _one_at_a_time = self.hold().await;
+        let found = self.find(name).ok_or_else(|| BrokerError::NoSuchBroker { name: name.into() })?;
+        let mut broker = BrokerRecord::clone(&found);
+        change(&mut broker)?;
+        self.store.update_broker(&broker).await.map_err(|error| write_error(error, name))?;
+        broker.revision += 1;
+        let broker = Arc::new(broker);
+        self.remember(&broker);
+        Ok(broker)
+    }
+
+    /// Puts a broker that was written into memory; for whoever holds the lock.
+    fn remember(&self, broker: &Arc<BrokerRecord>) {
+        let mut brokers = BTreeMap::clone(&self.current.load());
+        brokers.insert(broker.name.clone(), Arc::clone(broker));
+        self.current.store(Arc::new(brokers));
     }
 
     /// Removes a broker. Its name stays taken; tokens for its audience are

@@ -12,10 +12,12 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod broker;
+mod broker_secret;
 mod client;
 mod device;
 mod device_certificate;
 mod device_key;
+mod device_secret;
 mod duration;
 mod enrolment;
 mod group;
@@ -53,7 +55,7 @@ enum Noun {
     Group(group::Group),
     /// Say what a device may do, and why
     Policy(policy::Policy),
-    /// Register, look at and remove brokers
+    /// Register, look at and remove brokers, and rotate their secrets
     Broker(broker::Broker),
     /// Look at and rotate the signing keys
     Key(key::Key),

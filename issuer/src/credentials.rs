@@ -118,6 +118,25 @@ pub enum SecretVerifier {
     Imported(ImportedSecretHash),
 }
 
+impl SecretVerifier {
+    /// Where the secret comes from.
+    pub(crate) const fn kind(&self) -> SecretKind {
+        match self {
+            Self::Made(_) => SecretKind::Made,
+            Self::Imported(_) => SecretKind::Imported,
+        }
+    }
+}
+
+/// Where a secret comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SecretKind {
+    /// Made here.
+    Made,
+    /// Chosen by somebody.
+    Imported,
+}
+
 /// A public key of a device as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

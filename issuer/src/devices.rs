@@ -13,21 +13,21 @@ use fleetbadge_validator::time::UnixSeconds;
 use metrics::Counter;
 use quick_cache::sync::Cache;
 
-use crate::certificate::InvalidSubject;
-use crate::credentials::{CredentialId, Credentials, SecretRecord, SecretVerifier};
-use crate::device_keys::{self, DeviceKey, InvalidDeviceKeys, KeyNotAdded};
-use crate::names::{NameRefused, parse_name};
-use crate::random::{NoRandomness, Random};
-use crate::secret::imported::{InvalidImportedSecret, SlowHashFailed};
+use crate::client_secrets::{AddedSecret, SecretMaker};
+use crate::credentials::Credentials;
+use crate::device_keys::{self, DeviceKey};
+use crate::names::parse_name;
 use crate::secret::{ClientSecret, SecretHasher};
 use crate::store::{Attributes, DeviceQuery, DeviceRecord, DeviceStatus, Store, StoreError, WriteError};
 
 mod change;
+mod error;
 mod keys;
 mod secrets;
 
 pub use change::DeviceChange;
-pub use secrets::{AddedSecret, MAX_SECRET_LIFETIME_S, RotatedSecret};
+pub use error::DeviceError;
+pub(crate) use error::{name_taken, write_error};
 
 /// The most MQTT client identifiers that a device may have.
 pub const MAX_MQTT_CLIENT_IDS: usize = 16;
@@ -62,150 +62,27 @@ pub struct AddedDevice {
     pub secret: ClientSecret,
 }
 
-/// A device cannot be added or changed.
-#[derive(Debug, thiserror::Error)]
-pub enum DeviceError {
-    /// A name that cannot be one.
-    #[error(transparent)]
-    Name(#[from] NameRefused),
-    /// One MQTT client identifier twice.
-    #[error("mqtt_client_ids: {found} is there twice")]
-    DuplicateMqttClientId {
-        /// Which.
-        found: String,
-    },
-    /// More than [`MAX_MQTT_CLIENT_IDS`].
-    #[error("mqtt_client_ids: has {count}; at most {MAX_MQTT_CLIENT_IDS} are allowed")]
-    TooManyMqttClientIds {
-        /// How many.
-        count: usize,
-    },
-    /// More than [`MAX_ATTRIBUTES`].
-    #[error("attributes: has {count}; at most {MAX_ATTRIBUTES} are allowed")]
-    TooManyAttributes {
-        /// How many.
-        count: usize,
-    },
-    /// One of its names is, or was, another client's.
-    #[error("{}", name_taken(name, taken, client, *removed))]
-    NameTaken {
-        /// The name.
-        name: String,
-        /// What is in its way: the same name, or its twin by case.
-        taken: String,
-        /// Whose it is.
-        client: String,
-        /// Whether that client has been removed.
-        removed: bool,
-    },
-    /// Its public keys cannot be used.
-    #[error(transparent)]
-    InvalidKeys(#[from] InvalidDeviceKeys),
-    /// Public keys cannot be added to those that it has.
-    #[error(transparent)]
-    KeyNotAdded(#[from] KeyNotAdded),
-    /// One of its public keys is another device's.
-    #[error("jwks: the key {thumbprint} belongs to device {device}")]
-    KeyTaken {
-        /// Its thumbprint.
-        thumbprint: String,
-        /// Whose it is.
-        device: String,
-    },
-    /// A name that no certificate can be found by.
-    #[error(transparent)]
-    CertificateSubject(#[from] InvalidSubject),
-    /// It has as many credentials of a kind as it may have.
-    #[error("{field}: the device has {max}, the most that it may have; remove one first")]
-    TooManyCredentials {
-        /// Which kind.
-        field: &'static str,
-        /// How many it may have.
-        max: usize,
-    },
-    /// A secret that cannot be imported.
-    #[error("secret: {0}")]
-    ImportedSecret(#[from] InvalidImportedSecret),
-    /// The slow hash of a secret failed.
-    #[error(transparent)]
-    SlowHash(#[from] SlowHashFailed),
-    /// Too long, or no time at all.
-    #[error("{field}: {found_s} seconds are not between {min_s} and {MAX_SECRET_LIFETIME_S}")]
-    Lifetime {
-        /// Of what.
-        field: &'static str,
-        /// What was asked for.
-        found_s: u64,
-        /// The least that is possible.
-        min_s: u64,
-    },
-    /// It has no such credential.
-    #[error("device {device} has no {what} {id}")]
-    NoSuchCredential {
-        /// The device.
-        device: String,
-        /// Which kind.
-        what: &'static str,
-        /// What was named.
-        id: String,
-    },
-    /// There is no such group.
-    #[error("group: there is no group {group}; make it with: fleetbadge-issuer group set {group}")]
-    NoSuchGroup {
-        /// Its name.
-        group: String,
-    },
-    /// There is no such device.
-    #[error("there is no device {name:?}")]
-    NoSuchDevice {
-        /// Its name.
-        name: String,
-    },
-    /// It does not wait for approval.
-    #[error("device {name} is {status}; only a pending one can be approved")]
-    NotPending {
-        /// Its name.
-        name: String,
-        /// What it is.
-        status: DeviceStatus,
-    },
-    /// No secret can be made.
-    #[error(transparent)]
-    NoRandomness(#[from] NoRandomness),
-    /// It was changed by others each time that it was tried.
-    #[error("device {name} is being changed by others; try again")]
-    Busy {
-        /// Its name.
-        name: String,
-    },
-    /// The database failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
 /// The devices of an issuer.
 pub struct Devices {
     store: Arc<dyn Store>,
     cache: Cache<String, Arc<DeviceRecord>>,
     misses: Counter,
-    hasher: SecretHasher,
-    random: Random,
+    secrets: SecretMaker,
 }
 
 impl Devices {
-    pub(crate) fn new(
-        store: Arc<dyn Store>,
-        capacity: usize,
-        misses: Counter,
-        hasher: SecretHasher,
-        random: Random,
-    ) -> Self {
-        Self { store, cache: Cache::new(capacity), misses, hasher, random }
+    pub(crate) fn new(store: Arc<dyn Store>, capacity: usize, misses: Counter, secrets: SecretMaker) -> Self {
+        Self { store, cache: Cache::new(capacity), misses, secrets }
+    }
+
+    /// What makes secrets, also those of brokers.
+    pub(crate) const fn secret_maker(&self) -> &SecretMaker {
+        &self.secrets
     }
 
     /// What makes and checks the hashes of secrets.
     pub(crate) const fn hasher(&self) -> &SecretHasher {
-        &self.hasher
+        self.secrets.hasher()
     }
 
     /// The device of this name, from memory if it was asked for before.
@@ -237,7 +114,7 @@ impl Devices {
     /// [`DeviceError`].
     pub async fn add(&self, new: NewDevice, now: UnixSeconds) -> Result<AddedDevice, DeviceError> {
         let mut device = enabled(new, now)?;
-        let (secret, record) = self.make_secret(device.name.as_str(), None, now)?;
+        let AddedSecret { secret, record } = self.secrets.make(device.name.as_str(), None, now)?;
         device.credentials.secrets.push(record);
         self.write_new(&device).await?;
         Ok(AddedDevice { device, secret })
@@ -261,19 +138,6 @@ impl Devices {
         self.store.add_device(device).await.map_err(|error| write_error(error, device.name.as_str()))
     }
 
-    /// Makes a secret for a client, and what is kept of it.
-    pub(crate) fn make_secret(
-        &self,
-        client: &str,
-        expires_at: Option<UnixSeconds>,
-        now: UnixSeconds,
-    ) -> Result<(ClientSecret, SecretRecord), NoRandomness> {
-        let secret = ClientSecret::generate(&*self.random)?;
-        let verifier = SecretVerifier::Made(self.hasher.hash(client, &secret));
-        let id = CredentialId::generate(&*self.random)?;
-        Ok((secret, SecretRecord { id, verifier, created_at: now, expires_at }))
-    }
-
     /// Some devices, by name.
     ///
     /// # Errors
@@ -287,7 +151,7 @@ impl Devices {
     /// # Errors
     /// [`DeviceError::NoSuchDevice`], [`DeviceError::Store`].
     pub async fn get(&self, name: &str) -> Result<DeviceRecord, DeviceError> {
-        self.store.device(name).await?.ok_or_else(|| no_such_device(name))
+        self.store.device(name).await?.ok_or_else(|| error::no_such_device(name))
     }
 
     /// Changes a device, as a whole or not at all. `change` may be called
@@ -361,7 +225,7 @@ impl Devices {
     pub async fn remove(&self, name: &str) -> Result<(), DeviceError> {
         let found = self.store.remove_device(name).await?;
         self.cache.remove(name);
-        if found { Ok(()) } else { Err(no_such_device(name)) }
+        if found { Ok(()) } else { Err(error::no_such_device(name)) }
     }
 }
 
@@ -386,21 +250,6 @@ fn enabled(new: NewDevice, now: UnixSeconds) -> Result<DeviceRecord, DeviceError
     })
 }
 
-pub(crate) fn write_error(error: WriteError, name: &str) -> DeviceError {
-    match error {
-        WriteError::NameTaken { name, taken, client, removed } => {
-            DeviceError::NameTaken { name, taken, client, removed }
-        }
-        WriteError::KeyTaken { thumbprint, device } => DeviceError::KeyTaken { thumbprint, device },
-        WriteError::NoSuchGroup { group } => DeviceError::NoSuchGroup { group },
-        WriteError::Gone => no_such_device(name),
-        WriteError::Conflict | WriteError::EnrolmentUsedUp | WriteError::ResourceTaken { .. } => {
-            DeviceError::Busy { name: name.into() }
-        }
-        WriteError::Store(error) => DeviceError::Store(error),
-    }
-}
-
 /// Reads the attributes of a device.
 pub(crate) fn parse_attributes(given: BTreeMap<String, String>) -> Result<Attributes, DeviceError> {
     if given.len() > MAX_ATTRIBUTES {
@@ -423,27 +272,6 @@ pub(crate) fn parse_mqtt_client_ids(
         return Err(DeviceError::DuplicateMqttClientId { found: found.clone() });
     }
     Ok(given.into_iter().map(|id| parse_name("mqtt_client_ids", id)).collect::<Result<_, _>>()?)
-}
-
-fn no_such_device(name: &str) -> DeviceError {
-    DeviceError::NoSuchDevice { name: name.into() }
-}
-
-pub(crate) fn name_taken(name: &str, taken: &str, client: &str, removed: bool) -> String {
-    const FOR_EVER: &str = "a name is never used again, as old tokens and topics could mean it";
-    let twin = if name == taken {
-        String::new()
-    } else {
-        format!("{name} differs from {taken} by case alone; people would take one for the other: ")
-    };
-    match (taken == client, removed) {
-        (true, false) => format!("{twin}there is a device or broker {taken} already"),
-        (false, false) => {
-            format!("{twin}{taken} belongs to {client}; client IDs and names are one namespace")
-        }
-        (true, true) => format!("{twin}there was a device or broker {taken}; {FOR_EVER}"),
-        (false, true) => format!("{twin}{taken} belonged to {client}, which was removed; {FOR_EVER}"),
-    }
 }
 
 #[cfg(test)]

@@ -39,6 +39,7 @@ pub mod brokers;
 pub mod certificate;
 pub mod cli;
 mod client_auth;
+pub mod client_secrets;
 pub mod config;
 pub mod credential_uses;
 pub mod credentials;
@@ -81,6 +82,7 @@ pub mod used_jtis;
 use app::App;
 use brokers::Brokers;
 use client_auth::private_key_jwt::ParsedKeys;
+use client_secrets::SecretMaker;
 use config::Config;
 use credential_uses::CredentialUses;
 use data_dir::{DataDir, DataDirError};
@@ -146,8 +148,7 @@ impl Issuer {
                 Arc::clone(&store),
                 config.device_cache_capacity,
                 metrics.device_cache_misses.clone(),
-                root_key.secret_hasher(),
-                Arc::clone(&random),
+                SecretMaker::new(root_key.secret_hasher(), Arc::clone(&random)),
             ),
             groups: Groups::open(
                 Arc::clone(&store),

@@ -79,9 +79,12 @@ pub(crate) fn admin(app: Arc<App>) -> Router {
             put(admin::static_password::set).delete(admin::static_password::remove),
         )
         .route("/admin/v1/devices/{name}/explain", get(admin::policy::explain))
-        .route("/admin/v1/devices/{name}/secrets", get(admin::secrets::list).post(admin::secrets::add))
-        .route("/admin/v1/devices/{name}/secrets/{id}", delete(admin::secrets::remove))
-        .route("/admin/v1/devices/{name}/rotate-secret", post(admin::secrets::rotate))
+        .route(
+            "/admin/v1/devices/{name}/secrets",
+            get(admin::device_secrets::list).post(admin::device_secrets::add),
+        )
+        .route("/admin/v1/devices/{name}/secrets/{id}", delete(admin::device_secrets::remove))
+        .route("/admin/v1/devices/{name}/rotate-secret", post(admin::device_secrets::rotate))
         .route(
             "/admin/v1/devices/{name}/certificate",
             put(admin::device_certificate::set).delete(admin::device_certificate::clear),
@@ -90,6 +93,12 @@ pub(crate) fn admin(app: Arc<App>) -> Router {
         .route("/admin/v1/groups/{name}", get(admin::groups::show).patch(admin::groups::set))
         .route("/admin/v1/brokers", get(admin::brokers::list).post(admin::brokers::add))
         .route("/admin/v1/brokers/{name}", get(admin::brokers::show).delete(admin::brokers::remove))
+        .route(
+            "/admin/v1/brokers/{name}/secrets",
+            get(admin::broker_secrets::list).post(admin::broker_secrets::add),
+        )
+        .route("/admin/v1/brokers/{name}/secrets/{id}", delete(admin::broker_secrets::remove))
+        .route("/admin/v1/brokers/{name}/rotate-secret", post(admin::broker_secrets::rotate))
         .route("/admin/v1/keys", get(admin::keys::list))
         .route("/admin/v1/keys/rotate", post(admin::keys::rotate))
         .fallback(admin::problem::no_such_route)

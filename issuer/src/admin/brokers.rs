@@ -9,10 +9,11 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use super::problem::{Json, Problem};
-use super::secrets::SecretDocument;
+use super::secrets::{self, SecretDocument};
 use crate::app::App;
 use crate::brokers::{AddedBroker, BrokerError, NewBroker};
 use crate::profile::Profile;
+use crate::secret::ClientSecret;
 use crate::store::BrokerRecord;
 
 /// A broker, as the API shows it.
@@ -33,7 +34,7 @@ pub(crate) struct BrokerDocument {
     pub(crate) secrets: Vec<SecretDocument>,
 }
 
-/// A broker that was added, with its secret: the only time that it is shown.
+/// A broker with a secret that was made for it: the only time that it is shown.
 /// Saved as it is, it is the credentials file of validators.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct AddedBrokerDocument {
@@ -74,18 +75,14 @@ pub(crate) async fn add(
     tracing::info!(
         broker = %broker.name, audience = %broker.audience, profile = broker.profile.as_str(), "broker added"
     );
-    let BrokerDocument { client_id, audience, resource, profile, .. } = (&*broker).into();
-    let client_secret = secret.expose().into();
-    let document = AddedBrokerDocument { client_id, client_secret, audience, resource, profile };
-    Ok((StatusCode::CREATED, axum::Json(document)))
+    Ok((StatusCode::CREATED, axum::Json(AddedBrokerDocument::new(&broker, &secret))))
 }
 
 pub(crate) async fn show(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
 ) -> Result<axum::Json<BrokerDocument>, Problem> {
-    let broker = app.brokers.find(&name).ok_or(BrokerError::NoSuchBroker { name })?;
-    Ok(axum::Json((&*broker).into()))
+    Ok(axum::Json(document(&app, name).await?))
 }
 
 pub(crate) async fn remove(
@@ -95,6 +92,27 @@ pub(crate) async fn remove(
     app.brokers.remove(&name, &app.groups).await?;
     tracing::info!(broker = ?name, "broker removed");
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// A broker, and when its secrets were last used.
+pub(super) async fn document(app: &App, name: String) -> Result<BrokerDocument, Problem> {
+    let uses = app.credential_uses.of_client(&name).await?;
+    let broker = app.brokers.find(&name).ok_or(BrokerError::NoSuchBroker { name })?;
+    let mut document = BrokerDocument::from(&*broker);
+    secrets::set_last_used(&mut document.secrets, &uses);
+    Ok(document)
+}
+
+impl AddedBrokerDocument {
+    pub(super) fn new(broker: &BrokerRecord, secret: &ClientSecret) -> Self {
+        Self {
+            client_id: broker.name.to_string(),
+            client_secret: secret.expose().into(),
+            audience: broker.audience.to_string(),
+            resource: broker.resource.to_string(),
+            profile: broker.profile.as_str().into(),
+        }
+    }
 }
 
 impl TryFrom<AddBroker> for NewBroker {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::device_certificate::CertificateDocument;
 use super::device_keys::{DeviceKeyDocument, set_last_used};
 use super::problem::{Json, Problem, Query};
-use super::secrets::SecretDocument;
+use super::secrets::{self, SecretDocument};
 use super::static_password::PasswordDocument;
 use crate::app::App;
 use crate::device_keys::DeviceKey;
@@ -214,9 +214,7 @@ pub(crate) async fn document(app: &App, device: DeviceRecord) -> Result<DeviceDo
     let uses = app.credential_uses.of_client(device.name.as_str()).await?;
     let mut document = DeviceDocument::from(device);
     set_last_used(&mut document.keys, &uses);
-    for secret in &mut document.secrets {
-        secret.last_used_at = uses.get(&secret.id).copied();
-    }
+    secrets::set_last_used(&mut document.secrets, &uses);
     if let Some(password) = &mut document.password {
         password.last_used_at = uses.get(&password.id).copied();
     }

@@ -9,6 +9,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
 
 use crate::brokers::BrokerError;
+use crate::client_secrets::SecretError;
 use crate::devices::DeviceError;
 use crate::enrolments::EnrolmentError;
 use crate::groups::GroupError;
@@ -122,9 +123,8 @@ impl From<DeviceError> for Problem {
             }
             DeviceError::NoSuchGroup { .. } => Self::invalid(Some("group"), &error),
             DeviceError::TooManyAttributes { .. } => Self::invalid(Some("attributes"), &error),
-            DeviceError::TooManyCredentials { field, .. } => Self::invalid(Some(field), &error),
+            DeviceError::Secret(error) => error.into(),
             DeviceError::ImportedSecret(_) => Self::invalid(Some("secret"), &error),
-            DeviceError::Lifetime { field, .. } => Self::invalid(Some(field), &error),
             DeviceError::SlowHash(_) => Self::internal(&error),
             DeviceError::CertificateSubject(error) => Self::invalid(Some(error.field()), &error),
             DeviceError::NameTaken { .. } => Self::conflict("name-taken", "The name is taken", &error),
@@ -137,8 +137,19 @@ impl From<DeviceError> for Problem {
             DeviceError::NoSuchDevice { .. } | DeviceError::NoSuchCredential { .. } => {
                 Self::not_found(&error)
             }
-            DeviceError::NoRandomness(NoRandomness) => Self::internal(&error),
             DeviceError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<SecretError> for Problem {
+    fn from(error: SecretError) -> Self {
+        match error {
+            SecretError::TooMany { field, .. } | SecretError::Lifetime { field, .. } => {
+                Self::invalid(Some(field), &error)
+            }
+            SecretError::NoSuchSecret { .. } => Self::not_found(&error),
+            SecretError::NoRandomness(NoRandomness) => Self::internal(&error),
         }
     }
 }
@@ -189,7 +200,7 @@ impl From<BrokerError> for Problem {
             }
             BrokerError::Busy { .. } => Self::conflict("busy", "Others are changing it", &error),
             BrokerError::NoSuchBroker { .. } => Self::not_found(&error),
-            BrokerError::NoRandomness(NoRandomness) => Self::internal(&error),
+            BrokerError::Secret(error) => error.into(),
             BrokerError::Store(error) => error.into(),
         }
     }

@@ -6,7 +6,8 @@ use fleetbadge_validator::jwk::Algorithm;
 use reqwest::Method;
 
 use super::client::{Failure, Operator};
-use super::{date, print, print_json};
+use super::secret::{self, BROKER};
+use super::{broker_secret, date, print, print_json};
 use crate::admin::brokers::{AddBroker, AddedBrokerDocument, BrokerDocument};
 use crate::profile::Profile;
 
@@ -32,6 +33,14 @@ enum Verb {
     Show(Named),
     /// Remove a broker; its name is never used again
     Remove(Named),
+    /// Make, list and remove the secrets of a broker
+    Secret(broker_secret::Secret),
+    /// Make a new secret and print it, once; the others end after a while
+    ///
+    /// What --json prints is the credentials file of the broker's validator,
+    /// with the new secret; save it beside the old one for its user alone
+    /// (umask 077), and put it in its place when it is complete.
+    RotateSecret(secret::Rotate),
 }
 
 #[derive(Args)]
@@ -81,6 +90,8 @@ impl Broker {
     pub(super) fn run(self) -> Result<(), Failure> {
         match self.verb {
             Verb::Add(add) => add.run(),
+            Verb::Secret(secret) => secret.run(),
+            Verb::RotateSecret(rotate) => rotate.run(BROKER, broker_secret::show_added),
             Verb::List { operator } => operator.run(async |client| {
                 let brokers: Vec<BrokerDocument> = client.get(&["brokers"]).await?;
                 brokers.iter().try_for_each(|broker| {
@@ -138,10 +149,7 @@ fn line(broker: &BrokerDocument) -> String {
 }
 
 fn page(broker: &BrokerDocument) -> String {
-    let secrets = broker.secrets.iter().map(|secret| match secret.expires_at {
-        Some(end) => format!("made {}, ends {}", date(secret.created_at), date(end)),
-        None => format!("made {}", date(secret.created_at)),
-    });
+    let secrets = broker.secrets.iter().map(secret::line);
     let vhost = broker.vhost.as_ref().map(|vhost| format!("vhost      {vhost}\n")).unwrap_or_default();
     format!(
         "client_id  {}\n\
@@ -158,7 +166,7 @@ fn page(broker: &BrokerDocument) -> String {
         broker.profile,
         broker.algorithm.as_str(),
         date(broker.created_at),
-        secrets.collect::<Vec<_>>().join("; "),
+        secrets.collect::<Vec<_>>().join("\n           "),
     )
 }
 

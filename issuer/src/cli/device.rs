@@ -9,8 +9,9 @@ use reqwest::Method;
 use super::client::{AdminClient, Failure, Operator};
 use super::device_certificate::{self, Certificate};
 use super::device_key::{self, Key};
+use super::secret::{self, DEVICE};
 use super::static_password::{self, Password};
-use super::{date, print, print_json, secret};
+use super::{date, device_secret, print, print_json};
 use crate::admin::devices::{AddDevice, AddedDeviceDocument, DeviceDocument, DevicePage};
 use crate::devices::DeviceChange;
 use crate::store::DeviceStatus;
@@ -44,7 +45,7 @@ enum Verb {
     /// Remove a device; its names are never used again
     Remove(Named),
     /// Make, list and remove the secrets of a device
-    Secret(secret::Secret),
+    Secret(device_secret::Secret),
     /// Make a new secret and print it, once; the others end after a while
     RotateSecret(secret::Rotate),
     /// Set by which TLS certificate a device is known
@@ -125,7 +126,7 @@ impl Device {
             Verb::List(list) => list.run(),
             Verb::Set(set) => set.run(),
             Verb::Secret(secret) => secret.run(),
-            Verb::RotateSecret(rotate) => rotate.run(),
+            Verb::RotateSecret(rotate) => rotate.run(DEVICE, device_secret::show_added),
             Verb::Show(Named { name, operator }) => operator.run(async |client| {
                 let device: DeviceDocument = client.get(&["devices", &name]).await?;
                 show(&device, operator.json)

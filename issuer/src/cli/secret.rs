@@ -1,44 +1,45 @@
-//! `fleetbadge-issuer device secret …` and `device rotate-secret`.
-
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+//! What is the same of `device secret …` and `broker secret …`, and of
+//! `rotate-secret`.
 
 use clap::{Args, Subcommand};
 use reqwest::Method;
-use zeroize::Zeroizing;
+use serde::de::DeserializeOwned;
 
 use super::client::{Failure, Operator};
 use super::{date, duration, print, print_json};
-use crate::admin::secrets::{
-    AddSecret, AddedSecretDocument, RemovedSecretDocument, RotateSecret, SecretDocument,
-};
-use crate::secret::imported::MAX_IMPORTED_LENGTH;
+use crate::admin::secrets::{AddedSecretTerms, RemovedSecretDocument, RotateSecret, SecretDocument};
 
-/// Make, list and remove the secrets of a device.
-#[derive(Args)]
-pub(super) struct Secret {
-    #[command(subcommand)]
-    verb: Verb,
+/// Whose secrets.
+#[derive(Clone, Copy)]
+pub(super) struct Owner {
+    /// The noun of the command line.
+    noun: &'static str,
+    /// The resource of the admin API.
+    resource: &'static str,
+    /// What it means to have no credential.
+    without: &'static str,
 }
 
+pub(super) const DEVICE: Owner =
+    Owner { noun: "device", resource: "devices", without: "the device gets no more tokens" };
+pub(super) const BROKER: Owner = Owner {
+    noun: "broker",
+    resource: "brokers",
+    without: "the broker can neither ask about tokens nor exchange passwords",
+};
+
 #[derive(Subcommand)]
-enum Verb {
-    /// Make one more secret and print it, once; or import one
-    ///
-    /// The others stay good. An imported secret, one that somebody chose, has
-    /// 16 to 256 visible ASCII characters.
-    Add(Add),
+pub(super) enum Kept {
     /// List the secrets: id, when made, when they end, when last used
     List {
-        /// Name of the device
+        /// Name of the device or broker
         name: String,
         #[command(flatten)]
         operator: Operator,
     },
     /// Remove a secret; it is no longer good at once
     Remove {
-        /// Name of the device
+        /// Name of the device or broker
         name: String,
         /// Id of the secret, as `list` shows it
         id: String,
@@ -47,80 +48,76 @@ enum Verb {
     },
 }
 
+/// What is asked for of a secret to add.
 #[derive(Args)]
-struct Add {
-    /// Name of the device
-    name: String,
+pub(super) struct New {
+    /// Name of the device or broker
+    pub(super) name: String,
     /// For how long it is good: 30s, 15m, 24h, 30d [default: no end]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
-    expires: Option<u64>,
-    /// Import the secret in this file, without the line end; - for stdin
-    #[arg(long, value_name = "FILE")]
-    import: Option<PathBuf>,
+    pub(super) expires: Option<u64>,
     #[command(flatten)]
-    operator: Operator,
+    pub(super) operator: Operator,
 }
 
 #[derive(Args)]
 pub(super) struct Rotate {
-    /// Name of the device
+    /// Name of the device or broker
     name: String,
-    /// For how long the secrets that it has stay good: 30s, 15m, 24h, 7d
+    /// For how long the secrets that are there stay good: 30s, 15m, 24h, 7d
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     overlap: u64,
     #[command(flatten)]
     operator: Operator,
 }
 
-impl Secret {
-    pub(super) fn run(self) -> Result<(), Failure> {
-        match self.verb {
-            Verb::Add(add) => add.run(),
-            Verb::List { name, operator } => operator.run(async |client| {
-                let secrets: Vec<SecretDocument> = client.get(&["devices", &name, "secrets"]).await?;
-                if operator.json {
-                    return secrets.iter().try_for_each(print_json);
-                }
-                secrets.iter().try_for_each(|secret| print(&(line(secret) + "\n")))
+impl Owner {
+    /// Where the admin API has the secrets of a client.
+    pub(super) const fn secrets(self, name: &str) -> [&str; 3] {
+        [self.resource, name, "secrets"]
+    }
+}
+
+impl Kept {
+    pub(super) fn run(self, owner: Owner) -> Result<(), Failure> {
+        match self {
+            Self::List { name, operator } => operator.run(async |client| {
+                let secrets: Vec<SecretDocument> = client.get(&owner.secrets(&name)).await?;
+                secrets.iter().try_for_each(|secret| {
+                    if operator.json { print_json(secret) } else { print(&(line(secret) + "\n")) }
+                })
             }),
-            Verb::Remove { name, id, operator } => operator.run(async |client| {
-                let path = ["devices", &name, "secrets", &id];
+            Self::Remove { name, id, operator } => operator.run(async |client| {
+                let [resource, _, secrets] = owner.secrets(&name);
+                let path = [resource, &name, secrets, &id];
                 let removed: RemovedSecretDocument = client.delete_with_answer(&path).await?;
                 if operator.json {
                     return print_json(&removed);
                 }
+                let Owner { noun, without, .. } = owner;
                 let left = if removed.has_credentials {
-                    ""
+                    String::new()
                 } else {
-                    " It was the last credential: the device gets no more tokens until it has another."
+                    format!(" It was the last credential: {without} until it has another.")
                 };
-                print(&format!("Removed secret {id} of device {name}.{left}\n"))
+                print(&format!("Removed secret {id} of {noun} {name}.{left}\n"))
             }),
         }
     }
 }
 
-impl Add {
-    fn run(self) -> Result<(), Failure> {
-        let Self { name, expires, import, operator } = self;
-        let secret = import.as_deref().map(read_secret).transpose()?;
-        operator.run(async |client| {
-            let new = AddSecret { expires_in_s: expires, secret };
-            let path = ["devices", &name, "secrets"];
-            let added: AddedSecretDocument = client.send_json(Method::POST, &path, &new).await?;
-            show_added(&added, operator.json)
-        })
-    }
-}
-
 impl Rotate {
-    pub(super) fn run(self) -> Result<(), Failure> {
+    /// Rotates, and has the answer of the API shown: as JSON if that is wanted.
+    pub(super) fn run<T: DeserializeOwned>(
+        self,
+        owner: Owner,
+        show: impl FnOnce(&T, bool) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
         let Self { name, overlap, operator } = self;
         operator.run(async |client| {
-            let path = ["devices", &name, "rotate-secret"];
+            let path = [owner.resource, &name, "rotate-secret"];
             let rotate = RotateSecret { overlap_s: overlap };
-            let added: AddedSecretDocument = client.send_json(Method::POST, &path, &rotate).await?;
-            show_added(&added, operator.json)
+            show(&client.send_json(Method::POST, &path, &rotate).await?, operator.json)
         })
     }
 }
@@ -134,43 +131,26 @@ pub(super) fn line(secret: &SecretDocument) -> String {
     format!("{id}  {made} {}  {end}  {used}", date(*created_at))
 }
 
-fn show_added(added: &AddedSecretDocument, json: bool) -> Result<(), Failure> {
-    if json {
-        return print_json(added);
-    }
-    let AddedSecretDocument { client_id, client_secret, secret_id, expires_at, others_end_at, .. } = added;
+/// What is said of a secret that was added: with itself, if it was made.
+pub(super) fn added(
+    owner: Owner,
+    client_id: &str,
+    client_secret: Option<&str>,
+    terms: &AddedSecretTerms,
+) -> String {
+    let Owner { noun, .. } = owner;
+    let AddedSecretTerms { secret_id, expires_at, others_end_at } = terms;
     let end = expires_at.map_or_else(|| "without an end".into(), |end| format!("good until {}", date(end)));
     let others = others_end_at
         .map(|end| format!("The other secrets are good until {} at the latest.\n", date(end)))
         .unwrap_or_default();
     match client_secret {
-        Some(client_secret) => print(&format!(
-            "Made secret {secret_id} for device {client_id}, {end}.\n\n\
+        Some(client_secret) => format!(
+            "Made secret {secret_id} for {noun} {client_id}, {end}.\n\n\
              \x20 client_id        {client_id}\n\
-             \x20 client_secret    {}\n\n\
-             The secret is shown this once.\n{others}",
-            client_secret.as_str(),
-        )),
-        None => print(&format!("Imported secret {secret_id} for device {client_id}, {end}.\n{others}")),
+             \x20 client_secret    {client_secret}\n\n\
+             The secret is shown this once.\n{others}"
+        ),
+        None => format!("Imported secret {secret_id} for {noun} {client_id}, {end}.\n{others}"),
     }
-}
-
-/// Reads the secret in a file or from stdin; not from an argument, which
-/// everybody on the machine could see.
-fn read_secret(path: &Path) -> Result<Zeroizing<String>, Failure> {
-    let read = |from: &mut dyn Read| {
-        // Longer ones are refused by the server, with the reason.
-        let mut text = Zeroizing::new(String::new());
-        from.take(4 * MAX_IMPORTED_LENGTH as u64).read_to_string(&mut text).map(|_| text)
-    };
-    let text = if path == Path::new("-") {
-        read(&mut io::stdin().lock())
-    } else {
-        File::open(path).and_then(|mut file| read(&mut file))
-    };
-    let mut text = text.map_err(|error| Failure::Input { path: path.into(), error })?;
-    let length =
-        text.strip_suffix('\n').map(|line| line.strip_suffix('\r').unwrap_or(line)).unwrap_or(&text).len();
-    text.truncate(length);
-    Ok(text)
 }

@@ -1,3 +1,4 @@
+use crate::credentials::{CredentialId, SecretRecord, SecretVerifier};
 use fleetbadge_validator::time::UnixSeconds;
 
 use super::*;

@@ -1,4 +1,6 @@
 use super::*;
+use crate::client_secrets::MAX_SECRET_LIFETIME_S;
+use crate::credentials::{MAX_IMPORTED_SECRETS, MAX_SECRETS};
 use crate::test_support::{NOW, TestIssuer};
 
 const CHOSEN: &str = "a secret that people chose";
@@ -76,7 +78,10 @@ async fn there_are_at_most_so_many_and_ended_ones_make_room() {
     }
     for refused in [rotate(&issuer, 60).await, add(&issuer, None).await] {
         let refused = refused.unwrap_err().to_string();
-        assert_eq!(refused, "secrets: the device has 8, the most that it may have; remove one first");
+        assert_eq!(
+            refused,
+            "secrets: there are 8 already, the most that a client may have; remove one first"
+        );
     }
     assert_eq!(secrets(&issuer).await.len(), MAX_SECRETS);
     issuer.clock.advance(60);
@@ -97,7 +102,7 @@ async fn a_removed_one_is_good_no_more() {
     assert_eq!((status(&issuer, &first).await, status(&issuer, &second).await), (401, 200));
     for (name, id) in [("pump-1", ids[0].as_str()), ("pump-1", ""), ("pump-2", ids[1].as_str())] {
         let refused = devices.remove_secret(name, id).await.unwrap_err();
-        assert!(matches!(refused, DeviceError::NoSuchCredential { .. }), "{refused}");
+        assert!(matches!(refused, DeviceError::Secret(SecretError::NoSuchSecret { .. })), "{refused}");
     }
     assert!(devices.remove_secret("pump-1", ids[1].as_str()).await.unwrap().credentials.is_empty());
     assert_eq!(status(&issuer, &second).await, 401);
@@ -134,6 +139,6 @@ async fn what_cannot_be_imported_says_why_and_does_not_repeat_it() {
         import(&issuer, "pump-1", &format!("{CHOSEN} {n}")).await.unwrap();
     }
     let refused = import(&issuer, "pump-1", CHOSEN).await.unwrap_err().to_string();
-    assert!(refused.contains("the device has 2"), "{refused}");
+    assert!(refused.contains("there are 2 already"), "{refused}");
     add(&issuer, None).await.unwrap();
 }

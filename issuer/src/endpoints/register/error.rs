@@ -112,7 +112,6 @@ impl From<DeviceError> for RegistrationError {
             | DeviceError::DuplicateMqttClientId { .. }
             | DeviceError::TooManyMqttClientIds { .. }
             | DeviceError::TooManyAttributes { .. }
-            | DeviceError::TooManyCredentials { .. }
             | DeviceError::NoSuchCredential { .. }
             | DeviceError::NoSuchGroup { .. }
             | DeviceError::NotPending { .. }
@@ -121,8 +120,7 @@ impl From<DeviceError> for RegistrationError {
             | DeviceError::KeyNotAdded(_)
             | DeviceError::ImportedSecret(_)
             | DeviceError::SlowHash(_)
-            | DeviceError::Lifetime { .. }
-            | DeviceError::NoRandomness(_)
+            | DeviceError::Secret(_)
             | DeviceError::Busy { .. }
             | DeviceError::Store(_) => Self::internal(&error),
         }

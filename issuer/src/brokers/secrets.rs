@@ -1,0 +1,67 @@
+//! The secrets of a broker, see [`crate::client_secrets`].
+
+use std::sync::Arc;
+
+use fleetbadge_validator::time::UnixSeconds;
+
+use super::{BrokerError, Brokers};
+use crate::client_secrets::{self, AddedSecret, RotatedSecret, SecretError, SecretMaker};
+use crate::credentials::SecretRecord;
+use crate::store::BrokerRecord;
+
+impl Brokers {
+    /// Makes one more secret for a broker, good for `expires_in_s` seconds or
+    /// without an end. Those that have ended are dropped. The broker is then
+    /// as returned.
+    ///
+    /// # Errors
+    /// [`BrokerError::Secret`], [`BrokerError::NoSuchBroker`],
+    /// [`BrokerError::Store`].
+    pub(crate) async fn add_secret(
+        &self,
+        name: &str,
+        expires_in_s: Option<u64>,
+        maker: &SecretMaker,
+        now: UnixSeconds,
+    ) -> Result<(Arc<BrokerRecord>, AddedSecret), BrokerError> {
+        let added = maker.make(name, expires_in_s, now)?;
+        let add = |secrets: &mut _| client_secrets::add(secrets, &added.record, now);
+        Ok((self.change_secrets(name, add).await?, added))
+    }
+
+    /// Makes a new secret for a broker; those that it has end after `overlap_s`
+    /// seconds, if they do not end sooner. The broker is then as returned.
+    ///
+    /// # Errors
+    /// As [`Self::add_secret`].
+    pub(crate) async fn rotate_secret(
+        &self,
+        name: &str,
+        overlap_s: u64,
+        maker: &SecretMaker,
+        now: UnixSeconds,
+    ) -> Result<(Arc<BrokerRecord>, RotatedSecret), BrokerError> {
+        let rotated = maker.make_successor(name, overlap_s, now)?;
+        Ok((self.change_secrets(name, |secrets| rotated.succeed(secrets, now)).await?, rotated))
+    }
+
+    /// Takes a secret from a broker, which is then as returned. It may have
+    /// been the last one.
+    ///
+    /// # Errors
+    /// As [`Self::add_secret`].
+    pub(crate) async fn remove_secret(&self, name: &str, id: &str) -> Result<Arc<BrokerRecord>, BrokerError> {
+        self.change_secrets(name, |secrets| client_secrets::remove(secrets, name, id)).await
+    }
+
+    async fn change_secrets(
+        &self,
+        name: &str,
+        change: impl FnOnce(&mut Vec<SecretRecord>) -> Result<(), SecretError>,
+    ) -> Result<Arc<BrokerRecord>, BrokerError> {
+        self.change(name, |broker| Ok(change(&mut broker.secrets)?)).await
+    }
+}
+
+#[cfg(test)]
+mod tests;

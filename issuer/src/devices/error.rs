@@ -1,0 +1,150 @@
+//! Why a device cannot be added or changed.
+
+use super::{MAX_ATTRIBUTES, MAX_MQTT_CLIENT_IDS};
+use crate::certificate::InvalidSubject;
+use crate::client_secrets::SecretError;
+use crate::device_keys::{InvalidDeviceKeys, KeyNotAdded};
+use crate::names::NameRefused;
+use crate::secret::imported::{InvalidImportedSecret, SlowHashFailed};
+use crate::store::{DeviceStatus, StoreError, WriteError};
+
+/// A device cannot be added or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    /// A name that cannot be one.
+    #[error(transparent)]
+    Name(#[from] NameRefused),
+    /// One MQTT client identifier twice.
+    #[error("mqtt_client_ids: {found} is there twice")]
+    DuplicateMqttClientId {
+        /// Which.
+        found: String,
+    },
+    /// More than [`MAX_MQTT_CLIENT_IDS`].
+    #[error("mqtt_client_ids: has {count}; at most {MAX_MQTT_CLIENT_IDS} are allowed")]
+    TooManyMqttClientIds {
+        /// How many.
+        count: usize,
+    },
+    /// More than [`MAX_ATTRIBUTES`].
+    #[error("attributes: has {count}; at most {MAX_ATTRIBUTES} are allowed")]
+    TooManyAttributes {
+        /// How many.
+        count: usize,
+    },
+    /// One of its names is, or was, another client's.
+    #[error("{}", name_taken(name, taken, client, *removed))]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// What is in its way: the same name, or its twin by case.
+        taken: String,
+        /// Whose it is.
+        client: String,
+        /// Whether that client has been removed.
+        removed: bool,
+    },
+    /// Its public keys cannot be used.
+    #[error(transparent)]
+    InvalidKeys(#[from] InvalidDeviceKeys),
+    /// Public keys cannot be added to those that it has.
+    #[error(transparent)]
+    KeyNotAdded(#[from] KeyNotAdded),
+    /// One of its public keys is another device's.
+    #[error("jwks: the key {thumbprint} belongs to device {device}")]
+    KeyTaken {
+        /// Its thumbprint.
+        thumbprint: String,
+        /// Whose it is.
+        device: String,
+    },
+    /// A name that no certificate can be found by.
+    #[error(transparent)]
+    CertificateSubject(#[from] InvalidSubject),
+    /// Its secrets cannot be changed so.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// A secret that cannot be imported.
+    #[error("secret: {0}")]
+    ImportedSecret(#[from] InvalidImportedSecret),
+    /// The slow hash of a secret failed.
+    #[error(transparent)]
+    SlowHash(#[from] SlowHashFailed),
+    /// It has no such credential.
+    #[error("device {device} has no {what} {id}")]
+    NoSuchCredential {
+        /// The device.
+        device: String,
+        /// Which kind.
+        what: &'static str,
+        /// What was named.
+        id: String,
+    },
+    /// There is no such group.
+    #[error("group: there is no group {group}; make it with: fleetbadge-issuer group set {group}")]
+    NoSuchGroup {
+        /// Its name.
+        group: String,
+    },
+    /// There is no such device.
+    #[error("there is no device {name:?}")]
+    NoSuchDevice {
+        /// Its name.
+        name: String,
+    },
+    /// It does not wait for approval.
+    #[error("device {name} is {status}; only a pending one can be approved")]
+    NotPending {
+        /// Its name.
+        name: String,
+        /// What it is.
+        status: DeviceStatus,
+    },
+    /// It was changed by others each time that it was tried.
+    #[error("device {name} is being changed by others; try again")]
+    Busy {
+        /// Its name.
+        name: String,
+    },
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What the store refused of the device `name`.
+pub(crate) fn write_error(error: WriteError, name: &str) -> DeviceError {
+    match error {
+        WriteError::NameTaken { name, taken, client, removed } => {
+            DeviceError::NameTaken { name, taken, client, removed }
+        }
+        WriteError::KeyTaken { thumbprint, device } => DeviceError::KeyTaken { thumbprint, device },
+        WriteError::NoSuchGroup { group } => DeviceError::NoSuchGroup { group },
+        WriteError::Gone => no_such_device(name),
+        WriteError::Conflict | WriteError::EnrolmentUsedUp | WriteError::ResourceTaken { .. } => {
+            DeviceError::Busy { name: name.into() }
+        }
+        WriteError::Store(error) => DeviceError::Store(error),
+    }
+}
+
+pub(super) fn no_such_device(name: &str) -> DeviceError {
+    DeviceError::NoSuchDevice { name: name.into() }
+}
+
+/// Says why `name` cannot be had, see [`WriteError::NameTaken`].
+pub(crate) fn name_taken(name: &str, taken: &str, client: &str, removed: bool) -> String {
+    const FOR_EVER: &str = "a name is never used again, as old tokens and topics could mean it";
+    let twin = if name == taken {
+        String::new()
+    } else {
+        format!("{name} differs from {taken} by case alone; people would take one for the other: ")
+    };
+    match (taken == client, removed) {
+        (true, false) => format!("{twin}there is a device or broker {taken} already"),
+        (false, false) => {
+            format!("{twin}{taken} belongs to {client}; client IDs and names are one namespace")
+        }
+        (true, true) => format!("{twin}there was a device or broker {taken}; {FOR_EVER}"),
+        (false, true) => format!("{twin}{taken} belonged to {client}, which was removed; {FOR_EVER}"),
+    }
+}
