@@ -258,7 +258,9 @@ impl Brokers {
                 algorithm: other.algorithm,
             });
         }
-        groups.check_target(&Target { audience: &audience, profile: Cow::Borrowed(&profile), algorithm })?;
+        groups
+            .check_target(&Target { audience: &audience, profile: Cow::Borrowed(&profile), algorithm })
+            .await?;
         let (secret, record) = devices.make_secret(name.as_str(), None, now)?;
         let broker = Arc::new(BrokerRecord {
             name,
@@ -288,7 +290,7 @@ impl Brokers {
         let mut brokers = BTreeMap::clone(&self.current.load());
         let broker = brokers.remove(name).ok_or_else(|| BrokerError::NoSuchBroker { name: name.into() })?;
         if !brokers.values().any(|other| other.audience == broker.audience) {
-            groups.check_target(&Target::unregistered(&broker.audience))?;
+            groups.check_target(&Target::unregistered(&broker.audience)).await?;
         }
         self.store.remove_broker(name).await?;
         self.current.store(Arc::new(brokers));

@@ -16,6 +16,7 @@ use quick_cache::sync::Cache;
 use crate::certificate::InvalidSubject;
 use crate::credentials::{CredentialId, Credentials, SecretRecord, SecretVerifier};
 use crate::device_keys::{self, DeviceKey, InvalidDeviceKeys, KeyNotAdded};
+use crate::groups::{Groups, MisreadName};
 use crate::names::{NameRefused, parse_name};
 use crate::random::{NoRandomness, Random};
 use crate::secret::imported::{InvalidImportedSecret, SlowHashFailed};
@@ -98,6 +99,9 @@ pub enum DeviceError {
         /// Whether that client has been removed.
         removed: bool,
     },
+    /// A broker of its group would take one of its names for another.
+    #[error(transparent)]
+    MisreadName(#[from] MisreadName),
     /// Its public keys cannot be used.
     #[error(transparent)]
     InvalidKeys(#[from] InvalidDeviceKeys),
@@ -186,6 +190,7 @@ pub enum DeviceError {
 /// The devices of an issuer.
 pub struct Devices {
     store: Arc<dyn Store>,
+    groups: Arc<Groups>,
     cache: Cache<String, Arc<DeviceRecord>>,
     misses: Counter,
     hasher: SecretHasher,
@@ -195,12 +200,13 @@ pub struct Devices {
 impl Devices {
     pub(crate) fn new(
         store: Arc<dyn Store>,
+        groups: Arc<Groups>,
         capacity: usize,
         misses: Counter,
         hasher: SecretHasher,
         random: Random,
     ) -> Self {
-        Self { store, cache: Cache::new(capacity), misses, hasher, random }
+        Self { store, groups, cache: Cache::new(capacity), misses, hasher, random }
     }
 
     /// What makes and checks the hashes of secrets.
@@ -258,6 +264,7 @@ impl Devices {
     }
 
     async fn write_new(&self, device: &DeviceRecord) -> Result<(), DeviceError> {
+        self.groups.check_device(device)?;
         self.store.add_device(device).await.map_err(|error| write_error(error, device.name.as_str()))
     }
 

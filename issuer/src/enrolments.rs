@@ -270,12 +270,13 @@ pub enum EnrolmentError {
 /// The enrolments of an issuer.
 pub struct Enrolments {
     store: Arc<dyn Store>,
+    groups: Arc<Groups>,
     random: Random,
 }
 
 impl Enrolments {
-    pub(crate) fn new(store: Arc<dyn Store>, random: Random) -> Self {
-        Self { store, random }
+    pub(crate) fn new(store: Arc<dyn Store>, groups: Arc<Groups>, random: Random) -> Self {
+        Self { store, groups, random }
     }
 
     /// Makes an enrolment and its token.
@@ -285,16 +286,16 @@ impl Enrolments {
     pub async fn create(
         &self,
         new: NewEnrolment,
-        groups: &Groups,
         now: UnixSeconds,
     ) -> Result<CreatedEnrolment, EnrolmentError> {
         let NewEnrolment { group, name_pattern, uses, expires_in_s, approval } = new;
         let group: GroupName = parse_name("group", group)?;
-        if groups.find(group.as_str()).is_none() {
+        if self.groups.find(group.as_str()).is_none() {
             return Err(DeviceError::NoSuchGroup { group: group.into() }.into());
         }
         let name_pattern = NamePattern::parse(&name_pattern)
             .map_err(|reason| EnrolmentError::NamePattern { found: name_pattern, reason })?;
+        self.groups.check_name_pattern(&group, &name_pattern).map_err(DeviceError::from)?;
         let max = if name_pattern.is_one_name() { 1 } else { MAX_USES };
         if !(1..=max).contains(&uses) {
             return Err(EnrolmentError::Uses { found: uses, max });
@@ -392,6 +393,7 @@ impl Enrolments {
                 created_at: now,
                 revision: 0,
             };
+            self.groups.check_device(&device).map_err(DeviceError::from)?;
             match self.store.enrol(&enrolment.id, &device).await {
                 Ok(()) => return Ok(device),
                 Err(WriteError::NameTaken { .. }) if draws_left > 0 => draws_left -= 1,

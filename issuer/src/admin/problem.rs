@@ -117,6 +117,7 @@ impl From<DeviceError> for Problem {
     fn from(error: DeviceError) -> Self {
         match error {
             DeviceError::Name(error) => Self::invalid(Some(error.field), &error),
+            DeviceError::MisreadName(error) => Self::invalid(Some(error.field), &error),
             DeviceError::DuplicateMqttClientId { .. } | DeviceError::TooManyMqttClientIds { .. } => {
                 Self::invalid(Some("mqtt_client_ids"), &error)
             }
@@ -206,6 +207,7 @@ impl From<GroupError> for Problem {
         match error {
             GroupError::Name(error) => Self::invalid(Some(error.field), &error),
             GroupError::Policy(error) => Self::invalid(Some(error.field()), &error),
+            GroupError::DeviceMisread { .. } => Self::invalid(Some("audiences"), &error),
             GroupError::NoSuchGroup { .. } => Self::not_found(&error),
             GroupError::Stored { .. } | GroupError::Mint(_) => Self::internal(&error),
             GroupError::Store(error) => error.into(),

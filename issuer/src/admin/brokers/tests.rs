@@ -243,13 +243,17 @@ async fn a_rule_and_the_broker_that_cannot_express_it_never_come_together() {
 #[tokio::test]
 async fn a_native_broker_gets_what_it_reads_or_nothing() {
     let issuer = TestIssuer::new().await;
-    let secret = issuer.add("pump-1", &["pump-1", "c.1"]).await;
+    let secret = issuer.add("pump-1", &[]).await;
     issuer.set_group(rules(&[], &[])).await;
     let rabbitmq = Profile::Rabbitmq { vhost: "/".into() };
-    for profile in [Profile::Emqx, rabbitmq, Profile::Rmqtt, Profile::Hivemq] {
+    for profile in [rabbitmq, Profile::Emqx, Profile::Rmqtt, Profile::Hivemq] {
         let name = profile.as_str();
         issuer.add_broker(name, name, profile.clone()).await;
         issuer.set_group(audience(name)).await;
+        // As if the device had come to this name in the moment before.
+        let mut device = issuer.app().devices.get("pump-1").await.unwrap();
+        device.mqtt_client_ids = ["pump-1", "c.1"].map(|id| id.parse().unwrap()).into();
+        issuer.app().store.update_device(&device).await.unwrap();
         let answer = issuer.token("pump-1", &secret, "").await;
         assert_eq!(answer.status, StatusCode::OK, "{name}");
         let (header, claims) = token_of(&answer);

@@ -107,6 +107,10 @@ impl From<DeviceError> for RegistrationError {
                 tracing::warn!(%error, "a device brought the key of another");
                 Self::InvalidClientMetadata("jwks: the key is registered already; make a new one".into())
             }
+            DeviceError::MisreadName(_) => {
+                tracing::info!(%error, "a device came with a name that a broker of its group would misread");
+                Self::InvalidClientMetadata("client_name: names of this group have no '.' and no ':'".into())
+            }
             DeviceError::NoSuchDevice { .. } => Self::InvalidToken,
             DeviceError::Name(_)
             | DeviceError::DuplicateMqttClientId { .. }

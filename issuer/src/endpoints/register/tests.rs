@@ -53,7 +53,7 @@ async fn create(issuer: &TestIssuer, name_pattern: &str, uses: u32, approval: bo
         expires_in_s: 3_600,
         approval,
     };
-    app.enrolments.create(new, &app.groups, app.now()).await.unwrap().token.expose().to_owned()
+    app.enrolments.create(new, app.now()).await.unwrap().token.expose().to_owned()
 }
 
 pub(super) fn request(
