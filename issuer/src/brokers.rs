@@ -92,6 +92,12 @@ pub enum BrokerError {
         /// What was given.
         found: String,
     },
+    /// That of the tokens for the issuer itself.
+    #[error("audience: {audience:?} is this issuer, for which devices have tokens to manage their keys with")]
+    IssuerAudience {
+        /// What was given.
+        audience: String,
+    },
     /// A client that only publishes could call itself anything there.
     #[error(
         "accept_unbound_publishers: {profile} never compares the client ID of a connection with its token; who \
@@ -241,6 +247,9 @@ impl Brokers {
         let name: BrokerName = parse_name("name", name)?;
         if check_audience(&audience).is_err() {
             return Err(BrokerError::Audience { found: audience });
+        }
+        if groups.is_issuer(&audience) {
+            return Err(BrokerError::IssuerAudience { audience });
         }
         let resource = parse_resource(resource.unwrap_or_else(|| format!("urn:fleetbadge:broker:{name}")))?;
         let algorithm = choose_algorithm(&profile, algorithm)?;

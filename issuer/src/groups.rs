@@ -215,6 +215,12 @@ impl Groups {
         Ok(group)
     }
 
+    /// Whether tokens of this audience are for the issuer itself: a broker must
+    /// not get those with which devices manage their keys.
+    pub(crate) fn is_issuer(&self, audience: &str) -> bool {
+        audience == &*self.issuer
+    }
+
     /// Whether the tokens of every group that has this audience can be written
     /// like this, for each of its devices.
     ///
@@ -256,6 +262,9 @@ fn policy_of(
 ) -> Result<Policy, GroupError> {
     let policy = Policy::from_document(document, max_token_lifetime_s)?;
     for audience in &policy.audiences {
+        if **audience == *issuer {
+            return Err(InvalidPolicy::IssuerAudience { audience: issuer.into() }.into());
+        }
         check_for(&policy, &brokers.target(audience), issuer)?;
     }
     Ok(policy)

@@ -181,9 +181,10 @@ impl From<BrokerError> for Problem {
             BrokerError::Resource { .. } => Self::invalid(Some("resource"), &error),
             BrokerError::Algorithm { .. } => Self::invalid(Some("algorithm"), &error),
             BrokerError::UnboundPublishers { .. } => Self::invalid(Some("accept_unbound_publishers"), &error),
-            BrokerError::Audience { .. } | BrokerError::AudienceShared { .. } | BrokerError::Group { .. } => {
-                Self::invalid(Some("audience"), &error)
-            }
+            BrokerError::Audience { .. }
+            | BrokerError::IssuerAudience { .. }
+            | BrokerError::AudienceShared { .. }
+            | BrokerError::Group { .. } => Self::invalid(Some("audience"), &error),
             BrokerError::NameTaken { .. } => Self::conflict("name-taken", "The name is taken", &error),
             BrokerError::ResourceTaken { .. } => {
                 Self::conflict("resource-taken", "The resource URI is taken", &error)

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::groups::PolicyChange;
-use crate::test_support::{Answer, NOW, TestIssuer};
+use crate::test_support::{Answer, ISSUER, NOW, TestIssuer};
 
 const PATH: &str = "/admin/v1/brokers";
 
@@ -99,6 +99,31 @@ async fn each_refusal_names_its_field() {
         assert_eq!((found, found_field.as_deref()), (status, field), "{change}: {detail}");
         assert!(detail.contains(text), "{change}: {detail}");
     }
+}
+
+/// Such a broker would be sent the tokens with which devices manage their keys,
+/// and could tell by introspection which of them are good.
+#[tokio::test]
+async fn no_broker_and_no_group_has_the_issuer_as_its_audience() {
+    let issuer = TestIssuer::new().await;
+    let app = issuer.app();
+    let refused_group = async |audiences: Value| {
+        let answer = issuer.admin(Method::PATCH, "/admin/v1/groups/pumps", Some(audiences)).await.json();
+        (answer["status"].clone(), answer["field"].clone(), answer["detail"].as_str().unwrap().to_owned())
+    };
+    let why = format!("{ISSUER:?} is this issuer, for which devices have tokens to manage their keys with");
+    for audiences in [json!([ISSUER]), json!(["mqtt", ISSUER])] {
+        let refused = refused_group(json!({ "audiences": audiences })).await;
+        assert_eq!(refused, (json!(422), json!("audiences"), format!("audiences: {why}")));
+    }
+    assert!(app.groups.find("pumps").is_none());
+    for profile in ["fleetbadge", "emqx", "hivemq"] {
+        let (status, field, detail) =
+            refused(&issuer, json!({"name": "new", "audience": ISSUER, "profile": profile})).await;
+        assert_eq!((status, field.as_deref()), (422, Some("audience")));
+        assert_eq!(detail, format!("audience: {why}"));
+    }
+    assert!(app.brokers.all().is_empty());
 }
 
 #[tokio::test]
