@@ -388,6 +388,7 @@ fn enabled(new: NewDevice, now: UnixSeconds) -> Result<DeviceRecord, DeviceError
         mqtt_client_ids,
         attributes,
         credentials,
+        enrolled_by: None,
         created_at: now,
         revision: 0,
     })

@@ -38,6 +38,19 @@ impl RegistrationError {
         tracing::error!(%error, "a registration failed");
         Self::ServerError
     }
+
+    /// What whoever has a token that is used up is told instead.
+    pub(crate) fn without_reason(self) -> Self {
+        match self {
+            Self::InvalidRequest(_)
+            | Self::Body(_)
+            | Self::NoToken
+            | Self::InvalidToken
+            | Self::InvalidClientMetadata(_)
+            | Self::InvalidProof(_) => Self::InvalidToken,
+            Self::ServerError => Self::ServerError,
+        }
+    }
 }
 
 impl IntoResponse for RegistrationError {

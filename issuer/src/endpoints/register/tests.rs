@@ -11,6 +11,8 @@ use super::*;
 use crate::enrolments::NewEnrolment;
 use crate::test_support::{Answer, ISSUER, NOW, TestIssuer};
 
+mod retry;
+
 const URL: &str = "https://id.example/oauth2/register";
 
 /// A proof for a request, of which something can be spoilt.
@@ -341,7 +343,8 @@ async fn names_are_those_that_the_enrolment_allows_and_never_used_twice() {
 async fn keys_that_cannot_be_a_devices_are_refused() {
     let (issuer, token) = with_enrolment(9).await;
     let (key, other) = (TestKey::generate(), TestKey::generate());
-    register(&issuer, &token, &other, Some("pump-1")).await;
+    let others_token = create(&issuer, "pump-*", 1, false).await;
+    register(&issuer, &others_token, &other, Some("pump-1")).await;
     let refused = async |body: &Value, signer: &TestKey| {
         let proof = TestProof::new("POST", URL, &token).sign(signer);
         let answer = post(&issuer, &token, Some(&proof), body).await;

@@ -118,7 +118,7 @@ async fn a_device_does_not_enrol_under_such_a_name() {
     let enrol = async |name: &str| app.enrolments.enrol(&created, Some(name.into()), key("a"), NOW).await;
     let refused = enrol("pump.1").await.unwrap_err().to_string();
     assert!(refused.starts_with("name: the device pump.1 has '.' or ':'"), "{refused}");
-    assert_eq!(enrol("pump-1").await.unwrap().group.as_str(), "rabbits");
+    assert_eq!(enrol("pump-1").await.unwrap().device.group.as_str(), "rabbits");
 }
 
 /// The names that are there already do not become another's either.
