@@ -165,6 +165,15 @@ pub enum DeviceError {
         /// Its name.
         name: String,
     },
+    /// It waits for approval.
+    #[error(
+        "device {name} enrolled and waits for approval; if it is one of yours: fleetbadge-issuer device approve \
+         {name}"
+    )]
+    Pending {
+        /// Its name.
+        name: String,
+    },
     /// It does not wait for approval.
     #[error("device {name} is {status}; only a pending one can be approved")]
     NotPending {
@@ -331,14 +340,21 @@ impl Devices {
         Err(DeviceError::Busy { name: name.into() })
     }
 
-    /// Lets a device have tokens, or no more.
+    /// Lets a device have tokens, or no more. One that waits for approval is
+    /// not enabled by the way.
     ///
     /// # Errors
-    /// [`DeviceError::NoSuchDevice`], [`DeviceError::Store`].
+    /// [`DeviceError::Pending`], [`DeviceError::NoSuchDevice`],
+    /// [`DeviceError::Store`].
     pub async fn set_status(&self, name: &str, status: DeviceStatus) -> Result<DeviceRecord, DeviceError> {
-        let set = |device: &mut DeviceRecord| {
-            device.status = status;
-            Ok(())
+        let set = |device: &mut DeviceRecord| match (device.status, status) {
+            (DeviceStatus::Pending, DeviceStatus::Enabled) => {
+                Err(DeviceError::Pending { name: device.name.to_string() })
+            }
+            _ => {
+                device.status = status;
+                Ok(())
+            }
         };
         self.change(name, set).await.map(|(device, ())| device)
     }

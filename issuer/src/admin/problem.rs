@@ -131,6 +131,7 @@ impl From<DeviceError> for Problem {
             DeviceError::NameTaken { .. } => Self::conflict("name-taken", "The name is taken", &error),
             DeviceError::InvalidKeys(_) | DeviceError::KeyNotAdded(_) => Self::invalid(Some("jwks"), &error),
             DeviceError::KeyTaken { .. } => Self::conflict("key-taken", "The key is taken", &error),
+            DeviceError::Pending { .. } => Self::conflict("pending", "The device waits for approval", &error),
             DeviceError::NotPending { .. } => {
                 Self::conflict("not-pending", "The device does not wait for approval", &error)
             }

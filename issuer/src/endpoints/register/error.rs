@@ -132,6 +132,7 @@ impl From<DeviceError> for RegistrationError {
             | DeviceError::TooManyCredentials { .. }
             | DeviceError::NoSuchCredential { .. }
             | DeviceError::NoSuchGroup { .. }
+            | DeviceError::Pending { .. }
             | DeviceError::NotPending { .. }
             | DeviceError::CertificateSubject(_)
             | DeviceError::InvalidKeys(_)

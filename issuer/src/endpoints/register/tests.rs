@@ -401,6 +401,13 @@ async fn a_device_that_waits_for_approval_is_nobody_yet() {
     let approve = async || issuer.admin(Method::POST, "/admin/v1/devices/pump-1/approve", None).await;
     let listed = issuer.admin(Method::GET, "/admin/v1/devices?status=pending", None).await.json();
     assert_eq!(listed["devices"][0]["client_id"], "pump-1");
+    // Not by the way, with a script that enables whatever does not work.
+    let enabled = issuer.admin(Method::POST, "/admin/v1/devices/pump-1/enable", None).await;
+    assert_eq!(enabled.status, StatusCode::CONFLICT);
+    let problem = enabled.json();
+    assert_eq!(problem["type"], "urn:fleetbadge:problem:pending");
+    assert!(problem["detail"].as_str().unwrap().ends_with("fleetbadge-issuer device approve pump-1"));
+    assert_eq!(issuer.app().devices.get("pump-1").await.unwrap().status, DeviceStatus::Pending);
     assert_eq!(approve().await.json()["status"], "enabled");
     let again = approve().await;
     assert_eq!(again.status, StatusCode::CONFLICT);
