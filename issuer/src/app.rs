@@ -34,7 +34,7 @@ pub(crate) struct App {
     pub(crate) random: Random,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) devices: Devices,
-    pub(crate) groups: Groups,
+    pub(crate) groups: Arc<Groups>,
     pub(crate) brokers: Arc<Brokers>,
     pub(crate) enrolments: Enrolments,
     pub(crate) credential_uses: CredentialUses,

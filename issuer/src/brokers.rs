@@ -94,6 +94,12 @@ pub enum BrokerError {
         /// What was given.
         found: String,
     },
+    /// That of the tokens for the issuer itself.
+    #[error("audience: {audience:?} is this issuer, for which devices have tokens to manage their keys with")]
+    IssuerAudience {
+        /// What was given.
+        audience: String,
+    },
     /// A client that only publishes could call itself anything there.
     #[error(
         "accept_unbound_publishers: {profile} never compares the client ID of a connection with its token; who \
@@ -244,6 +250,9 @@ impl Brokers {
         if check_audience(&audience).is_err() {
             return Err(BrokerError::Audience { found: audience });
         }
+        if groups.is_issuer(&audience) {
+            return Err(BrokerError::IssuerAudience { audience });
+        }
         let resource = parse_resource(resource.unwrap_or_else(|| format!("urn:fleetbadge:broker:{name}")))?;
         let algorithm = choose_algorithm(&profile, algorithm)?;
         if profile.leaves_publishers_unbound() && !accept_unbound_publishers {
@@ -260,7 +269,9 @@ impl Brokers {
                 algorithm: other.algorithm,
             });
         }
-        groups.check_target(&Target { audience: &audience, profile: Cow::Borrowed(&profile), algorithm })?;
+        groups
+            .check_target(&Target { audience: &audience, profile: Cow::Borrowed(&profile), algorithm })
+            .await?;
         let AddedSecret { secret, record } = devices.secret_maker().make(name.as_str(), None, now)?;
         let broker = Arc::new(BrokerRecord {
             name,
@@ -313,7 +324,7 @@ impl Brokers {
         let mut brokers = BTreeMap::clone(&self.current.load());
         let broker = brokers.remove(name).ok_or_else(|| BrokerError::NoSuchBroker { name: name.into() })?;
         if !brokers.values().any(|other| other.audience == broker.audience) {
-            groups.check_target(&Target::unregistered(&broker.audience))?;
+            groups.check_target(&Target::unregistered(&broker.audience)).await?;
         }
         self.store.remove_broker(name).await?;
         self.current.store(Arc::new(brokers));

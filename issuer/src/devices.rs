@@ -16,6 +16,7 @@ use quick_cache::sync::Cache;
 use crate::client_secrets::{AddedSecret, SecretMaker};
 use crate::credentials::Credentials;
 use crate::device_keys::{self, DeviceKey};
+use crate::groups::Groups;
 use crate::names::parse_name;
 use crate::secret::{ClientSecret, SecretHasher};
 use crate::store::{Attributes, DeviceQuery, DeviceRecord, DeviceStatus, Store, StoreError, WriteError};
@@ -65,14 +66,21 @@ pub struct AddedDevice {
 /// The devices of an issuer.
 pub struct Devices {
     store: Arc<dyn Store>,
+    groups: Arc<Groups>,
     cache: Cache<String, Arc<DeviceRecord>>,
     misses: Counter,
     secrets: SecretMaker,
 }
 
 impl Devices {
-    pub(crate) fn new(store: Arc<dyn Store>, capacity: usize, misses: Counter, secrets: SecretMaker) -> Self {
-        Self { store, cache: Cache::new(capacity), misses, secrets }
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        groups: Arc<Groups>,
+        capacity: usize,
+        misses: Counter,
+        secrets: SecretMaker,
+    ) -> Self {
+        Self { store, groups, cache: Cache::new(capacity), misses, secrets }
     }
 
     /// What makes secrets, also those of brokers.
@@ -135,6 +143,7 @@ impl Devices {
     }
 
     async fn write_new(&self, device: &DeviceRecord) -> Result<(), DeviceError> {
+        self.groups.check_device(device)?;
         self.store.add_device(device).await.map_err(|error| write_error(error, device.name.as_str()))
     }
 
@@ -188,14 +197,21 @@ impl Devices {
         Err(DeviceError::Busy { name: name.into() })
     }
 
-    /// Lets a device have tokens, or no more.
+    /// Lets a device have tokens, or no more. One that waits for approval is
+    /// not enabled by the way.
     ///
     /// # Errors
-    /// [`DeviceError::NoSuchDevice`], [`DeviceError::Store`].
+    /// [`DeviceError::Pending`], [`DeviceError::NoSuchDevice`],
+    /// [`DeviceError::Store`].
     pub async fn set_status(&self, name: &str, status: DeviceStatus) -> Result<DeviceRecord, DeviceError> {
-        let set = |device: &mut DeviceRecord| {
-            device.status = status;
-            Ok(())
+        let set = |device: &mut DeviceRecord| match (device.status, status) {
+            (DeviceStatus::Pending, DeviceStatus::Enabled) => {
+                Err(DeviceError::Pending { name: device.name.to_string() })
+            }
+            _ => {
+                device.status = status;
+                Ok(())
+            }
         };
         self.change(name, set).await.map(|(device, ())| device)
     }
@@ -245,6 +261,7 @@ fn enabled(new: NewDevice, now: UnixSeconds) -> Result<DeviceRecord, DeviceError
         mqtt_client_ids,
         attributes,
         credentials,
+        enrolled_by: None,
         created_at: now,
         revision: 0,
     })

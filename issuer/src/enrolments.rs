@@ -23,7 +23,8 @@ use crate::groups::Groups;
 use crate::names::{NameRefused, parse_name};
 use crate::random::{NoRandomness, Random, random_bytes};
 use crate::store::{
-    Attributes, DeviceRecord, DeviceStatus, EnrolmentRecord, EnrolmentTerms, Store, StoreError, WriteError,
+    Attributes, DeviceRecord, DeviceStatus, EnrolledBy, EnrolmentRecord, EnrolmentTerms, Store, StoreError,
+    WriteError,
 };
 
 /// What every enrolment token begins with, so that scanners for leaked secrets
@@ -207,6 +208,15 @@ pub struct CreatedEnrolment {
     pub token: EnrolmentToken,
 }
 
+/// A device that is in by an enrolment.
+#[derive(Debug)]
+pub struct EnrolledDevice {
+    /// The device, as it is now.
+    pub device: DeviceRecord,
+    /// Whether it came in just now, and was not there before.
+    pub is_new: bool,
+}
+
 /// An enrolment cannot be made, found or used.
 #[derive(Debug, thiserror::Error)]
 pub enum EnrolmentError {
@@ -270,12 +280,13 @@ pub enum EnrolmentError {
 /// The enrolments of an issuer.
 pub struct Enrolments {
     store: Arc<dyn Store>,
+    groups: Arc<Groups>,
     random: Random,
 }
 
 impl Enrolments {
-    pub(crate) fn new(store: Arc<dyn Store>, random: Random) -> Self {
-        Self { store, random }
+    pub(crate) fn new(store: Arc<dyn Store>, groups: Arc<Groups>, random: Random) -> Self {
+        Self { store, groups, random }
     }
 
     /// Makes an enrolment and its token.
@@ -285,16 +296,16 @@ impl Enrolments {
     pub async fn create(
         &self,
         new: NewEnrolment,
-        groups: &Groups,
         now: UnixSeconds,
     ) -> Result<CreatedEnrolment, EnrolmentError> {
         let NewEnrolment { group, name_pattern, uses, expires_in_s, approval } = new;
         let group: GroupName = parse_name("group", group)?;
-        if groups.find(group.as_str()).is_none() {
+        if self.groups.find(group.as_str()).is_none() {
             return Err(DeviceError::NoSuchGroup { group: group.into() }.into());
         }
         let name_pattern = NamePattern::parse(&name_pattern)
             .map_err(|reason| EnrolmentError::NamePattern { found: name_pattern, reason })?;
+        self.groups.check_name_pattern(&group, &name_pattern).map_err(DeviceError::from)?;
         let max = if name_pattern.is_one_name() { 1 } else { MAX_USES };
         if !(1..=max).contains(&uses) {
             return Err(EnrolmentError::Uses { found: uses, max });
@@ -335,8 +346,8 @@ impl Enrolments {
         }
     }
 
-    /// The enrolment of a token that is still good. None for any other,
-    /// whatever is wrong with it.
+    /// The enrolment of a token that has not ended, used up or not. None for
+    /// any other, whatever is wrong with it.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -346,11 +357,15 @@ impl Enrolments {
         now: UnixSeconds,
     ) -> Result<Option<EnrolmentRecord>, StoreError> {
         let enrolment = self.store.enrolment(&token.hash()).await?;
-        Ok(enrolment.filter(|enrolment| enrolment.uses_left > 0 && now < enrolment.terms.expires_at))
+        Ok(enrolment.filter(|enrolment| now < enrolment.terms.expires_at))
     }
 
     /// Makes a device that has this key, under the name that it wishes or one
     /// that is assigned, and takes one use: both or none.
+    ///
+    /// The device that this enrolment made for this very key is found again,
+    /// whatever it wishes to be called now: it had no answer the first time.
+    /// Possession of the key must have been proven.
     ///
     /// # Errors
     /// [`EnrolmentError`].
@@ -359,6 +374,29 @@ impl Enrolments {
         enrolment: &EnrolmentRecord,
         wish: Option<String>,
         key: KeyRecord,
+        now: UnixSeconds,
+    ) -> Result<EnrolledDevice, EnrolmentError> {
+        let by = EnrolledBy { enrolment: enrolment.id.clone(), key: key.id.clone() };
+        // In this order, so that of two requests at once one finds the other's
+        // device.
+        let refused = match self.enrol_new(enrolment, wish, key, &by, now).await {
+            Ok(device) => return Ok(EnrolledDevice { device, is_new: true }),
+            Err(refused) => refused,
+        };
+        match self.store.device_of_key(&by.key).await? {
+            Some(device) if device.enrolled_by.as_ref() == Some(&by) => {
+                Ok(EnrolledDevice { device, is_new: false })
+            }
+            Some(_) | None => Err(refused),
+        }
+    }
+
+    async fn enrol_new(
+        &self,
+        enrolment: &EnrolmentRecord,
+        wish: Option<String>,
+        key: KeyRecord,
+        by: &EnrolledBy,
         now: UnixSeconds,
     ) -> Result<DeviceRecord, EnrolmentError> {
         let EnrolmentTerms { group, name_pattern, approval, .. } = &enrolment.terms;
@@ -389,9 +427,11 @@ impl Enrolments {
                 mqtt_client_ids,
                 attributes: Attributes::default(),
                 credentials: credentials.clone(),
+                enrolled_by: Some(by.clone()),
                 created_at: now,
                 revision: 0,
             };
+            self.groups.check_device(&device).map_err(DeviceError::from)?;
             match self.store.enrol(&enrolment.id, &device).await {
                 Ok(()) => return Ok(device),
                 Err(WriteError::NameTaken { .. }) if draws_left > 0 => draws_left -= 1,

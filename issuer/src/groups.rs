@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use fleetbadge_validator::ids::GroupName;
+use fleetbadge_validator::ids::{DeviceName, GroupName};
 use fleetbadge_validator::scope::Scope;
 use fleetbadge_validator::time::UnixSeconds;
 use serde::{Deserialize, Serialize};
@@ -14,8 +14,12 @@ use crate::devices::DEFAULT_GROUP;
 use crate::mint::{MAX_MINTED_LENGTH, MintError, largest_token_length};
 use crate::names::{NameRefused, parse_name};
 use crate::policy::{InvalidPolicy, Policy, PolicyDocument, RefreshWindow};
-use crate::profile::Inexpressible;
+use crate::profile::{Inexpressible, Misread};
 use crate::store::{GroupRecord, Store, StoreError};
+
+mod device_names;
+
+pub use device_names::MisreadName;
 
 /// A group.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,6 +95,16 @@ pub enum GroupError {
         name: GroupName,
         /// Why it cannot be used.
         reason: InvalidPolicy,
+    },
+    /// A broker would take the name of a device in the group for another.
+    #[error("audiences: {audience:?} cannot be had for device {device}: {reason}")]
+    DeviceMisread {
+        /// The device.
+        device: DeviceName,
+        /// The audience.
+        audience: Box<str>,
+        /// What the broker takes otherwise.
+        reason: Misread,
     },
     /// A token of the group cannot be written.
     #[error(transparent)]
@@ -178,6 +192,13 @@ impl Groups {
         let document = former.as_ref().map_or_else(initial_policy, |group| group.policy.to_document());
         let policy =
             policy_of(&change.apply_to(document), self.max_token_lifetime_s, &self.issuer, &self.brokers)?;
+        if let Some(former) = &former {
+            for audience in &policy.audiences {
+                if former.policy.audience(Some(audience)).is_none() {
+                    self.check_devices(&name, &self.brokers.target(audience)).await?;
+                }
+            }
+        }
         let created_at = former.map_or(now, |group| group.created_at);
         let group = Arc::new(Group { name, policy, created_at, updated_at: now });
         self.store
@@ -194,18 +215,24 @@ impl Groups {
         Ok(group)
     }
 
+    /// Whether tokens of this audience are for the issuer itself: a broker must
+    /// not get those with which devices manage their keys.
+    pub(crate) fn is_issuer(&self, audience: &str) -> bool {
+        audience == &*self.issuer
+    }
+
     /// Whether the tokens of every group that has this audience can be written
-    /// like this.
+    /// like this, for each of its devices.
     ///
     /// # Errors
     /// [`BrokerError::Group`] names the first group whose cannot.
-    pub(crate) fn check_target(&self, target: &Target<'_>) -> Result<(), BrokerError> {
-        for group in self.current.load().values() {
+    pub(crate) async fn check_target(&self, target: &Target<'_>) -> Result<(), BrokerError> {
+        for group in self.all() {
             if group.policy.audience(Some(target.audience)).is_some() {
-                check_for(&group.policy, target, &self.issuer).map_err(|reason| BrokerError::Group {
-                    group: group.name.clone(),
-                    reason: Box::new(reason),
-                })?;
+                let unfit =
+                    |reason| BrokerError::Group { group: group.name.clone(), reason: Box::new(reason) };
+                check_for(&group.policy, target, &self.issuer).map_err(unfit)?;
+                self.check_devices(&group.name, target).await.map_err(unfit)?;
             }
         }
         Ok(())
@@ -235,6 +262,9 @@ fn policy_of(
 ) -> Result<Policy, GroupError> {
     let policy = Policy::from_document(document, max_token_lifetime_s)?;
     for audience in &policy.audiences {
+        if **audience == *issuer {
+            return Err(InvalidPolicy::IssuerAudience { audience: issuer.into() }.into());
+        }
         check_for(&policy, &brokers.target(audience), issuer)?;
     }
     Ok(policy)

@@ -142,24 +142,26 @@ impl Issuer {
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&data_dir.database()?).await?);
         let issuer = config.issuer.clone();
         let brokers = Arc::new(Brokers::open(Arc::clone(&store)).await?);
+        let groups = Groups::open(
+            Arc::clone(&store),
+            issuer.as_str(),
+            config.max_token_lifetime_s,
+            Arc::clone(&brokers),
+            now,
+        );
+        let groups = Arc::new(groups.await?);
         let metrics = Metrics::new()?;
         let app = App {
             devices: Devices::new(
                 Arc::clone(&store),
+                Arc::clone(&groups),
                 config.device_cache_capacity,
                 metrics.device_cache_misses.clone(),
                 SecretMaker::new(root_key.secret_hasher(), Arc::clone(&random)),
             ),
-            groups: Groups::open(
-                Arc::clone(&store),
-                issuer.as_str(),
-                config.max_token_lifetime_s,
-                Arc::clone(&brokers),
-                now,
-            )
-            .await?,
+            enrolments: Enrolments::new(Arc::clone(&store), Arc::clone(&groups), Arc::clone(&random)),
+            groups,
             brokers,
-            enrolments: Enrolments::new(Arc::clone(&store), Arc::clone(&random)),
             credential_uses: CredentialUses::new(Arc::clone(&store)),
             static_passwords: StaticPasswords::new(root_key.password_hasher(), Arc::clone(&random)),
             imported_secrets: ImportedSecrets::new(config.device_cache_capacity, Arc::clone(&random)),

@@ -127,6 +127,11 @@ pub enum InvalidPolicy {
     /// Empty, too long, or with characters that do not belong there.
     #[error("audiences: {audience:?} is not 1 to {MAX_AUDIENCE_LENGTH} visible ASCII characters")]
     Audience { audience: String },
+    /// That of the tokens for the issuer itself.
+    #[error(
+        "audiences: {audience:?} is this issuer, for which devices have tokens to manage their keys with"
+    )]
+    IssuerAudience { audience: String },
     /// None at all, too many, or one twice.
     #[error("audiences: {found:?} are not 1 to {MAX_AUDIENCES} different ones")]
     Audiences { found: Vec<String> },
@@ -171,7 +176,7 @@ impl InvalidPolicy {
             | Self::TooManyFilters { field, .. } => field,
             Self::Inexpressible { field, .. } => field,
             Self::Scope(_) | Self::NoConnect { .. } => "scope",
-            Self::Audience { .. } | Self::Audiences { .. } => "audiences",
+            Self::Audience { .. } | Self::IssuerAudience { .. } | Self::Audiences { .. } => "audiences",
             Self::RefreshWindow { .. } => "refresh_window",
             Self::NoStaticPasswords => "device_password_grant",
             Self::Lifetime { .. } => "token_lifetime_s",

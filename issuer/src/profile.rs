@@ -283,9 +283,27 @@ impl Profile {
         }
         match self {
             Self::Fleetbadge | Self::Emqx | Self::Rmqtt | Self::AzureEventGrid => Ok(()),
-            Self::Rabbitmq { .. } => rabbitmq::check_names(grant),
+            Self::Rabbitmq { .. } => rabbitmq::check_grant(grant),
             Self::Hivemq => hivemq::check_client_id(grant),
         }
+    }
+
+    /// Whether there are names that its broker would take for others.
+    #[must_use]
+    pub const fn misreads_names(&self) -> bool {
+        match self {
+            Self::Rabbitmq { .. } => true,
+            Self::Fleetbadge | Self::Emqx | Self::Rmqtt | Self::Hivemq | Self::AzureEventGrid => false,
+        }
+    }
+
+    /// Whether its broker would read a device's name or an MQTT client
+    /// identifier as it is meant; `what` says which of them it is.
+    ///
+    /// # Errors
+    /// [`Misread::Name`].
+    pub fn check_name(&self, what: &'static str, name: &str) -> Result<(), Misread> {
+        if self.misreads_names() { rabbitmq::check_name(what, name) } else { Ok(()) }
     }
 
     /// Whether a topic, or what is subscribed to, is to its broker what it is

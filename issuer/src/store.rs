@@ -16,8 +16,8 @@ mod record;
 pub mod sqlite;
 
 pub use record::{
-    Attributes, BrokerRecord, CredentialUse, DeviceQuery, DeviceRecord, DeviceStatus, EnrolmentRecord,
-    EnrolmentTerms, GroupRecord, SigningKeyRecord, UsedJti,
+    Attributes, BrokerRecord, CredentialUse, DeviceQuery, DeviceRecord, DeviceStatus, EnrolledBy,
+    EnrolmentRecord, EnrolmentTerms, GroupRecord, SigningKeyRecord, UsedJti,
 };
 
 /// A database of an issuer.
@@ -27,6 +27,8 @@ pub trait Store: Send + Sync {
     async fn add_device(&self, device: &DeviceRecord) -> Result<(), WriteError>;
     /// The device of this name.
     async fn device(&self, name: &str) -> Result<Option<DeviceRecord>, StoreError>;
+    /// The device that has the public key of this thumbprint.
+    async fn device_of_key(&self, thumbprint: &CredentialId) -> Result<Option<DeviceRecord>, StoreError>;
     /// Some devices, in the order of their names' bytes.
     async fn devices(&self, query: DeviceQuery<'_>) -> Result<Vec<DeviceRecord>, StoreError>;
     /// Replaces a device by what was made of the same revision of it; the new

@@ -42,6 +42,10 @@ pub(crate) struct DeviceDocument {
     /// Absent without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) certificate: Option<CertificateDocument>,
+    /// The id of the enrolment that it came in by; absent if an operator added
+    /// it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) enrolled_by: Option<String>,
 }
 
 /// A device that was added, with its secret, if one was made: the only time
@@ -238,6 +242,7 @@ impl From<DeviceRecord> for DeviceDocument {
             keys: device.credentials.keys.into_iter().map(DeviceKeyDocument::from).collect(),
             password: device.credentials.password.map(PasswordDocument::from),
             certificate: device.credentials.certificate.map(CertificateDocument::from),
+            enrolled_by: device.enrolled_by.map(|by| by.enrolment.to_string()),
         }
     }
 }

@@ -61,7 +61,7 @@ pub(crate) async fn create(
 ) -> Result<(StatusCode, Json<CreatedEnrolmentDocument>), Problem> {
     let CreateEnrolment { group, name_pattern, uses, expires_in_s, approval } = new;
     let new = NewEnrolment { group, name_pattern, uses, expires_in_s, approval };
-    let CreatedEnrolment { enrolment, token } = app.enrolments.create(new, &app.groups, app.now()).await?;
+    let CreatedEnrolment { enrolment, token } = app.enrolments.create(new, app.now()).await?;
     tracing::info!(enrolment = %enrolment.id, terms = ?enrolment.terms, "enrolment made");
     Ok((
         StatusCode::CREATED,

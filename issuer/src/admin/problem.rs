@@ -118,6 +118,7 @@ impl From<DeviceError> for Problem {
     fn from(error: DeviceError) -> Self {
         match error {
             DeviceError::Name(error) => Self::invalid(Some(error.field), &error),
+            DeviceError::MisreadName(error) => Self::invalid(Some(error.field), &error),
             DeviceError::DuplicateMqttClientId { .. } | DeviceError::TooManyMqttClientIds { .. } => {
                 Self::invalid(Some("mqtt_client_ids"), &error)
             }
@@ -130,6 +131,7 @@ impl From<DeviceError> for Problem {
             DeviceError::NameTaken { .. } => Self::conflict("name-taken", "The name is taken", &error),
             DeviceError::InvalidKeys(_) | DeviceError::KeyNotAdded(_) => Self::invalid(Some("jwks"), &error),
             DeviceError::KeyTaken { .. } => Self::conflict("key-taken", "The key is taken", &error),
+            DeviceError::Pending { .. } => Self::conflict("pending", "The device waits for approval", &error),
             DeviceError::NotPending { .. } => {
                 Self::conflict("not-pending", "The device does not wait for approval", &error)
             }
@@ -191,9 +193,10 @@ impl From<BrokerError> for Problem {
             BrokerError::Resource { .. } => Self::invalid(Some("resource"), &error),
             BrokerError::Algorithm { .. } => Self::invalid(Some("algorithm"), &error),
             BrokerError::UnboundPublishers { .. } => Self::invalid(Some("accept_unbound_publishers"), &error),
-            BrokerError::Audience { .. } | BrokerError::AudienceShared { .. } | BrokerError::Group { .. } => {
-                Self::invalid(Some("audience"), &error)
-            }
+            BrokerError::Audience { .. }
+            | BrokerError::IssuerAudience { .. }
+            | BrokerError::AudienceShared { .. }
+            | BrokerError::Group { .. } => Self::invalid(Some("audience"), &error),
             BrokerError::NameTaken { .. } => Self::conflict("name-taken", "The name is taken", &error),
             BrokerError::ResourceTaken { .. } => {
                 Self::conflict("resource-taken", "The resource URI is taken", &error)
@@ -217,6 +220,7 @@ impl From<GroupError> for Problem {
         match error {
             GroupError::Name(error) => Self::invalid(Some(error.field), &error),
             GroupError::Policy(error) => Self::invalid(Some(error.field()), &error),
+            GroupError::DeviceMisread { .. } => Self::invalid(Some("audiences"), &error),
             GroupError::NoSuchGroup { .. } => Self::not_found(&error),
             GroupError::Stored { .. } | GroupError::Mint(_) => Self::internal(&error),
             GroupError::Store(error) => error.into(),

@@ -6,6 +6,7 @@ use fleetbadge_validator::ids::{AttributeName, AttributeValue, GroupName};
 use serde::{Deserialize, Serialize};
 
 use super::{DeviceError, Devices, MAX_ATTRIBUTES, parse_mqtt_client_ids};
+use crate::groups::MisreadName;
 use crate::names::parse_name;
 use crate::store::{Attributes, DeviceRecord};
 
@@ -48,6 +49,10 @@ impl Devices {
             }
             if let Some(ids) = &mqtt_client_ids {
                 device.mqtt_client_ids = parse_mqtt_client_ids(&device.name, ids.clone())?;
+            }
+            if group.is_some() || mqtt_client_ids.is_some() {
+                let field = if group.is_some() { "group" } else { "mqtt_client_ids" };
+                self.groups.check_device(device).map_err(|misread| MisreadName { field, ..misread })?;
             }
             set_attributes(&mut device.attributes, &attributes)
         };

@@ -4,6 +4,7 @@ use super::{MAX_ATTRIBUTES, MAX_MQTT_CLIENT_IDS};
 use crate::certificate::InvalidSubject;
 use crate::client_secrets::SecretError;
 use crate::device_keys::{InvalidDeviceKeys, KeyNotAdded};
+use crate::groups::MisreadName;
 use crate::names::NameRefused;
 use crate::secret::imported::{InvalidImportedSecret, SlowHashFailed};
 use crate::store::{DeviceStatus, StoreError, WriteError};
@@ -44,6 +45,9 @@ pub enum DeviceError {
         /// Whether that client has been removed.
         removed: bool,
     },
+    /// A broker of its group would take one of its names for another.
+    #[error(transparent)]
+    MisreadName(#[from] MisreadName),
     /// Its public keys cannot be used.
     #[error(transparent)]
     InvalidKeys(#[from] InvalidDeviceKeys),
@@ -89,6 +93,15 @@ pub enum DeviceError {
     /// There is no such device.
     #[error("there is no device {name:?}")]
     NoSuchDevice {
+        /// Its name.
+        name: String,
+    },
+    /// It waits for approval.
+    #[error(
+        "device {name} enrolled and waits for approval; if it is one of yours: fleetbadge-issuer device approve \
+         {name}"
+    )]
+    Pending {
         /// Its name.
         name: String,
     },

@@ -101,6 +101,7 @@ async fn an_expired_secret_is_none() {
             secrets: vec![record(&ended, Some(NOW.plus(60))), record(&lasting, None)],
             ..Credentials::default()
         },
+        enrolled_by: None,
         created_at: NOW,
         revision: 0,
     };

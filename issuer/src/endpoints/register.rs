@@ -6,6 +6,11 @@
 //! 3. a proof that it has the private half of its key (RFC 9449), good once;
 //! 4. the device and the use of the enrolment are written, both or none.
 //!
+//! A device that did not hear the answer asks again with the same token and
+//! key, and another proof: it is told the same, and no other use is taken. So
+//! a token that is used up is still looked at until it ends; to everybody but
+//! the devices that used it, it is none.
+//!
 //! How it manages its keys afterwards is in [`own`].
 
 use std::sync::Arc;
@@ -21,10 +26,10 @@ use serde::Serialize;
 use super::body;
 use crate::app::App;
 use crate::dpop::{self, InvalidProof, ProvenRequest};
-use crate::enrolments::{EnrolmentError, EnrolmentToken};
+use crate::enrolments::{EnrolledDevice, EnrolmentError, EnrolmentToken};
 use crate::registration::{AUTH_METHOD, ClientMetadata};
 use crate::router::{REGISTER_PATH, TOKEN_PATH};
-use crate::store::{DeviceRecord, DeviceStatus};
+use crate::store::{DeviceRecord, DeviceStatus, EnrolmentRecord};
 use crate::used_jtis::{JtiRefused, StatementKind};
 
 mod error;
@@ -77,23 +82,39 @@ pub(crate) async fn post(
     request: Request<Body>,
 ) -> Result<(StatusCode, Json<ClientInformation>), RegistrationError> {
     let (parts, body) = request.into_parts();
-    let now = app.now();
     let token = EnrolmentToken::presented(bearer_token(&parts)?.into());
-    let enrolment = app.enrolments.of_token(&token, now).await.map_err(|error| store_failed(&app, &error))?;
+    let enrolment =
+        app.enrolments.of_token(&token, app.now()).await.map_err(|error| store_failed(&app, &error))?;
     let enrolment = enrolment.ok_or(RegistrationError::InvalidToken)?;
-    let metadata = read_metadata(&app, &parts.headers, body, 1).await?;
+    let enrolled = enrol(&app, &parts.headers, body, &token, &enrolment).await;
+    let is_used_up = enrolment.uses_left == 0;
+    let device = enrolled.map_err(|refused| if is_used_up { refused.without_reason() } else { refused })?;
+    Ok((StatusCode::CREATED, Json(ClientInformation::of(&app, device))))
+}
+
+/// Steps 2 to 4.
+async fn enrol(
+    app: &App,
+    headers: &HeaderMap,
+    body: Body,
+    token: &EnrolmentToken,
+    enrolment: &EnrolmentRecord,
+) -> Result<DeviceRecord, RegistrationError> {
+    let metadata = read_metadata(app, headers, body, 1).await?;
     let [key] = <[_; 1]>::try_from(metadata.keys)
         .map_err(|_| RegistrationError::internal(&"one key was read, and is not one"))?;
     let url = app.issuer.endpoint(REGISTER_PATH);
     let request = ProvenRequest { method: "POST", url: &url, token: token.expose() };
-    let proven = prove(&app, &parts.headers, request).await?.ok_or(InvalidProof::Missing)?;
+    let proven = prove(app, headers, request).await?.ok_or(InvalidProof::Missing)?;
     if proven != key.id.as_str() {
         return Err(InvalidProof::OtherKey { proven, expected: key.id.to_string() }.into());
     }
-    let device = app.enrolments.enrol(&enrolment, metadata.client_name, key, now).await?;
+    let EnrolledDevice { device, is_new } =
+        app.enrolments.enrol(enrolment, metadata.client_name, key, app.now()).await?;
+    let what = if is_new { "device enrolled" } else { "device had enrolled before, and is told again" };
     tracing::info!(device = %device.name, group = %device.group, status = %device.status,
-                   enrolment = %enrolment.id, key = proven, "device enrolled");
-    Ok((StatusCode::CREATED, Json(ClientInformation::of(&app, device))))
+                   enrolment = %enrolment.id, key = proven, "{what}");
+    Ok(device)
 }
 
 /// The token of a request (RFC 6750 §2.1): in the header and nowhere else.

@@ -67,8 +67,7 @@ fn a_drawn_name_is_allowed_and_a_name() {
 async fn what_is_refused_says_which_field_and_why() {
     let issuer = TestIssuer::new().await;
     let app = issuer.app();
-    let refused =
-        async |new: NewEnrolment| app.enrolments.create(new, &app.groups, NOW).await.unwrap_err().to_string();
+    let refused = async |new: NewEnrolment| app.enrolments.create(new, NOW).await.unwrap_err().to_string();
     let no_group = NewEnrolment { group: "pumps".into(), ..new("*", 1) };
     assert!(refused(no_group).await.starts_with("group: there is no group pumps; make it with"));
     assert!(refused(NewEnrolment { group: "a/b".into(), ..new("*", 1) }).await.starts_with("group: "));
@@ -93,8 +92,7 @@ async fn what_is_refused_says_which_field_and_why() {
 async fn a_token_is_good_to_its_end_and_not_beyond_its_removal() {
     let issuer = TestIssuer::new().await;
     let app = issuer.app();
-    let CreatedEnrolment { enrolment, token } =
-        app.enrolments.create(new("*", 1), &app.groups, NOW).await.unwrap();
+    let CreatedEnrolment { enrolment, token } = app.enrolments.create(new("*", 1), NOW).await.unwrap();
     let found = async |seconds: u64| app.enrolments.of_token(&token, NOW.plus(seconds)).await.unwrap();
     assert_eq!(found(0).await, Some(enrolment.clone()));
     assert_eq!(found(59).await, Some(enrolment.clone()));

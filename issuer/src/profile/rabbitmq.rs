@@ -62,19 +62,22 @@ pub(super) fn check_filter(filter: &FilterTemplate, _: Direction) -> Checked {
 
 /// A `.` in a name would be a level, and what stands before a `:` in a user
 /// name is taken for a virtual host.
-pub(super) fn check_names(grant: &Grant<'_>) -> Result<(), Misread> {
-    let misread = |what, found: &str| Misread::Name { profile: "rabbitmq", what, found: found.into() };
-    let names = [("the device", grant.device.as_str()), ("mqtt_client_id", grant.mqtt_client_id.as_str())];
-    for (what, name) in names {
-        if name.contains(['.', ':']) {
-            return Err(misread(what, name));
-        }
-    }
+pub(super) fn check_name(what: &'static str, name: &str) -> Result<(), Misread> {
+    if name.contains(['.', ':']) { Err(misread(what, name)) } else { Ok(()) }
+}
+
+pub(super) fn check_grant(grant: &Grant<'_>) -> Result<(), Misread> {
+    check_name("the device", grant.device.as_str())?;
+    check_name("mqtt_client_id", grant.mqtt_client_id.as_str())?;
     // No rule has a '.' of its own: it came with the group or an attribute.
     match grant.publish.iter().chain(&grant.subscribe).find(|filter| filter.contains('.')) {
         Some(filter) => Err(misread("with the device's names, the filter", filter)),
         None => Ok(()),
     }
+}
+
+fn misread(what: &'static str, found: &str) -> Misread {
+    Misread::Name { profile: "rabbitmq", what, found: found.into() }
 }
 
 pub(super) fn check_topic(topic: &str) -> Checked {

@@ -3,8 +3,8 @@
 use fleetbadge_validator::time::UnixSeconds;
 
 use super::{
-    Attributes, BrokerRecord, CredentialUse, DeviceQuery, DeviceRecord, DeviceStatus, EnrolmentRecord,
-    EnrolmentTerms, GroupRecord, SigningKeyRecord, Store, UsedJti, WriteError,
+    Attributes, BrokerRecord, CredentialUse, DeviceQuery, DeviceRecord, DeviceStatus, EnrolledBy,
+    EnrolmentRecord, EnrolmentTerms, GroupRecord, SigningKeyRecord, Store, UsedJti, WriteError,
 };
 use crate::credentials::{CredentialId, Credentials, KeyRecord, SecretRecord, SecretVerifier};
 use crate::enrolments::NamePattern;
@@ -55,6 +55,7 @@ fn device(name: &str, mqtt_client_ids: &[&str]) -> DeviceRecord {
             secrets: vec![secret("1", 0xab, None), secret("2", 0x0f, Some(NOW.plus(60)))],
             ..Credentials::default()
         },
+        enrolled_by: Some(EnrolledBy { enrolment: id("e"), key: id("1") }),
         created_at: NOW,
         revision: 0,
     }
@@ -233,6 +234,10 @@ async fn a_key_is_of_one_device(store: &impl Store) {
     store.update_device(&with_keys("b", &["k1", "k3"])).await.unwrap();
     assert!(store.remove_device("b").await.unwrap());
     store.add_device(&with_keys("c", &["k1"])).await.unwrap();
+    let owner =
+        async |key: &str| store.device_of_key(&id(key)).await.unwrap().map(|device| device.name.to_string());
+    assert_eq!((owner("k1").await, owner("k2").await), (Some("c".into()), Some(a())));
+    assert_eq!(owner("k3").await, None, "its device was removed");
 }
 
 async fn brokers_share_the_names_of_devices(store: &impl Store) {

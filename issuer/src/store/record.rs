@@ -34,10 +34,23 @@ pub struct DeviceRecord {
     pub attributes: Attributes,
     /// What it proves itself with.
     pub credentials: Credentials,
+    /// How it enrolled, if it came by itself.
+    pub enrolled_by: Option<EnrolledBy>,
     /// When it was added.
     pub created_at: UnixSeconds,
     /// Counted up with every change, so that none overwrites another.
     pub revision: u64,
+}
+
+/// How a device enrolled: whoever proves both again is that device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnrolledBy {
+    /// The enrolment, which may have been removed since.
+    pub enrolment: CredentialId,
+    /// The thumbprint of the key that it brought, which may have been removed
+    /// since.
+    pub key: CredentialId,
 }
 
 /// Whether a device may have tokens.

@@ -85,6 +85,10 @@ impl Store for SqliteStore {
         devices::get(&self.pool, name).await
     }
 
+    async fn device_of_key(&self, thumbprint: &CredentialId) -> Result<Option<DeviceRecord>, StoreError> {
+        devices::of_key(&self.pool, thumbprint).await
+    }
+
     async fn devices(&self, query: DeviceQuery<'_>) -> Result<Vec<DeviceRecord>, StoreError> {
         devices::page(&self.pool, query).await
     }

@@ -18,6 +18,7 @@ use serde_json::json;
 on_every_rabbitmq!(
     device_uses_its_own_topics_and_no_others,
     client_id_of_another_gets_no_queue,
+    will_goes_only_where_its_device_may_publish,
     what_is_no_good_token_for_this_broker_is_refused,
     token_ends,
     tokens_of_other_algorithms_are_accepted,
@@ -216,6 +217,34 @@ fn client_id_of_another_gets_no_queue(version: RabbitMqVersion) {
             let mut wire = farm.wire(protocol, client_id, &mine);
             assert!(refuses_publish(&mut wire, "devices/pump-2/a"), "{protocol:?} {client_id}");
         }
+    }
+}
+
+/// The broker publishes a will by itself, when nobody is there to be hung up
+/// on; it asks for the same right as for any other message.
+fn will_goes_only_where_its_device_may_publish(version: RabbitMqVersion) {
+    let farm = Farm::start(version);
+    let (mine, other) = (farm.token_of("pump-1"), farm.token_of("pump-2"));
+    for &protocol in farm.protocols() {
+        let mut device = farm.paho(protocol, "pump-1", &mine).connect();
+        assert_eq!(device.subscribe("devices/pump-1/#", 1), 1);
+        let mut neighbour = farm.paho(protocol, "pump-2", &other).connect();
+        assert_eq!(neighbour.subscribe("devices/pump-2/#", 1), 1);
+        // Without a DISCONNECT, so that the will goes out.
+        let vanish = |topic: &str| {
+            let will = Some((topic, &b"will"[..]));
+            let mut wire = Wire::open(protocol, farm.broker.port());
+            let code = wire.connect(&Connect { will, ..connect("pump-1-will", &mine) });
+            assert_eq!(code, Some(0), "{protocol:?} {topic}: {}", farm.broker.log());
+        };
+        for topic in ["devices/pump-2/will", "devices.pump-2.will", "devices/pump-2"] {
+            vanish(topic);
+        }
+        vanish("devices/pump-1/will");
+        assert_eq!(device.message().topic, "devices/pump-1/will", "{protocol:?}: wills are published");
+        std::thread::sleep(Duration::from_secs(1));
+        assert_eq!(neighbour.publish("devices/pump-2/b", "its own", 1), 0);
+        assert_eq!(neighbour.message().payload, "its own", "{protocol:?}: no will came before");
     }
 }
 

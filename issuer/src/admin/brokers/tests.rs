@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::groups::PolicyChange;
-use crate::test_support::{Answer, NOW, TestIssuer};
+use crate::test_support::{Answer, ISSUER, NOW, TestIssuer};
 
 const PATH: &str = "/admin/v1/brokers";
 
@@ -99,6 +99,31 @@ async fn each_refusal_names_its_field() {
         assert_eq!((found, found_field.as_deref()), (status, field), "{change}: {detail}");
         assert!(detail.contains(text), "{change}: {detail}");
     }
+}
+
+/// Such a broker would be sent the tokens with which devices manage their keys,
+/// and could tell by introspection which of them are good.
+#[tokio::test]
+async fn no_broker_and_no_group_has_the_issuer_as_its_audience() {
+    let issuer = TestIssuer::new().await;
+    let app = issuer.app();
+    let refused_group = async |audiences: Value| {
+        let answer = issuer.admin(Method::PATCH, "/admin/v1/groups/pumps", Some(audiences)).await.json();
+        (answer["status"].clone(), answer["field"].clone(), answer["detail"].as_str().unwrap().to_owned())
+    };
+    let why = format!("{ISSUER:?} is this issuer, for which devices have tokens to manage their keys with");
+    for audiences in [json!([ISSUER]), json!(["mqtt", ISSUER])] {
+        let refused = refused_group(json!({ "audiences": audiences })).await;
+        assert_eq!(refused, (json!(422), json!("audiences"), format!("audiences: {why}")));
+    }
+    assert!(app.groups.find("pumps").is_none());
+    for profile in ["fleetbadge", "emqx", "hivemq"] {
+        let (status, field, detail) =
+            refused(&issuer, json!({"name": "new", "audience": ISSUER, "profile": profile})).await;
+        assert_eq!((status, field.as_deref()), (422, Some("audience")));
+        assert_eq!(detail, format!("audience: {why}"));
+    }
+    assert!(app.brokers.all().is_empty());
 }
 
 #[tokio::test]
@@ -243,13 +268,17 @@ async fn a_rule_and_the_broker_that_cannot_express_it_never_come_together() {
 #[tokio::test]
 async fn a_native_broker_gets_what_it_reads_or_nothing() {
     let issuer = TestIssuer::new().await;
-    let secret = issuer.add("pump-1", &["pump-1", "c.1"]).await;
+    let secret = issuer.add("pump-1", &[]).await;
     issuer.set_group(rules(&[], &[])).await;
     let rabbitmq = Profile::Rabbitmq { vhost: "/".into() };
-    for profile in [Profile::Emqx, rabbitmq, Profile::Rmqtt, Profile::Hivemq] {
+    for profile in [rabbitmq, Profile::Emqx, Profile::Rmqtt, Profile::Hivemq] {
         let name = profile.as_str();
         issuer.add_broker(name, name, profile.clone()).await;
         issuer.set_group(audience(name)).await;
+        // As if the device had come to this name in the moment before.
+        let mut device = issuer.app().devices.get("pump-1").await.unwrap();
+        device.mqtt_client_ids = ["pump-1", "c.1"].map(|id| id.parse().unwrap()).into();
+        issuer.app().store.update_device(&device).await.unwrap();
         let answer = issuer.token("pump-1", &secret, "").await;
         assert_eq!(answer.status, StatusCode::OK, "{name}");
         let (header, claims) = token_of(&answer);

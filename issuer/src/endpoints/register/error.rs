@@ -38,6 +38,19 @@ impl RegistrationError {
         tracing::error!(%error, "a registration failed");
         Self::ServerError
     }
+
+    /// What whoever has a token that is used up is told instead.
+    pub(crate) fn without_reason(self) -> Self {
+        match self {
+            Self::InvalidRequest(_)
+            | Self::Body(_)
+            | Self::NoToken
+            | Self::InvalidToken
+            | Self::InvalidClientMetadata(_)
+            | Self::InvalidProof(_) => Self::InvalidToken,
+            Self::ServerError => Self::ServerError,
+        }
+    }
 }
 
 impl IntoResponse for RegistrationError {
@@ -107,6 +120,10 @@ impl From<DeviceError> for RegistrationError {
                 tracing::warn!(%error, "a device brought the key of another");
                 Self::InvalidClientMetadata("jwks: the key is registered already; make a new one".into())
             }
+            DeviceError::MisreadName(_) => {
+                tracing::info!(%error, "a device came with a name that a broker of its group would misread");
+                Self::InvalidClientMetadata("client_name: names of this group have no '.' and no ':'".into())
+            }
             DeviceError::NoSuchDevice { .. } => Self::InvalidToken,
             DeviceError::Name(_)
             | DeviceError::DuplicateMqttClientId { .. }
@@ -114,6 +131,7 @@ impl From<DeviceError> for RegistrationError {
             | DeviceError::TooManyAttributes { .. }
             | DeviceError::NoSuchCredential { .. }
             | DeviceError::NoSuchGroup { .. }
+            | DeviceError::Pending { .. }
             | DeviceError::NotPending { .. }
             | DeviceError::CertificateSubject(_)
             | DeviceError::InvalidKeys(_)

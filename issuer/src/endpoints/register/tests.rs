@@ -11,6 +11,8 @@ use super::*;
 use crate::enrolments::NewEnrolment;
 use crate::test_support::{Answer, ISSUER, NOW, TestIssuer};
 
+mod retry;
+
 const URL: &str = "https://id.example/oauth2/register";
 
 /// A proof for a request, of which something can be spoilt.
@@ -53,7 +55,7 @@ async fn create(issuer: &TestIssuer, name_pattern: &str, uses: u32, approval: bo
         expires_in_s: 3_600,
         approval,
     };
-    app.enrolments.create(new, &app.groups, app.now()).await.unwrap().token.expose().to_owned()
+    app.enrolments.create(new, app.now()).await.unwrap().token.expose().to_owned()
 }
 
 pub(super) fn request(
@@ -341,7 +343,8 @@ async fn names_are_those_that_the_enrolment_allows_and_never_used_twice() {
 async fn keys_that_cannot_be_a_devices_are_refused() {
     let (issuer, token) = with_enrolment(9).await;
     let (key, other) = (TestKey::generate(), TestKey::generate());
-    register(&issuer, &token, &other, Some("pump-1")).await;
+    let others_token = create(&issuer, "pump-*", 1, false).await;
+    register(&issuer, &others_token, &other, Some("pump-1")).await;
     let refused = async |body: &Value, signer: &TestKey| {
         let proof = TestProof::new("POST", URL, &token).sign(signer);
         let answer = post(&issuer, &token, Some(&proof), body).await;
@@ -398,6 +401,13 @@ async fn a_device_that_waits_for_approval_is_nobody_yet() {
     let approve = async || issuer.admin(Method::POST, "/admin/v1/devices/pump-1/approve", None).await;
     let listed = issuer.admin(Method::GET, "/admin/v1/devices?status=pending", None).await.json();
     assert_eq!(listed["devices"][0]["client_id"], "pump-1");
+    // Not by the way, with a script that enables whatever does not work.
+    let enabled = issuer.admin(Method::POST, "/admin/v1/devices/pump-1/enable", None).await;
+    assert_eq!(enabled.status, StatusCode::CONFLICT);
+    let problem = enabled.json();
+    assert_eq!(problem["type"], "urn:fleetbadge:problem:pending");
+    assert!(problem["detail"].as_str().unwrap().ends_with("fleetbadge-issuer device approve pump-1"));
+    assert_eq!(issuer.app().devices.get("pump-1").await.unwrap().status, DeviceStatus::Pending);
     assert_eq!(approve().await.json()["status"], "enabled");
     let again = approve().await;
     assert_eq!(again.status, StatusCode::CONFLICT);

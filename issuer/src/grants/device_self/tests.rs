@@ -29,7 +29,7 @@ impl<'a> EnrolledDevice<'a> {
             expires_in_s: 60,
             approval,
         };
-        let created = app.enrolments.create(new, &app.groups, app.now()).await.unwrap();
+        let created = app.enrolments.create(new, app.now()).await.unwrap();
         let endpoint = format!("{ISSUER}/oauth2/register");
         let device = Self { issuer, key: TestKey::generate(), url: endpoint };
         let body = device.jwks(&[&device.key]);

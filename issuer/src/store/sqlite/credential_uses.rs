@@ -53,11 +53,14 @@ pub(super) async fn forget_removed(
     client: &str,
     document: &str,
 ) -> Result<(), StoreError> {
-    // A name is a device's or a broker's, never both.
+    // A name is a device's or a broker's, never both. How a device enrolled is
+    // history: it may name a key that the device has no longer.
     sqlx::query(
-        "DELETE FROM credential_uses WHERE client = ?1 AND instr(?2, json_quote(credential)) = 0 \
+        "DELETE FROM credential_uses WHERE client = ?1 \
+         AND instr(json_remove(?2, '$.enrolled_by'), json_quote(credential)) = 0 \
          AND instr( \
-           (SELECT document FROM devices WHERE name = ?1 UNION ALL SELECT document FROM brokers WHERE name = ?1), \
+           (SELECT json_remove(document, '$.enrolled_by') FROM devices WHERE name = ?1 \
+            UNION ALL SELECT document FROM brokers WHERE name = ?1), \
            json_quote(credential) \
          ) > 0",
     )

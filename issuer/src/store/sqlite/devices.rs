@@ -8,8 +8,8 @@ use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{Row as _, SqliteTransaction};
 
 use super::{corrupt, counter_from_sql, credential_uses, from_json, names, time_from_sql, to_json, to_sql};
-use crate::credentials::Credentials;
-use crate::store::{Attributes, DeviceQuery, DeviceRecord, DeviceStatus, StoreError, WriteError};
+use crate::credentials::{CredentialId, Credentials};
+use crate::store::{Attributes, DeviceQuery, DeviceRecord, DeviceStatus, EnrolledBy, StoreError, WriteError};
 
 const WHAT: &str = "device";
 
@@ -21,6 +21,8 @@ struct Document {
     #[serde(default, skip_serializing_if = "Attributes::is_empty")]
     attributes: Attributes,
     credentials: Credentials,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    enrolled_by: Option<EnrolledBy>,
 }
 
 pub(super) async fn add(pool: &SqlitePool, device: &DeviceRecord) -> Result<(), WriteError> {
@@ -84,6 +86,20 @@ pub(super) async fn get(pool: &SqlitePool, name: &str) -> Result<Option<DeviceRe
         "SELECT name, group_name, status, revision, document, created_at FROM devices WHERE name = ?",
     )
     .bind(name)
+    .fetch_optional(pool)
+    .await?;
+    row.map(|row| from_row(&row)).transpose()
+}
+
+pub(super) async fn of_key(
+    pool: &SqlitePool,
+    thumbprint: &CredentialId,
+) -> Result<Option<DeviceRecord>, StoreError> {
+    let row = sqlx::query(
+        "SELECT name, group_name, status, revision, document, created_at FROM devices \
+         WHERE name = (SELECT device FROM device_keys WHERE thumbprint = ?)",
+    )
+    .bind(thumbprint.as_str())
     .fetch_optional(pool)
     .await?;
     row.map(|row| from_row(&row)).transpose()
@@ -167,14 +183,15 @@ fn revision(device: &DeviceRecord) -> i64 {
 }
 
 fn document(device: &DeviceRecord) -> Result<String, StoreError> {
-    let DeviceRecord { mqtt_client_ids, attributes, credentials, .. } = device.clone();
-    to_json(WHAT, &Document { mqtt_client_ids, attributes, credentials })
+    let DeviceRecord { mqtt_client_ids, attributes, credentials, enrolled_by, .. } = device.clone();
+    to_json(WHAT, &Document { mqtt_client_ids, attributes, credentials, enrolled_by })
 }
 
 fn from_row(row: &SqliteRow) -> Result<DeviceRecord, StoreError> {
     let text = |column| row.try_get::<&str, _>(column);
     let status = text("status")?;
-    let Document { mqtt_client_ids, attributes, credentials } = from_json(WHAT, text("document")?)?;
+    let Document { mqtt_client_ids, attributes, credentials, enrolled_by } =
+        from_json(WHAT, text("document")?)?;
     Ok(DeviceRecord {
         name: text("name")?.parse().map_err(|error| corrupt(WHAT, &error))?,
         group: text("group_name")?.parse().map_err(|error| corrupt(WHAT, &error))?,
@@ -185,6 +202,7 @@ fn from_row(row: &SqliteRow) -> Result<DeviceRecord, StoreError> {
         mqtt_client_ids,
         attributes,
         credentials,
+        enrolled_by,
         created_at: time_from_sql(WHAT, row.try_get("created_at")?)?,
         revision: counter_from_sql(WHAT, row.try_get("revision")?)?,
     })

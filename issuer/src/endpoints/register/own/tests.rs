@@ -31,7 +31,7 @@ async fn enrol(issuer: &TestIssuer, name: &str, key: &TestKey) {
         expires_in_s: 60,
         approval: false,
     };
-    let created = app.enrolments.create(new, &app.groups, app.now()).await.unwrap();
+    let created = app.enrolments.create(new, app.now()).await.unwrap();
     let answer = register(issuer, created.token.expose(), key, None).await;
     assert_eq!(answer.status, StatusCode::CREATED);
 }
