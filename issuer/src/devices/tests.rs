@@ -71,7 +71,8 @@ async fn a_change_is_seen_at_once_by_requests_under_way_too() {
     issuer.add("pump-1", &[]).await;
     let devices = &issuer.app().devices;
     // A load that began before the change must not bring back what it read.
-    let (seen, before) = (*devices.changes(), Arc::new(devices.get("pump-1").await.unwrap()));
+    let seen = *devices.changes();
+    let before = Arc::new(devices.get("pump-1").await.unwrap());
     devices.set_status("pump-1", DeviceStatus::Disabled).await.unwrap();
     devices.remember(&before, seen);
     assert_eq!(devices.find_in_memory("pump-1"), None);
