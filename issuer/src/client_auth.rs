@@ -8,7 +8,6 @@
 //! devices there are.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::{HeaderMap, header};
 
@@ -16,21 +15,15 @@ use crate::app::App;
 use crate::credentials::CredentialId;
 use crate::error::TokenError;
 use crate::form::Form;
-use crate::metrics::Started;
 use crate::peer::Peer;
 use crate::store::{BrokerRecord, DeviceRecord};
 
 pub(crate) mod private_key_jwt;
+mod question;
 mod secret;
 pub(crate) mod tls_client_auth;
 
-/// How long after a question a no is answered: longer than to read a device
-/// from the database, short enough for people.
-const REFUSAL_DELAY: Duration = Duration::from_millis(10);
-/// How long after its turn came (see [`crate::imported_secrets`]) a no is
-/// answered to a secret that somebody may have chosen: longer than the slow
-/// hashes that may have been made.
-const CHOSEN_REFUSAL_DELAY: Duration = Duration::from_millis(100);
+pub(crate) use question::Question;
 
 /// What a client presents to prove who it is.
 pub(crate) enum Credentials {
@@ -172,11 +165,13 @@ struct Proven {
 /// [`TokenError::InvalidClient`]; [`TokenError::ServerError`] if the database
 /// fails.
 pub(crate) async fn authenticate(app: &App, credentials: &Credentials) -> Result<Client, TokenError> {
-    let asked = Started::now();
+    let mut question = Question::begin();
     let proven = match credentials {
-        Credentials::Secret(credentials) => secret::verify(app, credentials).await?,
-        Credentials::Assertion(assertion) => private_key_jwt::verify(app, assertion).await?,
-        Credentials::Certificate(credentials) => tls_client_auth::verify(app, credentials).await?,
+        Credentials::Secret(credentials) => secret::verify(app, &mut question, credentials).await?,
+        Credentials::Assertion(assertion) => private_key_jwt::verify(app, &mut question, assertion).await?,
+        Credentials::Certificate(credentials) => {
+            tls_client_auth::verify(app, &mut question, credentials).await?
+        }
         Credentials::None => None,
     };
     match proven {
@@ -189,22 +184,11 @@ pub(crate) async fn authenticate(app: &App, credentials: &Credentials) -> Result
             Ok(client)
         }
         None => {
-            until_refusal(asked).await;
+            question.until_refusal(app).await?;
             Err(TokenError::InvalidClient)
         }
     }
 }
 
-/// Waits until a refusal may be answered to somebody who asked at `asked`.
-pub(crate) async fn until_refusal(asked: Started) {
-    wait(asked, REFUSAL_DELAY).await;
-}
-
-/// Waits until `delay` after `since`. Tokio's own timer wakes whole
-/// milliseconds after its thread went to sleep: the fraction would tell how
-/// long the work took.
-async fn wait(since: Started, delay: Duration) {
-    let sleep = move || std::thread::sleep(delay.saturating_sub(since.elapsed()));
-    // Fails only when the server ends.
-    let _ = tokio::task::spawn_blocking(sleep).await;
-}
+#[cfg(test)]
+mod tests;

@@ -2,11 +2,11 @@
 //!
 //! In front of the store is a bounded cache, so that a device that asks for
 //! tokens regularly costs no database access. Every change is written first
-//! and then taken out of the cache, which also stops a load that is under way
-//! from putting back what it read before.
+//! and then taken out of the cache; what was read from the store meanwhile is
+//! not put into it.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fleetbadge_validator::ids::{DeviceName, GroupName, MqttClientId, check_name};
 use fleetbadge_validator::time::UnixSeconds;
@@ -68,8 +68,12 @@ pub struct Devices {
     store: Arc<dyn Store>,
     groups: Arc<Groups>,
     cache: Cache<String, Arc<DeviceRecord>>,
+    /// How many changes there have been, see [`Self::remember`].
+    changes: Mutex<u64>,
     misses: Counter,
     secrets: SecretMaker,
+    #[cfg(test)]
+    lookups: std::sync::atomic::AtomicUsize,
 }
 
 impl Devices {
@@ -80,7 +84,16 @@ impl Devices {
         misses: Counter,
         secrets: SecretMaker,
     ) -> Self {
-        Self { store, groups, cache: Cache::new(capacity), misses, secrets }
+        Self {
+            store,
+            groups,
+            cache: Cache::new(capacity),
+            changes: Mutex::default(),
+            misses,
+            secrets,
+            #[cfg(test)]
+            lookups: std::sync::atomic::AtomicUsize::default(),
+        }
     }
 
     /// What makes secrets, also those of brokers.
@@ -101,19 +114,63 @@ impl Devices {
         if check_name(name).is_err() {
             return Ok(None);
         }
-        match self.cache.get_value_or_guard_async(name).await {
-            Ok(device) => Ok(Some(device)),
-            Err(vacancy) => {
-                self.misses.increment(1);
-                let device = self.store.device(name).await?.map(Arc::new);
-                if let Some(device) = &device {
-                    // Refused if the device was changed meanwhile: what was
-                    // read still answers this request, and is then forgotten.
-                    drop(vacancy.insert(Arc::clone(device)));
-                }
-                Ok(device)
-            }
+        if let Some(device) = self.find_in_memory(name) {
+            return Ok(Some(device));
         }
+        self.misses.increment(1);
+        // Nobody waits for another one's look at the same name: for one that
+        // does not exist that would be a queue, for others none.
+        let seen = *self.changes();
+        let device = self.look_up(name).await?.map(Arc::new);
+        if let Some(device) = &device {
+            self.remember(device, seen);
+        }
+        Ok(device)
+    }
+
+    /// The device of this name, if it is in memory.
+    pub(crate) fn find_in_memory(&self, name: &str) -> Option<Arc<DeviceRecord>> {
+        self.cache.get(name)
+    }
+
+    /// Costs as much as to look into the store for a device that there is not.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn look_for_nobody(&self) -> Result<(), StoreError> {
+        self.look_up("").await.map(drop)
+    }
+
+    async fn look_up(&self, name: &str) -> Result<Option<DeviceRecord>, StoreError> {
+        #[cfg(test)]
+        self.lookups.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.store.device(name).await
+    }
+
+    /// How many looks into the store there have been.
+    #[cfg(test)]
+    pub(crate) fn lookups(&self) -> usize {
+        self.lookups.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// Keeps what was read when so many changes had been `seen`, unless there
+    /// was one since: it still answers this request, and is then forgotten.
+    fn remember(&self, device: &Arc<DeviceRecord>, seen: u64) {
+        let changes = self.changes();
+        if *changes == seen {
+            self.cache.insert(device.name.to_string(), Arc::clone(device));
+        }
+    }
+
+    /// After every change, or attempt at one.
+    fn forget(&self, name: &str) {
+        let mut changes = self.changes();
+        *changes += 1;
+        self.cache.remove(name);
+    }
+
+    fn changes(&self) -> MutexGuard<'_, u64> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds a device and makes its secret.
@@ -184,7 +241,7 @@ impl Devices {
                 return Ok((device, result));
             }
             let written = self.store.update_device(&device).await;
-            self.cache.remove(name);
+            self.forget(name);
             match written {
                 Ok(()) => {
                     device.revision += 1;
@@ -239,9 +296,9 @@ impl Devices {
     /// # Errors
     /// [`DeviceError::NoSuchDevice`], [`DeviceError::Store`].
     pub async fn remove(&self, name: &str) -> Result<(), DeviceError> {
-        let found = self.store.remove_device(name).await?;
-        self.cache.remove(name);
-        if found { Ok(()) } else { Err(error::no_such_device(name)) }
+        let removed = self.store.remove_device(name).await;
+        self.forget(name);
+        if removed? { Ok(()) } else { Err(error::no_such_device(name)) }
     }
 }
 

@@ -8,6 +8,8 @@
 //! - Everything else takes a [`Turn`], whether there is anything to compare
 //!   with or not; a wrong guess holds it until the time at which every no is
 //!   said. So guesses wait for guesses, and how long says nothing of a device.
+//! - Every turn is as many slow hashes, made up where there are none: on a busy
+//!   machine they take longer than that.
 
 use std::num::NonZero;
 use std::sync::Arc;
@@ -18,7 +20,7 @@ use quick_cache::sync::Cache;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, spawn_blocking};
 
-use crate::credentials::{CredentialId, SecretRecord, SecretVerifier};
+use crate::credentials::{CredentialId, MAX_IMPORTED_SECRETS, SecretRecord, SecretVerifier};
 use crate::metrics::Started;
 use crate::random::Random;
 use crate::secret::imported::{ImportedSecret, SlowHashFailed};
@@ -111,22 +113,23 @@ impl ImportedSecrets {
         presented: &SecretHash,
         now: UnixSeconds,
     ) -> Result<Option<CredentialId>, JoinError> {
-        let candidates: Vec<(CredentialId, ImportedSecretHash)> =
-            imported(secrets, now).map(|(id, hash)| (id.clone(), hash.clone())).collect();
-        if candidates.is_empty() {
-            return Ok(None);
-        }
+        let candidates = candidates(secrets, now);
         // Should nobody wait for the answer any more, the turn still ends no
         // sooner than the work.
         let (guess, permit) = (presented.clone(), Arc::clone(&turn.permit));
         let work = move || {
-            let right = candidates.into_iter().find(|(_, hash)| hash.is_of(&guess));
+            // None is left out, also behind the right one.
+            let right = candidates
+                .into_iter()
+                .filter(|(_, hash)| hash.is_of(&guess))
+                .fold(None, |_, right| Some(right));
             drop(permit);
             right
         };
-        Ok(spawn_blocking(work).await?.map(|(id, hash)| {
+        Ok(spawn_blocking(work).await?.and_then(|(id, hash)| {
+            let id = id?;
             self.known.insert(hash, presented.clone());
-            id
+            Some(id)
         }))
     }
 
@@ -151,4 +154,42 @@ fn imported(
         SecretVerifier::Imported(hash) => Some((&secret.id, hash)),
         SecretVerifier::Made(_) => None,
     })
+}
+
+/// What a guess is compared with: always [`MAX_IMPORTED_SECRETS`] slow hashes,
+/// nobody's for those that a client does not have.
+fn candidates(secrets: &[SecretRecord], now: UnixSeconds) -> Vec<(Option<CredentialId>, ImportedSecretHash)> {
+    let real = imported(secrets, now).map(|(id, hash)| (Some(id.clone()), hash.clone()));
+    let nobodys = std::iter::repeat_with(|| (None, ImportedSecretHash::nobodys()));
+    real.chain(nobodys).take(MAX_IMPORTED_SECRETS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: UnixSeconds = UnixSeconds(1_800_000_000);
+
+    fn secret(id: &str, verifier: SecretVerifier, expires_at: Option<UnixSeconds>) -> SecretRecord {
+        SecretRecord { id: CredentialId::from_text(id), verifier, created_at: NOW, expires_at }
+    }
+
+    /// On a busy machine a slow hash takes longer than the refusals wait.
+    #[test]
+    fn a_guess_costs_as_many_slow_hashes_whatever_a_client_has() {
+        let chosen = |id, end| secret(id, SecretVerifier::Imported(ImportedSecretHash::nobodys()), end);
+        let made = secret("made", SecretVerifier::Made(SecretHash::from_bytes([0; 32])), None);
+        let (one, two, ended) = (chosen("1", None), chosen("2", None), chosen("3", Some(NOW)));
+        for (secrets, real) in [
+            (vec![], 0),
+            (vec![made.clone()], 0),
+            (vec![ended.clone(), made.clone()], 0),
+            (vec![made, one.clone(), ended], 1),
+            (vec![one, two], 2),
+        ] {
+            let candidates = candidates(&secrets, NOW);
+            assert_eq!(candidates.len(), MAX_IMPORTED_SECRETS);
+            assert_eq!(candidates.iter().filter(|(id, _)| id.is_some()).count(), real);
+        }
+    }
 }

@@ -21,7 +21,7 @@ use fleetbadge_validator::time::UnixSeconds;
 use quick_cache::sync::Cache;
 use serde::Deserialize;
 
-use super::{AuthenticatedDevice, Client, Method, Proven};
+use super::{AuthenticatedDevice, Client, Method, Proven, Question};
 use crate::app::App;
 use crate::credentials::{CredentialId, KeyRecord};
 use crate::error::TokenError;
@@ -122,7 +122,11 @@ enum Refused {
 ///
 /// # Errors
 /// [`TokenError::ServerError`] if the database fails.
-pub(super) async fn verify(app: &App, assertion: &Assertion) -> Result<Option<Proven>, TokenError> {
+pub(super) async fn verify(
+    app: &App,
+    question: &mut Question,
+    assertion: &Assertion,
+) -> Result<Option<Proven>, TokenError> {
     let refused = |client_id: Option<&str>, reason: Refused| {
         tracing::debug!(?client_id, %reason, "client authentication failed");
         Ok(None)
@@ -133,8 +137,7 @@ pub(super) async fn verify(app: &App, assertion: &Assertion) -> Result<Option<Pr
         Err(reason) => return refused(assertion.client_id.as_deref(), reason),
     };
     let refused = |reason| refused(Some(&claims.sub), reason);
-    let found = app.devices.find(&claims.sub).await.map_err(|error| app.store_failed(&error))?;
-    let Some(device) = found else {
+    let Some(device) = question.find_device(app, &claims.sub).await? else {
         return refused(Refused::NoSuchDevice);
     };
     let credential = match signed_by(&app.device_keys, &jws, &device) {

@@ -8,7 +8,8 @@ use fleetbadge_validator::time::UnixSeconds;
 use http::HeaderValue;
 use zeroize::Zeroizing;
 
-use super::{AuthenticatedBroker, AuthenticatedDevice, CHOSEN_REFUSAL_DELAY, Client, Method, Proven, wait};
+use super::question::{CHOSEN_REFUSAL_DELAY, wait};
+use super::{AuthenticatedBroker, AuthenticatedDevice, Client, Method, Proven, Question};
 use crate::app::App;
 use crate::credentials::{CredentialId, SecretRecord, SecretVerifier};
 use crate::error::TokenError;
@@ -65,12 +66,16 @@ pub(crate) fn from_form(form: &Form<'_>) -> Option<SecretCredentials> {
 /// [`TokenError::ServerError`] if the database fails;
 /// [`TokenError::TemporarilyUnavailable`] if too many guess at secrets that
 /// people chose.
-pub(super) async fn verify(app: &App, credentials: &SecretCredentials) -> Result<Option<Proven>, TokenError> {
+pub(super) async fn verify(
+    app: &App,
+    question: &mut Question,
+    credentials: &SecretCredentials,
+) -> Result<Option<Proven>, TokenError> {
     let SecretCredentials { client_id, secret } = credentials;
     // Made before it is known whether there is anything to compare it with.
     let presented = app.devices.hasher().hash(client_id, secret);
     let now = app.now();
-    let candidate = Candidate::find(app, client_id).await?;
+    let candidate = Candidate::find(app, question, client_id).await?;
     let secrets = candidate.secrets();
     let right = find_made(secrets, &presented, now)
         .or_else(|| app.imported_secrets.find_known(secrets, &presented, now));
@@ -89,6 +94,7 @@ pub(super) async fn verify(app: &App, credentials: &SecretCredentials) -> Result
     }
     // Somebody may have chosen it. From here on all that is refused takes the
     // same way: unknown, wrong and disabled must not differ.
+    question.even_out(app).await?;
     let turn = app.imported_secrets.turn().await.map_err(|Crowded| {
         tracing::debug!(?client_id, "too many wait for a slow hash");
         TokenError::TemporarilyUnavailable { retry_after_s: CROWDED_RETRY_AFTER_S }
@@ -109,12 +115,12 @@ enum Candidate {
 }
 
 impl Candidate {
-    async fn find(app: &App, client_id: &str) -> Result<Self, TokenError> {
-        // A broker is always in memory: asking for one tells nothing of devices.
+    async fn find(app: &App, question: &mut Question, client_id: &str) -> Result<Self, TokenError> {
         if let Some(broker) = app.brokers.find(client_id) {
+            question.was_in_memory();
             return Ok(Self::Broker(broker));
         }
-        let device = app.devices.find(client_id).await.map_err(|error| app.store_failed(&error))?;
+        let device = question.find_device(app, client_id).await?;
         Ok(device.map_or(Self::Nobody, Self::Device))
     }
 

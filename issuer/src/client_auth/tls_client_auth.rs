@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use fleetbadge_validator::time::UnixSeconds;
 
-use super::{AuthenticatedDevice, Client, Method, Proven};
+use super::{AuthenticatedDevice, Client, Method, Proven, Question};
 use crate::app::App;
 use crate::certificate::ClientCertificate;
 use crate::credentials::{CertificateRecord, CredentialId};
@@ -42,6 +42,7 @@ pub(super) fn from_request(form: &Form<'_>, peer: &Peer) -> Option<CertificateCr
 /// [`TokenError::ServerError`] if the database fails.
 pub(super) async fn verify(
     app: &App,
+    question: &mut Question,
     credentials: &CertificateCredentials,
 ) -> Result<Option<Proven>, TokenError> {
     let CertificateCredentials { client_id, certificate } = credentials;
@@ -50,7 +51,7 @@ pub(super) async fn verify(
         Ok(None)
     };
     let shown = ClientCertificate::from_der(certificate);
-    let device = app.devices.find(client_id).await.map_err(|error| app.store_failed(&error))?;
+    let device = question.find_device(app, client_id).await?;
     let (Some(shown), Some(device)) = (shown, device) else {
         return refused("there is no such client, or the certificate cannot be read");
     };

@@ -72,10 +72,11 @@ async fn a_change_is_seen_at_once_by_requests_under_way_too() {
     issuer.add("pump-1", &[]).await;
     let devices = &issuer.app().devices;
     // A load that began before the change must not bring back what it read.
-    let vacancy = devices.cache.get_value_or_guard_async("pump-1").await.err().unwrap();
+    let seen = *devices.changes();
     let before = Arc::new(devices.get("pump-1").await.unwrap());
     devices.set_status("pump-1", DeviceStatus::Disabled).await.unwrap();
-    assert!(vacancy.insert(before).is_err());
+    devices.remember(&before, seen);
+    assert_eq!(devices.find_in_memory("pump-1"), None);
     let found = devices.find("pump-1").await.unwrap().unwrap();
     assert_eq!(found.status, DeviceStatus::Disabled);
 }

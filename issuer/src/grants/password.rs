@@ -23,10 +23,9 @@ use http::request::Parts;
 
 use super::{TokenRequest, TokenResponse};
 use crate::app::App;
-use crate::client_auth::{AuthenticatedBroker, until_refusal};
+use crate::client_auth::{AuthenticatedBroker, Question};
 use crate::error::TokenError;
 use crate::form::Form;
-use crate::metrics::Started;
 use crate::peer::Peer;
 use crate::policy::Policy;
 use crate::static_password::{Attempt, RetryAfter, StaticPassword};
@@ -146,12 +145,12 @@ impl<'a> Presented<'a> {
         opens: impl Fn(&Policy) -> bool,
         refusal: TokenError,
     ) -> Result<Arc<DeviceRecord>, TokenError> {
-        let asked = Started::now();
-        if let Some(device) = self.verify(app, opens).await? {
+        let mut question = Question::begin();
+        if let Some(device) = self.verify(app, &mut question, opens).await? {
             return Ok(device);
         }
         let counted = app.static_passwords.failures.count(&attempt, app.now());
-        until_refusal(asked).await;
+        question.until_refusal(app).await?;
         match counted {
             Ok(()) => Err(refusal),
             Err(RetryAfter(retry_after_s)) => Err(TokenError::TooManyFailures { retry_after_s }),
@@ -162,6 +161,7 @@ impl<'a> Presented<'a> {
     async fn verify(
         &self,
         app: &App,
+        question: &mut Question,
         opens: impl Fn(&Policy) -> bool,
     ) -> Result<Option<Arc<DeviceRecord>>, TokenError> {
         let refused = |reason| {
@@ -171,8 +171,7 @@ impl<'a> Presented<'a> {
         // Made before it is known whether there is anything to compare it with.
         let hash = app.static_passwords.hasher().hash(self.device, &self.password);
         let now = app.now();
-        let device = app.devices.find(self.device).await.map_err(|error| app.store_failed(&error))?;
-        let Some(device) = device else {
+        let Some(device) = question.find_device(app, self.device).await? else {
             return refused("there is no such device");
         };
         let Some(kept) = &device.credentials.password else {

@@ -108,6 +108,14 @@ impl ImportedSecretHash {
         Ok(Self(hash.to_string().into()))
     }
 
+    /// The hash of nothing that anybody could present: costs as much as others
+    /// to compare with.
+    #[must_use]
+    pub fn nobodys() -> Self {
+        let (salt, hash) = ("A".repeat(22), "A".repeat(43));
+        Self(format!("$argon2id$v=19$m={MEMORY_KIB},t={PASSES},p={LANES}${salt}${hash}").into())
+    }
+
     /// Whether it is the hash of what has this keyed hash, with the costs that
     /// it was made with. Takes some 10 ms of a core.
     #[must_use]
@@ -161,6 +169,10 @@ mod tests {
         assert!(hash.is_of(&right));
         assert!(!hash.is_of(&wrong));
         assert_ne!(hash, ImportedSecretHash::new(&right, &random).unwrap());
+        // That of nobody is well-formed: otherwise nothing would be computed.
+        let nobodys = ImportedSecretHash::nobodys();
+        let compared = Argon2::default().verify_password(right.as_bytes(), &*nobodys.0);
+        assert_eq!(compared, Err(argon2::password_hash::Error::PasswordInvalid));
         for spoilt in ["", "plain", "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ"] {
             assert!(!ImportedSecretHash(spoilt.into()).is_of(&right));
         }
