@@ -35,6 +35,7 @@ use fleetbadge_validator::time::Clock;
 
 mod admin;
 mod app;
+mod audience;
 pub mod brokers;
 pub mod certificate;
 pub mod cli;
