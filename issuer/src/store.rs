@@ -17,7 +17,7 @@ pub mod sqlite;
 
 pub use record::{
     Attributes, BrokerRecord, CredentialUse, DeviceQuery, DeviceRecord, DeviceStatus, EnrolmentRecord,
-    EnrolmentTerms, GroupRecord, SigningKeyRecord, UsedJti,
+    EnrolmentTerms, GroupRecord, NotEnabled, SigningKeyRecord, UsedJti,
 };
 
 /// A database of an issuer.

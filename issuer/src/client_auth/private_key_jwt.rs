@@ -27,7 +27,7 @@ use crate::audience::Audience;
 use crate::credentials::{CredentialId, KeyRecord};
 use crate::error::TokenError;
 use crate::form::Form;
-use crate::store::{DeviceRecord, DeviceStatus};
+use crate::store::{DeviceRecord, NotEnabled};
 use crate::used_jtis::{JtiRefused, StatementKind};
 
 /// The one `client_assertion_type` (RFC 7523 §2.2).
@@ -103,8 +103,8 @@ enum Refused {
     NoSuchDevice,
     #[error("the device has no such key")]
     NoSuchKey,
-    #[error("the device is {0}")]
-    Status(DeviceStatus),
+    #[error(transparent)]
+    NotEnabled(#[from] NotEnabled),
     #[error("the assertion was used before")]
     Replayed,
 }
@@ -133,18 +133,14 @@ pub(super) async fn verify(app: &App, assertion: &Assertion) -> Result<Option<Pr
         Ok(credential) => credential,
         Err(reason) => return refused(reason),
     };
-    match device.status {
-        DeviceStatus::Enabled => {}
-        status @ (DeviceStatus::Pending | DeviceStatus::Disabled) => return refused(Refused::Status(status)),
-    }
+    let device = match AuthenticatedDevice::new(device, Method::PrivateKeyJwt { key: credential.clone() }) {
+        Ok(device) => device,
+        Err(not_enabled) => return refused(not_enabled.into()),
+    };
     let ends_at = claims.exp.plus(SKEW_S);
     let kind = StatementKind::ClientAssertion;
     match app.used_jtis.use_once(kind, device.name.as_str(), &claims.jti, ends_at).await {
-        Ok(()) => {
-            let method = Method::PrivateKeyJwt { key: credential.clone() };
-            let client = Client::Device(AuthenticatedDevice { device, method });
-            Ok(Some(Proven { client, credential }))
-        }
+        Ok(()) => Ok(Some(Proven { client: Client::Device(device), credential })),
         Err(JtiRefused::Replayed) => refused(Refused::Replayed),
         Err(JtiRefused::Store(error)) => Err(app.store_failed(&error)),
         Err(error @ JtiRefused::Ending) => Err(TokenError::internal(&error)),

@@ -33,7 +33,7 @@ use crate::error::TokenError;
 use crate::form::Form;
 use crate::peer::Peer;
 use crate::signing_keys::TokenType;
-use crate::store::DeviceStatus;
+use crate::store::NotEnabled;
 
 /// What tokens are minted with, one profile or the other.
 const TYPES: &[&str] = &[TokenType::AccessToken.as_str(), TokenType::Jwt.as_str()];
@@ -140,10 +140,9 @@ async fn check(
         return Ok(Err(reason));
     }
     let device = app.devices.find(claims.device()).await.map_err(|error| app.store_failed(&error))?;
-    Ok(match device.map(|device| device.status) {
-        Some(DeviceStatus::Enabled) => Ok(claims),
-        Some(DeviceStatus::Disabled) => Err("its device is disabled"),
-        Some(DeviceStatus::Pending) => Err("its device waits for approval"),
+    Ok(match device.map(|device| device.check_enabled()) {
+        Some(Ok(())) => Ok(claims),
+        Some(Err(NotEnabled(_))) => Err("its device may have no tokens"),
         None => Err("its device is gone"),
     })
 }

@@ -7,6 +7,7 @@ use http::StatusCode;
 
 use super::*;
 use crate::metrics::Started;
+use crate::store::DeviceStatus;
 use crate::test_support::{Answer, TestIssuer};
 
 const CHOSEN: &str = "a secret that people chose";
