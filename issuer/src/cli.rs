@@ -19,6 +19,7 @@ mod device_key;
 mod duration;
 mod enrolment;
 mod group;
+mod input;
 mod key;
 mod policy;
 mod secret;

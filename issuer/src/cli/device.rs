@@ -270,6 +270,15 @@ fn table(devices: &[DeviceDocument]) -> String {
     rows.iter().map(line).collect()
 }
 
+/// What is said when a credential was removed.
+pub(super) const fn what_is_left(has_credentials: bool) -> &'static str {
+    if has_credentials {
+        ""
+    } else {
+        " It was the last credential: the device gets no more tokens until it has another."
+    }
+}
+
 /// Reads `NAME=VALUE`.
 fn attribute(text: &str) -> Result<(String, String), &'static str> {
     let (name, value) = text.split_once('=').ok_or("not NAME=VALUE")?;

@@ -1,7 +1,6 @@
 //! `fleetbadge-issuer device secret …` and `device rotate-secret`.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -9,7 +8,7 @@ use reqwest::Method;
 use zeroize::Zeroizing;
 
 use super::client::{Failure, Operator};
-use super::{date, duration, print, print_json};
+use super::{date, device, duration, input, print, print_json};
 use crate::admin::secrets::{
     AddSecret, AddedSecretDocument, RemovedSecretDocument, RotateSecret, SecretDocument,
 };
@@ -89,11 +88,7 @@ impl Secret {
                 if operator.json {
                     return print_json(&removed);
                 }
-                let left = if removed.has_credentials {
-                    ""
-                } else {
-                    " It was the last credential: the device gets no more tokens until it has another."
-                };
+                let left = device::what_is_left(removed.has_credentials);
                 print(&format!("Removed secret {id} of device {name}.{left}\n"))
             }),
         }
@@ -158,17 +153,11 @@ fn show_added(added: &AddedSecretDocument, json: bool) -> Result<(), Failure> {
 /// Reads the secret in a file or from stdin; not from an argument, which
 /// everybody on the machine could see.
 fn read_secret(path: &Path) -> Result<Zeroizing<String>, Failure> {
-    let read = |from: &mut dyn Read| {
+    let mut text = input::read(path, |from| {
         // Longer ones are refused by the server, with the reason.
         let mut text = Zeroizing::new(String::new());
         from.take(4 * MAX_IMPORTED_LENGTH as u64).read_to_string(&mut text).map(|_| text)
-    };
-    let text = if path == Path::new("-") {
-        read(&mut io::stdin().lock())
-    } else {
-        File::open(path).and_then(|mut file| read(&mut file))
-    };
-    let mut text = text.map_err(|error| Failure::Input { path: path.into(), error })?;
+    })?;
     let length =
         text.strip_suffix('\n').map(|line| line.strip_suffix('\r').unwrap_or(line)).unwrap_or(&text).len();
     text.truncate(length);
