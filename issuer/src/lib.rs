@@ -21,7 +21,8 @@
 //! ```
 //!
 //! How a token comes about: `router` → `endpoints::token` → `client_auth`, then
-//! `grants` → [`policy`] decides, [`mint`] signs. The last two are pure.
+//! `grants` → [`policy`] decides, [`profile`] writes, [`mint`] signs. The last
+//! three are pure.
 
 #![forbid(unsafe_code)]
 
@@ -164,7 +165,7 @@ impl Issuer {
             static_passwords: StaticPasswords::new(root_key.password_hasher(), Arc::clone(&random)),
             imported_secrets: ImportedSecrets::new(config.device_cache_capacity, Arc::clone(&random)),
             used_jtis: UsedJtis::new(Arc::clone(&store)),
-            device_keys: ParsedKeys::new(),
+            parsed_keys: ParsedKeys::new(),
             keys: Keys::open(
                 Arc::clone(&store),
                 root_key.key_sealer(),
@@ -199,7 +200,8 @@ impl Issuer {
         self.app.devices.add(new, self.app.now()).await
     }
 
-    /// Adds a device that proves itself with its keys alone.
+    /// Adds a device without a secret: one that proves itself with its keys
+    /// alone, or is given another credential later.
     ///
     /// # Errors
     /// [`DeviceError`].

@@ -129,7 +129,7 @@ pub(super) async fn verify(app: &App, assertion: &Assertion) -> Result<Option<Pr
     let Some(device) = found else {
         return refused(Refused::NoSuchDevice);
     };
-    let credential = match signed_by(&app.device_keys, &jws, &device) {
+    let credential = match signed_by(&app.parsed_keys, &jws, &device) {
         Ok(credential) => credential,
         Err(reason) => return refused(reason),
     };

@@ -102,7 +102,7 @@ struct IssuedClaims {
 
 async fn answer(app: &App, request: Request<Body>) -> Result<Introspection, TokenError> {
     let (parts, body) = read_form(app, request).await?;
-    let form = Form::parse(&body).map_err(|error| TokenError::InvalidRequest(error.to_string().into()))?;
+    let form = Form::parse(&body)?;
     let credentials = Credentials::from_request(&parts.headers, &form, &Peer::of(&parts.extensions))?;
     let broker = authenticate(app, &credentials).await?.into_broker()?;
     let token = form.get("token").ok_or(TokenError::InvalidRequest("token is missing".into()))?;
