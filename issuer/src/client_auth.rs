@@ -16,8 +16,8 @@ use crate::app::App;
 use crate::credentials::CredentialId;
 use crate::error::TokenError;
 use crate::form::Form;
-use crate::metrics::Started;
 use crate::peer::Peer;
+use crate::started::Started;
 use crate::store::{BrokerRecord, DeviceRecord, NotEnabled};
 
 pub(crate) mod private_key_jwt;

@@ -73,6 +73,7 @@ pub mod secret;
 pub mod self_token;
 pub mod serve;
 pub mod signing_keys;
+mod started;
 pub mod static_password;
 pub mod store;
 #[cfg(test)]

@@ -20,8 +20,8 @@ use crate::error::TokenError;
 use crate::form::Form;
 use crate::grants::password::{self, OwnPassword};
 use crate::grants::{GrantType, TokenResponse, client_credentials};
-use crate::metrics::Started;
 use crate::peer::Peer;
+use crate::started::Started;
 
 pub(crate) async fn post(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
     let started = Started::now();

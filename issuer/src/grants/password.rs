@@ -26,9 +26,9 @@ use crate::app::App;
 use crate::client_auth::{AuthenticatedBroker, until_refusal};
 use crate::error::TokenError;
 use crate::form::Form;
-use crate::metrics::Started;
 use crate::peer::Peer;
 use crate::policy::Policy;
+use crate::started::Started;
 use crate::static_password::{Attempt, RetryAfter, StaticPassword};
 use crate::store::{DeviceRecord, NotEnabled};
 
