@@ -23,10 +23,6 @@ use crate::static_password::StaticPasswords;
 use crate::store::{Store, StoreError};
 use crate::used_jtis::UsedJtis;
 
-/// How long statements are remembered after their end, in seconds: longer than
-/// a request that found one still good takes, and than a clock is set back by.
-const JTIS_KEPT_S: u64 = 600;
-
 /// The state of a running issuer.
 pub(crate) struct App {
     pub(crate) issuer: IssuerUrl,
@@ -41,7 +37,7 @@ pub(crate) struct App {
     pub(crate) static_passwords: StaticPasswords,
     pub(crate) imported_secrets: ImportedSecrets,
     pub(crate) used_jtis: UsedJtis,
-    pub(crate) device_keys: ParsedKeys,
+    pub(crate) parsed_keys: ParsedKeys,
     pub(crate) keys: Keys,
     pub(crate) metrics: Metrics,
     pub(crate) metadata: Bytes,
@@ -94,8 +90,7 @@ impl App {
             tracing::error!(%error, "the signing keys could not be brought up to date");
         }
         self.flush().await;
-        let long_ended = UnixSeconds(self.now().0.saturating_sub(JTIS_KEPT_S));
-        if let Err(error) = self.store.forget_jtis(long_ended).await {
+        if let Err(error) = self.used_jtis.forget_ended(self.now()).await {
             tracing::warn!(%error, "statements that have ended could not be forgotten");
         }
         self.metrics.signing_keys_missing(&self.algorithms_without_key());

@@ -21,6 +21,7 @@ mod device_secret;
 mod duration;
 mod enrolment;
 mod group;
+mod input;
 mod key;
 mod policy;
 mod secret;

@@ -16,7 +16,7 @@ use crate::credentials::CredentialId;
 use crate::error::TokenError;
 use crate::form::Form;
 use crate::peer::Peer;
-use crate::store::{BrokerRecord, DeviceRecord};
+use crate::store::{BrokerRecord, DeviceRecord, NotEnabled};
 
 pub(crate) mod private_key_jwt;
 mod question;
@@ -86,11 +86,18 @@ pub(crate) enum Client {
     Broker(AuthenticatedBroker),
 }
 
-/// A device that has proven who it is.
+/// A device that has proven who it is, and may have tokens.
 pub(crate) struct AuthenticatedDevice {
     device: Arc<DeviceRecord>,
     /// How it did so.
     pub(crate) method: Method,
+}
+
+impl AuthenticatedDevice {
+    fn new(device: Arc<DeviceRecord>, method: Method) -> Result<Self, NotEnabled> {
+        device.check_enabled()?;
+        Ok(Self { device, method })
+    }
 }
 
 impl std::ops::Deref for AuthenticatedDevice {

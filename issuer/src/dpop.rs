@@ -63,15 +63,9 @@ pub enum InvalidProof {
     /// More than one (RFC 9449 §4.3, 1).
     #[error("there is more than one header DPoP")]
     Repeated,
-    /// Not one that can be read, or not signed by the key in it.
+    /// Not one that can be read, of another kind, or not signed by the key in it.
     #[error("the proof {0}")]
     Jws(#[from] InvalidJws),
-    /// Of another kind.
-    #[error("the proof has typ {found:?}, not {PROOF_TYPE}")]
-    Type {
-        /// What it says.
-        found: String,
-    },
     /// Its header has no key.
     #[error("the proof has no jwk in its header")]
     NoKey,
@@ -142,10 +136,7 @@ struct ProofClaims {
 /// [`InvalidProof`] says what is wrong.
 pub fn check(proof: &str, request: ProvenRequest<'_>, now: UnixSeconds) -> Result<Proof, InvalidProof> {
     let jws = Jws::read(proof)?;
-    let typ = jws.typ().unwrap_or_default();
-    if !typ.eq_ignore_ascii_case(PROOF_TYPE) {
-        return Err(InvalidProof::Type { found: typ.into() });
-    }
+    jws.expect_typ(&[PROOF_TYPE])?;
     let key = PublicKey::from_jwk(jws.jwk().ok_or(InvalidProof::NoKey)?)?;
     let claims: ProofClaims = jws.claims(&VerifyingKey::new(&key)?)?;
     if claims.htm != request.method {

@@ -1,4 +1,5 @@
-//! Errors of the token endpoint, as clients see them (RFC 6749 §5.2).
+//! Errors of the token and introspection endpoints, as clients see them
+//! (RFC 6749 §5.2, RFC 7662 §2.3).
 //!
 //! What a client sees says what it did wrong and nothing about others; what
 //! went wrong inside is logged where it happened.
@@ -10,7 +11,9 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 
-/// A token request is refused.
+use crate::form::InvalidForm;
+
+/// A request of a client is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum TokenError {
     /// The request is malformed; why.
@@ -141,6 +144,12 @@ impl IntoResponse for TokenError {
             response.headers_mut().insert(header::RETRY_AFTER, retry_after_s.into());
         }
         response
+    }
+}
+
+impl From<InvalidForm> for TokenError {
+    fn from(error: InvalidForm) -> Self {
+        Self::InvalidRequest(error.to_string().into())
     }
 }
 

@@ -96,9 +96,7 @@ pub(crate) fn issue(
     device: &DeviceRecord,
     request: &TokenRequest<'_>,
 ) -> Result<TokenResponse, TokenError> {
-    if device.credentials.certificate.as_ref().is_some_and(|record| record.bound_access_tokens)
-        && request.certificate.is_none()
-    {
+    if device.bound_certificate().is_some() && request.certificate.is_none() {
         return Err(TokenError::InvalidRequest(
             "the device's tokens are bound to its certificate; show it in TLS".into(),
         ));

@@ -21,10 +21,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, spawn_blocking};
 
 use crate::credentials::{CredentialId, MAX_IMPORTED_SECRETS, SecretRecord, SecretVerifier};
-use crate::metrics::Started;
 use crate::random::Random;
 use crate::secret::imported::{ImportedSecret, SlowHashFailed};
 use crate::secret::{ImportedSecretHash, SecretHash, SecretHasher};
+use crate::started::Started;
 
 /// How long a guess waits for its turn.
 const MAX_WAIT: Duration = Duration::from_secs(1);

@@ -21,7 +21,8 @@
 //! ```
 //!
 //! How a token comes about: `router` → `endpoints::token` → `client_auth`, then
-//! `grants` → [`policy`] decides, [`mint`] signs. The last two are pure.
+//! `grants` → [`policy`] decides, [`profile`] writes, [`mint`] signs. The last
+//! three are pure.
 
 #![forbid(unsafe_code)]
 
@@ -35,6 +36,7 @@ use fleetbadge_validator::time::Clock;
 
 mod admin;
 mod app;
+mod audience;
 pub mod brokers;
 pub mod certificate;
 pub mod cli;
@@ -72,6 +74,7 @@ pub mod secret;
 pub mod self_token;
 pub mod serve;
 pub mod signing_keys;
+mod started;
 pub mod static_password;
 pub mod store;
 #[cfg(test)]
@@ -166,7 +169,7 @@ impl Issuer {
             static_passwords: StaticPasswords::new(root_key.password_hasher(), Arc::clone(&random)),
             imported_secrets: ImportedSecrets::new(config.device_cache_capacity, Arc::clone(&random)),
             used_jtis: UsedJtis::new(Arc::clone(&store)),
-            device_keys: ParsedKeys::new(),
+            parsed_keys: ParsedKeys::new(),
             keys: Keys::open(
                 Arc::clone(&store),
                 root_key.key_sealer(),
@@ -201,7 +204,8 @@ impl Issuer {
         self.app.devices.add(new, self.app.now()).await
     }
 
-    /// Adds a device that proves itself with its keys alone.
+    /// Adds a device without a secret: one that proves itself with its keys
+    /// alone, or is given another credential later.
     ///
     /// # Errors
     /// [`DeviceError`].

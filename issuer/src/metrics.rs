@@ -2,13 +2,12 @@
 //!
 //! The handles are made once: counting is an atomic addition.
 
-use std::time::{Duration, Instant};
-
 use fleetbadge_validator::jwk::Algorithm;
 use metrics::{Counter, Gauge, Histogram, with_local_recorder};
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
 
 use crate::error::TokenError;
+use crate::started::Started;
 
 const REQUESTS: &str = "fleetbadge_token_requests_total";
 const DURATION: &str = "fleetbadge_token_request_duration_seconds";
@@ -96,23 +95,5 @@ impl Metrics {
     /// Sums up what was recorded; without it memory would grow.
     pub(crate) fn run_upkeep(&self) {
         self.handle.run_upkeep();
-    }
-}
-
-/// When something began, on a clock that only measures.
-#[derive(Clone, Copy)]
-pub(crate) struct Started(Instant);
-
-impl Started {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "durations for the metrics and for refusals, no right depends on them"
-    )]
-    pub(crate) fn now() -> Self {
-        Self(Instant::now())
-    }
-
-    pub(crate) fn elapsed(self) -> Duration {
-        self.0.elapsed()
     }
 }

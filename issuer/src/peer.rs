@@ -17,7 +17,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// Who forwarded a request for whom; the last proxy writes at the right end.
 const FORWARDED_FOR: &str = "x-forwarded-for";
-/// The certificate that a client showed to a proxy (RFC 9440 §2.1).
+/// The certificate that a client showed to a proxy (RFC 9440 §2.2).
 const CLIENT_CERT: &str = "client-cert";
 
 /// Put beside every request on the public listener.

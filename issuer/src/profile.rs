@@ -21,6 +21,7 @@ mod azure_event_grid;
 mod emqx;
 mod fleetbadge;
 mod hivemq;
+mod native;
 mod rabbitmq;
 mod rmqtt;
 

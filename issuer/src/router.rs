@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Request;
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn, map_response};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{delete, get, post, put};
@@ -19,7 +19,6 @@ pub(crate) const TOKEN_PATH: &str = "/oauth2/token";
 pub(crate) const INTROSPECTION_PATH: &str = "/oauth2/introspect";
 /// The key set, below the issuer.
 pub(crate) const JWKS_PATH: &str = "/oauth2/jwks";
-
 /// Where devices register, and below it manage their keys.
 pub(crate) const REGISTER_PATH: &str = "/oauth2/register";
 
@@ -27,22 +26,22 @@ pub(crate) const REGISTER_PATH: &str = "/oauth2/register";
 pub(crate) fn public(app: Arc<App>) -> Router {
     let base = app.issuer.path();
     Router::new()
-        .route(&format!("{base}{TOKEN_PATH}"), post(token::post).layer(map_response(token::never_cached)))
+        .route(&format!("{base}{TOKEN_PATH}"), post(token::post).layer(map_response(never_cached)))
         .route(
             &format!("{base}{INTROSPECTION_PATH}"),
-            post(introspect::post).layer(map_response(token::never_cached)),
+            post(introspect::post).layer(map_response(never_cached)),
         )
         .route(&format!("{base}{JWKS_PATH}"), get(jwks::get))
         .route(
             &format!("{base}{REGISTER_PATH}"),
-            post(register::post).layer(from_fn(to_the_end)).layer(map_response(token::never_cached)),
+            post(register::post).layer(from_fn(to_the_end)).layer(map_response(never_cached)),
         )
         .route(
             &format!("{base}{REGISTER_PATH}/{{client_id}}"),
             get(register::own::get)
                 .put(register::own::put)
                 .layer(from_fn(to_the_end))
-                .layer(map_response(token::never_cached)),
+                .layer(map_response(never_cached)),
         )
         // RFC 8414 §3.1 puts the issuer's path behind, OpenID Connect before.
         .route(&format!("/.well-known/oauth-authorization-server{base}"), get(metadata::get))
@@ -105,6 +104,15 @@ pub(crate) fn admin(app: Arc<App>) -> Router {
         .method_not_allowed_fallback(admin::problem::method_not_allowed)
         .layer(from_fn(to_the_end))
         .with_state(app)
+}
+
+/// Whatever the answer is, also one for another method: it is not to be kept
+/// (RFC 6749 §5.1, RFC 7591 §3.2.1).
+async fn never_cached(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::PRAGMA, HeaderValue::from_static("no-cache"));
+    response
 }
 
 /// Goes on with a request whose client has hung up: a change that reached the

@@ -17,7 +17,9 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
 
+use crate::enrolments::TOKEN_PREFIX;
 use crate::random::{NoRandomness, random_bytes};
+use crate::static_password::PASSWORD_PREFIX;
 
 pub mod imported;
 
@@ -28,7 +30,7 @@ pub use imported::ImportedSecretHash;
 pub const SECRET_PREFIX: &str = "fbs_";
 /// What everything begins with that is made here for somebody to present:
 /// secrets, static passwords, enrolment tokens. Nobody can choose such a one.
-pub const OUR_PREFIXES: [&str; 3] = [SECRET_PREFIX, "fbp_", "fbe_"];
+pub const OUR_PREFIXES: [&str; 3] = [SECRET_PREFIX, PASSWORD_PREFIX, TOKEN_PREFIX];
 
 /// A secret of a device, or what somebody presents as one. Cannot be printed.
 pub struct ClientSecret(Zeroizing<String>);

@@ -69,18 +69,10 @@ pub struct SelfGrant {
 /// presents it learns only that it is not good.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSelfToken {
-    /// Not one that can be read, or not signed with the key that it names.
+    /// Not one that can be read, of another kind, or not signed with the key
+    /// that it names.
     #[error("the token {0}")]
     Jws(#[from] InvalidJws),
-    /// Of another kind.
-    #[error("the token has typ {found:?}, not {TOKEN_TYPE}")]
-    Type {
-        /// What it says.
-        found: String,
-    },
-    /// It brings a key along.
-    #[error("the token has a jwk in its header")]
-    KeyInHeader,
     /// None of the issuer's keys.
     #[error("the token has kid {found:?}, which is none of this issuer's keys")]
     KeyUnknown {
@@ -153,13 +145,8 @@ pub fn verify(
     now: UnixSeconds,
 ) -> Result<SelfGrant, InvalidSelfToken> {
     let jws = Jws::read(token)?;
-    let typ = jws.typ().unwrap_or_default();
-    if !typ.eq_ignore_ascii_case(TOKEN_TYPE) {
-        return Err(InvalidSelfToken::Type { found: typ.into() });
-    }
-    if jws.jwk().is_some() {
-        return Err(InvalidSelfToken::KeyInHeader);
-    }
+    jws.expect_typ(&[TOKEN_TYPE])?;
+    jws.refuse_jwk()?;
     let kid = jws.kid().unwrap_or_default();
     let key = keys.get(kid).ok_or_else(|| InvalidSelfToken::KeyUnknown { found: kid.into() })?;
     let claims: SelfClaims = jws.claims(key)?;

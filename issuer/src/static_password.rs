@@ -9,6 +9,7 @@
 use aws_lc_rs::rand::SecureRandom;
 use fleetbadge_validator::time::UnixSeconds;
 
+use crate::client_secrets::MAX_SECRET_LIFETIME_S;
 use crate::credentials::{CredentialId, PasswordRecord};
 use crate::devices::{DeviceError, Devices};
 use crate::groups::Groups;
@@ -23,8 +24,6 @@ pub(crate) use failure_limit::{Attempt, FailureLimit, RetryAfter};
 /// What every static password begins with, so that scanners for leaked secrets
 /// can know it, and tell it from a client secret.
 pub const PASSWORD_PREFIX: &str = "fbp_";
-/// The longest life of a password that is to end, in seconds: ten years.
-pub const MAX_LIFETIME_S: u64 = 3_650 * 86_400;
 
 /// A static password of a device, or what somebody presents as one. Cannot be
 /// printed.
@@ -83,7 +82,7 @@ pub enum PasswordError {
         group: String,
     },
     /// It would never be good, or practically for ever.
-    #[error("expires_in_s: {found} is not between 1 and {MAX_LIFETIME_S}; leave it out for no end")]
+    #[error("expires_in_s: {found} is not between 1 and {MAX_SECRET_LIFETIME_S}; leave it out for no end")]
     Lifetime {
         /// What was asked for, in seconds.
         found: u64,
@@ -133,7 +132,7 @@ impl StaticPasswords {
         expires_in_s: Option<u64>,
         now: UnixSeconds,
     ) -> Result<(DeviceRecord, PasswordRecord, StaticPassword), PasswordError> {
-        if let Some(found) = expires_in_s.filter(|s| !(1..=MAX_LIFETIME_S).contains(s)) {
+        if let Some(found) = expires_in_s.filter(|s| !(1..=MAX_SECRET_LIFETIME_S).contains(s)) {
             return Err(PasswordError::Lifetime { found });
         }
         let password = StaticPassword::generate(&*self.random)?;

@@ -17,7 +17,7 @@ pub mod sqlite;
 
 pub use record::{
     Attributes, BrokerRecord, CredentialUse, DeviceQuery, DeviceRecord, DeviceStatus, EnrolledBy,
-    EnrolmentRecord, EnrolmentTerms, GroupRecord, SigningKeyRecord, UsedJti,
+    EnrolmentRecord, EnrolmentTerms, GroupRecord, NotEnabled, SigningKeyRecord, UsedJti,
 };
 
 /// A database of an issuer.

@@ -17,6 +17,9 @@ use crate::store::{Store, StoreError, UsedJti};
 const MAX_BATCH: usize = 256;
 /// The most statements that wait; who comes then waits to be let in.
 const MAX_WAITING: usize = 4 * MAX_BATCH;
+/// How long statements are remembered after their end, in seconds: longer than
+/// a request that found one still good takes, and than a clock is set back by.
+const KEPT_S: u64 = 600;
 
 /// What kind of statement it is: a `jti` of one kind says nothing of another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +60,7 @@ struct Waiting {
 
 /// Remembers statements.
 pub struct UsedJtis {
+    store: Arc<dyn Store>,
     queue: mpsc::Sender<Waiting>,
 }
 
@@ -66,12 +70,13 @@ impl UsedJtis {
     #[must_use]
     pub fn new(store: Arc<dyn Store>) -> Self {
         let (queue, waiting) = mpsc::channel(MAX_WAITING);
-        tokio::spawn(write_batches(store, waiting));
-        Self { queue }
+        tokio::spawn(write_batches(Arc::clone(&store), waiting));
+        Self { store, queue }
     }
 
-    /// Uses up a statement that `signer` made, unless it is used up. It is
-    /// remembered until `expires_at`, when it would be refused anyway.
+    /// Uses up a statement that `signer` made, unless it is used up. From
+    /// `expires_at` on it would be refused anyway; it is remembered longer, see
+    /// [`UsedJtis::forget_ended`].
     ///
     /// # Errors
     /// [`JtiRefused`].
@@ -91,6 +96,14 @@ impl UsedJtis {
             Ok(Err(error)) => Err(JtiRefused::Store(error)),
             Err(_) => Err(JtiRefused::Ending),
         }
+    }
+
+    /// Forgets the statements that ended more than ten minutes ago.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn forget_ended(&self, now: UnixSeconds) -> Result<(), StoreError> {
+        self.store.forget_jtis(now.minus(KEPT_S)).await
     }
 }
 

@@ -23,7 +23,8 @@ pub const MAX_JWS_LENGTH: usize = 8 * 1024;
 /// key of 4096 bits.
 const MAX_HEADER_LENGTH: usize = 1024;
 
-/// A string is not a statement that can be accepted.
+/// A string is not a statement that can be accepted. Each message goes on from
+/// what the statement is called.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidJws {
     /// Nothing at all.
@@ -41,28 +42,30 @@ pub enum InvalidJws {
     #[error("is not three segments of base64url")]
     Malformed,
     /// The header is not one, or has a member that is not accepted.
-    #[error("its header {reason}")]
+    #[error("has a header that is not acceptable: {reason}")]
     Header {
         /// What is wrong.
         reason: String,
     },
     /// An `alg` that is not accepted.
-    #[error("alg {alg:?} is not accepted")]
+    #[error("has alg {alg:?}, which is not accepted")]
     Algorithm {
         /// The `alg`.
         alg: String,
     },
     /// Of another kind.
-    #[error("typ {typ:?} is not accepted here")]
+    #[error("has typ {typ:?}, not {}", expected.join(" or "))]
     Type {
-        /// The `typ`.
+        /// The `typ`; empty if there is none.
         typ: String,
+        /// What it should be.
+        expected: &'static [&'static str],
     },
     /// The key is not for this `alg`, or did not sign this.
-    #[error("the signature is not good")]
+    #[error("has a signature that is not good")]
     Signature,
     /// The claims are not an object, or one is missing or of the wrong type.
-    #[error("its claims: {reason}")]
+    #[error("has claims that are not acceptable: {reason}")]
     Claims {
         /// What is wrong.
         reason: String,
@@ -156,9 +159,9 @@ impl<'a> Header<'a> {
         }
     }
 
-    /// For statements whose key is known beforehand.
+    /// See [`Jws::refuse_jwk`].
     pub(crate) fn refuse_jwk(&self) -> Result<(), InvalidJws> {
-        if self.jwk.is_some() { Err(header(&"has jwk, which is not accepted")) } else { Ok(()) }
+        if self.jwk.is_some() { Err(jwk_refused()) } else { Ok(()) }
     }
 
     pub(crate) fn algorithm(&self) -> Result<Algorithm, InvalidJws> {
@@ -166,8 +169,13 @@ impl<'a> Header<'a> {
             .ok_or_else(|| InvalidJws::Algorithm { alg: self.alg.clone().into_owned() })
     }
 
+    /// See [`Jws::expect_typ`].
+    pub(crate) fn expect_typ(&self, expected: &'static [&'static str]) -> Result<(), InvalidJws> {
+        expect_typ(self.typ(), expected)
+    }
+
     /// The `typ` as it is compared: without `application/` (RFC 7515 §4.1.9).
-    pub(crate) fn typ(&self) -> Option<&str> {
+    fn typ(&self) -> Option<&str> {
         let typ = self.typ.as_deref()?;
         match typ.split_at_checked("application/".len()) {
             Some((prefix, rest)) if prefix.eq_ignore_ascii_case("application/") => Some(rest),
@@ -178,6 +186,19 @@ impl<'a> Header<'a> {
 
 fn header(reason: &dyn std::fmt::Display) -> InvalidJws {
     InvalidJws::Header { reason: reason.to_string() }
+}
+
+fn jwk_refused() -> InvalidJws {
+    header(&"has jwk, which is not accepted")
+}
+
+fn expect_typ(typ: Option<&str>, expected: &'static [&'static str]) -> Result<(), InvalidJws> {
+    let typ = typ.unwrap_or_default();
+    if expected.iter().any(|known| known.eq_ignore_ascii_case(typ)) {
+        Ok(())
+    } else {
+        Err(InvalidJws::Type { typ: typ.into(), expected })
+    }
 }
 
 /// A statement that was read. Nothing in it is to be believed before
@@ -218,6 +239,24 @@ impl<'a> Jws<'a> {
     #[must_use]
     pub fn typ(&self) -> Option<&str> {
         self.typ.as_deref()
+    }
+
+    /// That it is of one of these kinds, in any case (RFC 8725 §3.11). One
+    /// without `typ` is of none.
+    ///
+    /// # Errors
+    /// [`InvalidJws::Type`].
+    pub fn expect_typ(&self, expected: &'static [&'static str]) -> Result<(), InvalidJws> {
+        expect_typ(self.typ(), expected)
+    }
+
+    /// For statements whose key is known beforehand: that none comes along
+    /// (RFC 8725 §3.10).
+    ///
+    /// # Errors
+    /// [`InvalidJws::Header`].
+    pub fn refuse_jwk(&self) -> Result<(), InvalidJws> {
+        if self.jwk.is_some() { Err(jwk_refused()) } else { Ok(()) }
     }
 
     /// Which key it says that it is signed with.
@@ -274,6 +313,10 @@ mod tests {
         let text = key.token_of(r#"{"alg":"ES256","typ":"application/X+jwt","kid":"k"}"#, r#"{"iss":"a"}"#);
         let jws = Jws::read(&text).unwrap();
         assert_eq!((jws.typ(), jws.kid(), jws.algorithm()), (Some("X+jwt"), Some("k"), Algorithm::ES256));
+        assert_eq!(jws.expect_typ(&["y+jwt", "x+jwt"]), Ok(()));
+        let other_kind = jws.expect_typ(&["y+jwt", "JWT"]).unwrap_err();
+        assert_eq!(other_kind.to_string(), r#"has typ "X+jwt", not y+jwt or JWT"#);
+        assert_eq!(jws.refuse_jwk(), Ok(()));
         let verifying = VerifyingKey::new(&key.public()).unwrap();
         assert_eq!(jws.claims::<Value>(&verifying).unwrap(), json!({"iss": "a"}));
         let other = VerifyingKey::new(&TestKey::generate().public()).unwrap();
@@ -311,6 +354,8 @@ mod tests {
             key.token_of(json!({"alg": "ES256", "jwk": key.public().to_jwk()}).to_string(), r#"{"a":1}"#);
         let jws = Jws::read(&text).unwrap();
         assert_eq!(jws.jwk(), Some(&key.public().to_jwk()));
+        assert!(matches!(jws.refuse_jwk(), Err(InvalidJws::Header { .. })));
+        assert!(matches!(jws.expect_typ(&["JWT"]), Err(InvalidJws::Type { .. })));
         // Its private half says that whoever sends it has lost it.
         for member in ["d", "p", "q", "dp", "dq", "qi", "oth", "k"] {
             let mut jwk = json!(key.public().to_jwk());

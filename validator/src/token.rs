@@ -66,10 +66,7 @@ impl SignedToken {
         let mut buffer = [0; MAX_HEADER_LENGTH];
         let header = Header::read(segments.header, &mut buffer)?;
         let algorithm = header.algorithm()?;
-        let typ = header.typ().unwrap_or_default();
-        if !typ.eq_ignore_ascii_case(TOKEN_TYPE) {
-            return Err(Denied::TypeNotAllowed { typ: Excerpt::of(typ) });
-        }
+        header.expect_typ(&[TOKEN_TYPE])?;
         header.refuse_jwk()?;
         let kid = header.kid.as_deref().unwrap_or_default();
         let key = keys.get(kid).ok_or_else(|| Denied::KeyUnknown { kid: Excerpt::of(kid) })?;
@@ -167,7 +164,7 @@ impl From<InvalidJws> for Denied {
             InvalidJws::Malformed => Self::TokenMalformed,
             InvalidJws::Header { reason } => Self::HeaderMalformed { reason: Excerpt::of(&reason) },
             InvalidJws::Algorithm { alg } => Self::AlgorithmNotAllowed { alg: Excerpt::of(&alg) },
-            InvalidJws::Type { typ } => Self::TypeNotAllowed { typ: Excerpt::of(&typ) },
+            InvalidJws::Type { typ, expected: _ } => Self::TypeNotAllowed { typ: Excerpt::of(&typ) },
             InvalidJws::Signature => Self::SignatureInvalid,
             InvalidJws::Claims { reason } => Self::ClaimsMalformed { reason: Excerpt::of(&reason) },
         }

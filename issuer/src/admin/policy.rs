@@ -32,10 +32,10 @@ pub(crate) async fn explain(
     let question = Question::parse(query.publish.as_deref(), query.subscribe.as_deref())?;
     let device = app.devices.get(&name).await?;
     let group = app.groups.get(device.group.as_str())?;
-    // A device whose tokens are bound gets no others (RFC 8705 §3.4).
-    let bound = device.credentials.certificate.as_ref().is_some_and(|it| it.bound_access_tokens);
+    // A device whose tokens are bound gets no others (RFC 8705 §3.4): as if it
+    // showed its certificate.
     let request = TokenRequest {
-        certificate: bound.then_some([0; 32]),
+        certificate: device.bound_certificate().map(|_| [0; 32]),
         mqtt_client_id: query.mqtt_client_id.as_deref(),
         resource: query.resource.as_deref(),
         ..TokenRequest::default()

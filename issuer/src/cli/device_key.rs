@@ -1,7 +1,6 @@
 //! `fleetbadge-issuer device key …`.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -9,7 +8,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::client::{Failure, Operator};
-use super::{date, print, print_json};
+use super::{date, input, print, print_json, secret};
 use crate::admin::device_keys::{AddKeys, DeviceKeyDocument, RemovedKeyDocument};
 use crate::device_keys::DeviceKey;
 
@@ -79,11 +78,7 @@ impl Key {
                 if operator.json {
                     return print_json(&removed);
                 }
-                let left = if removed.has_credentials {
-                    ""
-                } else {
-                    " It was the last credential: the device gets no more tokens until it has another."
-                };
+                let left = secret::DEVICE.what_is_left(removed.has_credentials);
                 print(&format!("Removed key {thumbprint} of device {name}.{left}\n"))
             }),
         }
@@ -93,20 +88,14 @@ impl Key {
 /// Reads a JWK Set and looks at its keys, so that a private one never leaves
 /// this process.
 pub(super) fn read(path: &Path) -> Result<Value, Failure> {
-    let read = |from: &mut dyn Read| {
+    input::read(path, |from| {
         let mut json = Vec::new();
         from.take(MAX_LENGTH).read_to_end(&mut json)?;
         let jwks = serde_json::from_slice(&json)
             .map_err(|error| io::Error::other(format!("is not JSON: {error}")))?;
         let keys = DeviceKey::read_set(&jwks).map_err(io::Error::other)?;
         Ok(json!({ "keys": keys.iter().map(DeviceKey::jwk).collect::<Vec<_>>() }))
-    };
-    let jwks = if path == Path::new("-") {
-        read(&mut io::stdin().lock())
-    } else {
-        File::open(path).and_then(|mut file| read(&mut file))
-    };
-    jwks.map_err(|error| Failure::Input { path: path.into(), error })
+    })
 }
 
 /// A key on a line.

@@ -1,7 +1,6 @@
 //! `fleetbadge-issuer device secret …`.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -10,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::client::Failure;
 use super::secret::{self, DEVICE, Kept, New};
-use super::{print, print_json};
+use super::{input, print, print_json};
 use crate::admin::device_secrets::{AddSecret, AddedSecretDocument};
 use crate::secret::imported::MAX_IMPORTED_LENGTH;
 
@@ -74,17 +73,11 @@ pub(super) fn show_added(added: &AddedSecretDocument, json: bool) -> Result<(), 
 /// Reads the secret in a file or from stdin; not from an argument, which
 /// everybody on the machine could see.
 fn read_secret(path: &Path) -> Result<Zeroizing<String>, Failure> {
-    let read = |from: &mut dyn Read| {
+    let mut text = input::read(path, |from| {
         // Longer ones are refused by the server, with the reason.
         let mut text = Zeroizing::new(String::new());
         from.take(4 * MAX_IMPORTED_LENGTH as u64).read_to_string(&mut text).map(|_| text)
-    };
-    let text = if path == Path::new("-") {
-        read(&mut io::stdin().lock())
-    } else {
-        File::open(path).and_then(|mut file| read(&mut file))
-    };
-    let mut text = text.map_err(|error| Failure::Input { path: path.into(), error })?;
+    })?;
     let length =
         text.strip_suffix('\n').map(|line| line.strip_suffix('\r').unwrap_or(line)).unwrap_or(&text).len();
     text.truncate(length);

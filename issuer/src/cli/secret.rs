@@ -28,6 +28,16 @@ pub(super) const BROKER: Owner = Owner {
     without: "the broker can neither ask about tokens nor exchange passwords",
 };
 
+impl Owner {
+    /// What to say after a credential was removed.
+    pub(super) fn what_is_left(self, has_credentials: bool) -> String {
+        if has_credentials {
+            return String::new();
+        }
+        format!(" It was the last credential: {} until it has another.", self.without)
+    }
+}
+
 #[derive(Subcommand)]
 pub(super) enum Kept {
     /// List the secrets: id, when made, when they end, when last used
@@ -94,13 +104,8 @@ impl Kept {
                 if operator.json {
                     return print_json(&removed);
                 }
-                let Owner { noun, without, .. } = owner;
-                let left = if removed.has_credentials {
-                    String::new()
-                } else {
-                    format!(" It was the last credential: {without} until it has another.")
-                };
-                print(&format!("Removed secret {id} of {noun} {name}.{left}\n"))
+                let left = owner.what_is_left(removed.has_credentials);
+                print(&format!("Removed secret {id} of {} {name}.{left}\n", owner.noun))
             }),
         }
     }

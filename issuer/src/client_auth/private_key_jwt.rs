@@ -23,17 +23,18 @@ use serde::Deserialize;
 
 use super::{AuthenticatedDevice, Client, Method, Proven, Question};
 use crate::app::App;
+use crate::audience::Audience;
 use crate::credentials::{CredentialId, KeyRecord};
 use crate::error::TokenError;
 use crate::form::Form;
-use crate::store::{DeviceRecord, DeviceStatus};
+use crate::store::{DeviceRecord, NotEnabled};
 use crate::used_jtis::{JtiRefused, StatementKind};
 
 /// The one `client_assertion_type` (RFC 7523 §2.2).
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 /// What an assertion's `typ` may be, if it has one: its own (RFC 10070), and
 /// the one that every JWT library writes unless told otherwise.
-const TYPES: [&str; 2] = ["client-authentication+jwt", "JWT"];
+const TYPES: &[&str] = &["client-authentication+jwt", "JWT"];
 /// How long an assertion may be good, in seconds.
 const MAX_LIFETIME_S: u64 = 300;
 /// How far a device's clock may be off, in seconds.
@@ -81,20 +82,11 @@ struct Claims {
     jti: String,
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Audience {
-    One(String),
-    Many(Vec<String>),
-}
-
 /// Why an assertion is not accepted: for the log alone.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 enum Refused {
     #[error("the assertion {0}")]
     Jws(#[from] InvalidJws),
-    #[error("the assertion brings its own key")]
-    BringsKey,
     #[error("iss and sub differ")]
     SubjectDiffers,
     #[error("client_id is not that of the assertion")]
@@ -111,8 +103,8 @@ enum Refused {
     NoSuchDevice,
     #[error("the device has no such key")]
     NoSuchKey,
-    #[error("the device is {0}")]
-    Status(DeviceStatus),
+    #[error(transparent)]
+    NotEnabled(#[from] NotEnabled),
     #[error("the assertion was used before")]
     Replayed,
 }
@@ -140,22 +132,18 @@ pub(super) async fn verify(
     let Some(device) = question.find_device(app, &claims.sub).await? else {
         return refused(Refused::NoSuchDevice);
     };
-    let credential = match signed_by(&app.device_keys, &jws, &device) {
+    let credential = match signed_by(&app.parsed_keys, &jws, &device) {
         Ok(credential) => credential,
         Err(reason) => return refused(reason),
     };
-    match device.status {
-        DeviceStatus::Enabled => {}
-        status @ (DeviceStatus::Pending | DeviceStatus::Disabled) => return refused(Refused::Status(status)),
-    }
+    let device = match AuthenticatedDevice::new(device, Method::PrivateKeyJwt { key: credential.clone() }) {
+        Ok(device) => device,
+        Err(not_enabled) => return refused(not_enabled.into()),
+    };
     let ends_at = claims.exp.plus(SKEW_S);
     let kind = StatementKind::ClientAssertion;
     match app.used_jtis.use_once(kind, device.name.as_str(), &claims.jti, ends_at).await {
-        Ok(()) => {
-            let method = Method::PrivateKeyJwt { key: credential.clone() };
-            let client = Client::Device(AuthenticatedDevice { device, method });
-            Ok(Some(Proven { client, credential }))
-        }
+        Ok(()) => Ok(Some(Proven { client: Client::Device(device), credential })),
         Err(JtiRefused::Replayed) => refused(Refused::Replayed),
         Err(JtiRefused::Store(error)) => Err(app.store_failed(&error)),
         Err(error @ JtiRefused::Ending) => Err(TokenError::internal(&error)),
@@ -165,14 +153,10 @@ pub(super) async fn verify(
 /// Everything that needs neither a key nor the store.
 fn read<'a>(assertion: &'a Assertion, issuer: &str, now: UnixSeconds) -> Result<(Jws<'a>, Claims), Refused> {
     let jws = Jws::read(&assertion.text)?;
-    if let Some(typ) = jws.typ()
-        && !TYPES.iter().any(|known| known.eq_ignore_ascii_case(typ))
-    {
-        return Err(InvalidJws::Type { typ: typ.into() }.into());
+    if jws.typ().is_some() {
+        jws.expect_typ(TYPES)?;
     }
-    if jws.jwk().is_some() {
-        return Err(Refused::BringsKey);
-    }
+    jws.refuse_jwk()?;
     let claims: Claims = jws.unverified_claims()?;
     if claims.iss != claims.sub {
         return Err(Refused::SubjectDiffers);
@@ -180,11 +164,7 @@ fn read<'a>(assertion: &'a Assertion, issuer: &str, now: UnixSeconds) -> Result<
     if assertion.client_id.as_ref().is_some_and(|client_id| *client_id != claims.sub) {
         return Err(Refused::ClientIdDiffers);
     }
-    let is_for_us = match &claims.aud {
-        Audience::One(audience) => audience == issuer,
-        Audience::Many(audiences) => matches!(audiences.as_slice(), [only] if only == issuer),
-    };
-    if !is_for_us {
+    if !matches!(claims.aud.as_slice(), [only] if only == issuer) {
         return Err(Refused::Audience);
     }
     if now >= claims.exp.plus(SKEW_S) || claims.exp > now.plus(MAX_LIFETIME_S + SKEW_S) {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::app::App;
 use crate::error::TokenError;
-use crate::metrics::Started;
+use crate::started::Started;
 use crate::store::DeviceRecord;
 
 /// How long after a question a no is answered: longer than to read a device

@@ -16,7 +16,7 @@ use crate::error::TokenError;
 use crate::form::{Form, decode};
 use crate::imported_secrets::Crowded;
 use crate::secret::{ClientSecret, SecretHash};
-use crate::store::{BrokerRecord, DeviceRecord, DeviceStatus};
+use crate::store::{BrokerRecord, DeviceRecord, NotEnabled};
 
 /// When to try again if too many guess, in seconds.
 const CROWDED_RETRY_AFTER_S: u64 = 5;
@@ -81,7 +81,7 @@ pub(super) async fn verify(
         .or_else(|| app.imported_secrets.find_known(secrets, &presented, now));
     let prove = |right: Option<CredentialId>| {
         candidate.prove(right).map_err(|reason| {
-            tracing::debug!(?client_id, reason, "client authentication failed");
+            tracing::debug!(?client_id, %reason, "client authentication failed");
         })
     };
     if right.is_some()
@@ -105,6 +105,17 @@ pub(super) async fn verify(
         wait(turn.began, CHOSEN_REFUSAL_DELAY).await;
     }
     Ok(proven)
+}
+
+/// Why a secret proves nothing: for the log alone.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error("there is no such client")]
+    NoSuchClient,
+    #[error("the secret is wrong or has ended")]
+    Secret,
+    #[error(transparent)]
+    NotEnabled(#[from] NotEnabled),
 }
 
 /// Whom somebody claims to be.
@@ -133,22 +144,18 @@ impl Candidate {
     }
 
     /// Who it is, with the secret that was `right`; or why that is not proven.
-    fn prove(&self, right: Option<CredentialId>) -> Result<Proven, &'static str> {
+    fn prove(&self, right: Option<CredentialId>) -> Result<Proven, Refused> {
         match (self, right) {
-            (Self::Nobody, _) => Err("there is no such client"),
-            (Self::Broker(_) | Self::Device(_), None) => Err("the secret is wrong or has ended"),
+            (Self::Nobody, _) => Err(Refused::NoSuchClient),
+            (Self::Broker(_) | Self::Device(_), None) => Err(Refused::Secret),
             (Self::Broker(broker), Some(credential)) => {
                 let broker = AuthenticatedBroker(Arc::clone(broker));
                 Ok(Proven { client: Client::Broker(broker), credential })
             }
-            (Self::Device(device), Some(credential)) => match device.status {
-                DeviceStatus::Disabled => Err("the device is disabled"),
-                DeviceStatus::Pending => Err("the device waits for approval"),
-                DeviceStatus::Enabled => {
-                    let device = AuthenticatedDevice { device: Arc::clone(device), method: Method::Secret };
-                    Ok(Proven { client: Client::Device(device), credential })
-                }
-            },
+            (Self::Device(device), Some(credential)) => {
+                let device = AuthenticatedDevice::new(Arc::clone(device), Method::Secret)?;
+                Ok(Proven { client: Client::Device(device), credential })
+            }
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::credentials::{CertificateRecord, CredentialId};
 use crate::error::TokenError;
 use crate::form::Form;
 use crate::peer::Peer;
-use crate::store::{DeviceRecord, DeviceStatus};
+use crate::store::NotEnabled;
 
 /// A name and the certificate that somebody shows for it.
 pub(crate) struct CertificateCredentials {
@@ -46,36 +46,48 @@ pub(super) async fn verify(
     credentials: &CertificateCredentials,
 ) -> Result<Option<Proven>, TokenError> {
     let CertificateCredentials { client_id, certificate } = credentials;
-    let refused = |reason| {
-        tracing::debug!(?client_id, reason, "client authentication failed");
+    let refused = |reason: Refused| {
+        tracing::debug!(?client_id, %reason, "client authentication failed");
         Ok(None)
     };
     let shown = ClientCertificate::from_der(certificate);
     let device = question.find_device(app, client_id).await?;
     let (Some(shown), Some(device)) = (shown, device) else {
-        return refused("there is no such client, or the certificate cannot be read");
+        return refused(Refused::NoSuchClient);
     };
     let Some(record) = &device.credentials.certificate else {
-        return refused("the device has no certificate registered");
+        return refused(Refused::NoneRegistered);
     };
-    match (is_good(&shown, record, app.now()), device.status) {
-        (false, _) => refused("the certificate is of another subject, or not valid at this time"),
-        (true, DeviceStatus::Disabled) => refused("the device is disabled"),
-        (true, DeviceStatus::Pending) => refused("the device waits for approval"),
-        (true, DeviceStatus::Enabled) => {
-            let method = Method::Certificate { sha256: shown.sha256 };
-            let device = AuthenticatedDevice { device, method };
+    if !is_good(&shown, record, app.now()) {
+        return refused(Refused::Certificate);
+    }
+    match AuthenticatedDevice::new(device, Method::Certificate { sha256: shown.sha256 }) {
+        Ok(device) => {
             let credential = CredentialId::from_text(CertificateRecord::ID);
             Ok(Some(Proven { client: Client::Device(device), credential }))
         }
+        Err(not_enabled) => refused(not_enabled.into()),
     }
+}
+
+/// Why a certificate proves nothing: for the log alone.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error("there is no such client, or the certificate cannot be read")]
+    NoSuchClient,
+    #[error("the device has no certificate registered")]
+    NoneRegistered,
+    #[error("the certificate is of another subject, or not valid at this time")]
+    Certificate,
+    #[error(transparent)]
+    NotEnabled(#[from] NotEnabled),
 }
 
 /// The SHA-256 of the certificate that a device's tokens are to be bound to: if
 /// its tokens are bound, the one of its own that it shows, whichever way it has
 /// proven who it is.
 pub(crate) fn binding(device: &AuthenticatedDevice, peer: &Peer, now: UnixSeconds) -> Option<[u8; 32]> {
-    let record = bound(device)?;
+    let record = device.bound_certificate()?;
     match device.method {
         Method::Certificate { sha256 } => Some(sha256),
         Method::Secret | Method::PrivateKeyJwt { .. } => {
@@ -83,11 +95,6 @@ pub(crate) fn binding(device: &AuthenticatedDevice, peer: &Peer, now: UnixSecond
             is_good(&shown, record, now).then_some(shown.sha256)
         }
     }
-}
-
-/// What a device is registered with, if its tokens are bound to a certificate.
-fn bound(device: &DeviceRecord) -> Option<&CertificateRecord> {
-    device.credentials.certificate.as_ref().filter(|record| record.bound_access_tokens)
 }
 
 fn is_good(shown: &ClientCertificate, record: &CertificateRecord, now: UnixSeconds) -> bool {

@@ -48,11 +48,12 @@ fn a_statement_of_another_kind_is_no_proof() {
     for typ in ["JWT", "at+jwt", "client-authentication+jwt", "dpop", ""] {
         let mut header = header(&key);
         header["typ"] = json!(typ);
-        assert_eq!(with_header(&header, &key), Err(InvalidProof::Type { found: typ.into() }));
+        let other_kind = InvalidJws::Type { typ: typ.into(), expected: &[PROOF_TYPE] };
+        assert_eq!(with_header(&header, &key), Err(InvalidProof::Jws(other_kind)));
     }
     let mut untyped = header(&key);
     untyped.as_object_mut().unwrap().remove("typ");
-    assert!(matches!(with_header(&untyped, &key), Err(InvalidProof::Type { .. })));
+    assert!(matches!(with_header(&untyped, &key), Err(InvalidProof::Jws(InvalidJws::Type { .. }))));
     let mut spelt_out = header(&key);
     spelt_out["typ"] = json!("application/DPoP+jwt");
     assert!(with_header(&spelt_out, &key).is_ok());

@@ -17,24 +17,26 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
-use fleetbadge_validator::claims::TOKEN_TYPE;
+use fleetbadge_validator::claims::present;
 use fleetbadge_validator::jws::Jws;
 use fleetbadge_validator::keys::KeySet;
 use fleetbadge_validator::time::UnixSeconds;
 use http::{Request, StatusCode};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::form_request::read_form;
 use crate::app::App;
+use crate::audience::Audience;
 use crate::client_auth::{AuthenticatedBroker, Credentials, authenticate};
 use crate::error::TokenError;
 use crate::form::Form;
 use crate::peer::Peer;
-use crate::store::DeviceStatus;
+use crate::signing_keys::TokenType;
+use crate::store::NotEnabled;
 
-/// The `typ` of tokens for brokers that do not know RFC 9068.
-const PLAIN_TYPE: &str = "JWT";
+/// What tokens are minted with, one profile or the other.
+const TYPES: &[&str] = &[TokenType::AccessToken.as_str(), TokenType::Jwt.as_str()];
 
 pub(crate) async fn post(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
     match answer(&app, request).await {
@@ -98,26 +100,9 @@ struct IssuedClaims {
     cnf: Option<Value>,
 }
 
-/// One audience or several (RFC 7519 §4.1.3).
-#[derive(Deserialize, Serialize)]
-#[serde(untagged)]
-enum Audience {
-    One(String),
-    Many(Vec<String>),
-}
-
-impl Audience {
-    fn as_slice(&self) -> &[String] {
-        match self {
-            Self::One(audience) => std::slice::from_ref(audience),
-            Self::Many(audiences) => audiences,
-        }
-    }
-}
-
 async fn answer(app: &App, request: Request<Body>) -> Result<Introspection, TokenError> {
     let (parts, body) = read_form(app, request).await?;
-    let form = Form::parse(&body).map_err(|error| TokenError::InvalidRequest(error.to_string().into()))?;
+    let form = Form::parse(&body)?;
     let credentials = Credentials::from_request(&parts.headers, &form, &Peer::of(&parts.extensions))?;
     let broker = authenticate(app, &credentials).await?.into_broker()?;
     let token = form.get("token").ok_or(TokenError::InvalidRequest("token is missing".into()))?;
@@ -155,10 +140,9 @@ async fn check(
         return Ok(Err(reason));
     }
     let device = app.devices.find(claims.device()).await.map_err(|error| app.store_failed(&error))?;
-    Ok(match device.map(|device| device.status) {
-        Some(DeviceStatus::Enabled) => Ok(claims),
-        Some(DeviceStatus::Disabled) => Err("its device is disabled"),
-        Some(DeviceStatus::Pending) => Err("its device waits for approval"),
+    Ok(match device.map(|device| device.check_enabled()) {
+        Some(Ok(())) => Ok(claims),
+        Some(Err(NotEnabled(_))) => Err("its device may have no tokens"),
         None => Err("its device is gone"),
     })
 }
@@ -166,13 +150,8 @@ async fn check(
 /// What a token says that one of these keys signed.
 fn signed_claims(token: &str, keys: &KeySet) -> Result<IssuedClaims, &'static str> {
     let jws = Jws::read(token).map_err(|_| "it is malformed")?;
-    let is_token = |typ: &str| [TOKEN_TYPE, PLAIN_TYPE].iter().any(|known| typ.eq_ignore_ascii_case(known));
-    if !jws.typ().is_some_and(is_token) {
-        return Err("it is not an access token");
-    }
-    if jws.jwk().is_some() {
-        return Err("it brings its own key");
-    }
+    jws.expect_typ(TYPES).map_err(|_| "it is not an access token")?;
+    jws.refuse_jwk().map_err(|_| "it brings its own key")?;
     let key = jws.kid().and_then(|kid| keys.get(kid)).ok_or("no key of this issuer signed it")?;
     jws.claims(key).map_err(|_| "its signature or a claim is not good")
 }
@@ -204,11 +183,6 @@ impl IssuedClaims {
         }
         Ok(())
     }
-}
-
-/// A member that need not be there, but is: `null` is not absent.
-fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
-    T::deserialize(deserializer).map(Some)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! 1. read the request, strictly;
 //! 2. find the credentials, authenticate the client;
 //! 3. let the grant issue the token;
-//! 4. answer, never to be cached (§5.1).
+//! 4. answer; `router` says of every answer that it is not to be kept (§5.1).
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
-use http::{HeaderValue, Request, header};
+use http::Request;
 
 use super::form_request::read_form;
 use crate::app::App;
@@ -20,8 +20,8 @@ use crate::error::TokenError;
 use crate::form::Form;
 use crate::grants::password::{self, OwnPassword};
 use crate::grants::{GrantType, TokenResponse, client_credentials};
-use crate::metrics::Started;
 use crate::peer::Peer;
+use crate::started::Started;
 
 pub(crate) async fn post(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
     let started = Started::now();
@@ -33,17 +33,9 @@ pub(crate) async fn post(State(app): State<Arc<App>>, request: Request<Body>) ->
     }
 }
 
-/// Whatever the answer is, also one for another method: it is not to be kept.
-pub(crate) async fn never_cached(mut response: Response) -> Response {
-    let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::PRAGMA, HeaderValue::from_static("no-cache"));
-    response
-}
-
 async fn issue(app: &App, request: Request<Body>) -> Result<TokenResponse, TokenError> {
     let (parts, body) = read_form(app, request).await?;
-    let form = Form::parse(&body).map_err(|error| TokenError::InvalidRequest(error.to_string().into()))?;
+    let form = Form::parse(&body)?;
     let peer = Peer::of(&parts.extensions);
     let credentials = Credentials::from_request(&parts.headers, &form, &peer)?;
     if let Some(device) = OwnPassword::from_request(&parts, &form)? {

@@ -29,7 +29,7 @@ use crate::form::Form;
 use crate::peer::Peer;
 use crate::policy::Policy;
 use crate::static_password::{Attempt, RetryAfter, StaticPassword};
-use crate::store::{DeviceRecord, DeviceStatus};
+use crate::store::{DeviceRecord, NotEnabled};
 
 /// Issues the token of one of its clients to a broker.
 ///
@@ -115,6 +115,23 @@ fn request<'a>(form: &'a Form<'_>) -> TokenRequest<'a> {
     }
 }
 
+/// Why a static password gets no token: for the log alone.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error("there is no such device")]
+    NoSuchDevice,
+    #[error("the device has no static password")]
+    NoPassword,
+    #[error("the password is wrong")]
+    Wrong,
+    #[error("the password has ended")]
+    Ended,
+    #[error(transparent)]
+    NotEnabled(#[from] NotEnabled),
+    #[error("the device's group does not allow it here")]
+    Group,
+}
+
 /// A user name, which is that of a device, and a password.
 struct Presented<'a> {
     device: &'a str,
@@ -164,33 +181,31 @@ impl<'a> Presented<'a> {
         question: &mut Question,
         opens: impl Fn(&Policy) -> bool,
     ) -> Result<Option<Arc<DeviceRecord>>, TokenError> {
-        let refused = |reason| {
-            tracing::debug!(device = ?self.device, reason, "a static password was refused");
+        let refused = |reason: Refused| {
+            tracing::debug!(device = ?self.device, %reason, "a static password was refused");
             Ok(None)
         };
         // Made before it is known whether there is anything to compare it with.
         let hash = app.static_passwords.hasher().hash(self.device, &self.password);
         let now = app.now();
         let Some(device) = question.find_device(app, self.device).await? else {
-            return refused("there is no such device");
+            return refused(Refused::NoSuchDevice);
         };
         let Some(kept) = &device.credentials.password else {
-            return refused("the device has no static password");
+            return refused(Refused::NoPassword);
         };
         if kept.hash != hash {
-            return refused("the password is wrong");
+            return refused(Refused::Wrong);
         }
         if !kept.is_in_time(now) {
-            return refused("the password has ended");
+            return refused(Refused::Ended);
         }
-        match device.status {
-            DeviceStatus::Disabled => return refused("the device is disabled"),
-            DeviceStatus::Pending => return refused("the device waits for approval"),
-            DeviceStatus::Enabled => {}
+        if let Err(not_enabled) = device.check_enabled() {
+            return refused(not_enabled.into());
         }
         let group = app.groups.find(device.group.as_str());
         if !group.is_some_and(|group| opens(&group.policy)) {
-            return refused("the device's group does not allow it here");
+            return refused(Refused::Group);
         }
         app.credential_uses.record(self.device, &kept.id, now);
         Ok(Some(device))

@@ -167,9 +167,9 @@ pub(crate) fn explain(
         (DeviceStatus::Disabled, _) => {
             Err(format!("the device is disabled; enable it with: fleetbadge-issuer device enable {name}"))
         }
-        (DeviceStatus::Pending, _) => {
-            Err(format!("the device enrolled and waits for approval: fleetbadge-issuer device enable {name}"))
-        }
+        (DeviceStatus::Pending, _) => Err(format!(
+            "the device enrolled and waits for approval: fleetbadge-issuer device approve {name}"
+        )),
         (DeviceStatus::Enabled, Err(reason)) => Err(format!("there is no such token: {reason}")),
         (DeviceStatus::Enabled, Ok(decision)) => match question.parts(policy) {
             None => Ok(format!(

@@ -3,26 +3,9 @@
 //! arrays of strings. Its permission bindings, set there, say which topics
 //! clients with which attributes may use.
 
-use fleetbadge_validator::time::UnixSeconds;
-use serde::Serialize;
-
+use super::native::NativeClaims;
 use super::{Checked, Content, Direction};
 use crate::policy::FilterTemplate;
-
-#[derive(Serialize)]
-struct Claims<'a> {
-    iss: &'a str,
-    sub: &'a str,
-    aud: &'a str,
-    exp: UnixSeconds,
-    nbf: UnixSeconds,
-    iat: UnixSeconds,
-    jti: String,
-    client_id: &'a str,
-    mqtt_client_id: &'a str,
-    scope: String,
-    groups: [&'a str; 1],
-}
 
 pub(super) const fn check_filter(_: &FilterTemplate, _: Direction) -> Checked {
     Err(
@@ -32,19 +15,5 @@ pub(super) const fn check_filter(_: &FilterTemplate, _: Direction) -> Checked {
 }
 
 pub(super) fn write(content: &Content<'_>, payload: &mut Vec<u8>) -> serde_json::Result<()> {
-    let Content { grant, issuer, audience, token_id, now, lifetime_s, certificate: _ } = *content;
-    let claims = Claims {
-        iss: issuer,
-        sub: grant.device.as_str(),
-        aud: audience,
-        exp: now.plus(lifetime_s),
-        nbf: now,
-        iat: now,
-        jti: token_id.to_string(),
-        client_id: grant.device.as_str(),
-        mqtt_client_id: grant.mqtt_client_id.as_str(),
-        scope: grant.scope.to_string(),
-        groups: [grant.group.as_str()],
-    };
-    serde_json::to_writer(payload, &claims)
+    serde_json::to_writer(payload, &NativeClaims::of(content))
 }

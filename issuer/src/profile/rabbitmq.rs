@@ -10,10 +10,9 @@
 //! has the right to its own two, and that binds the client ID. Who never
 //! subscribes is bound by nothing.
 
-use fleetbadge_validator::time::UnixSeconds;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use serde::Serialize;
 
+use super::native::NativeClaims;
 use super::{Checked, Content, Direction, Misread};
 use crate::policy::{FilterTemplate, Grant};
 
@@ -23,21 +22,6 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 
 /// What MQTT topics go through.
 const EXCHANGE: &str = "amq.topic";
-
-#[derive(Serialize)]
-struct Claims<'a> {
-    iss: &'a str,
-    sub: &'a str,
-    aud: &'a str,
-    exp: UnixSeconds,
-    iat: UnixSeconds,
-    nbf: UnixSeconds,
-    jti: String,
-    client_id: &'a str,
-    scope: String,
-    mqtt_client_id: &'a str,
-    groups: [&'a str; 1],
-}
 
 pub(super) fn check_filter(filter: &FilterTemplate, _: Direction) -> Checked {
     // The placeholders' own braces and dots are none of the topic's.
@@ -88,20 +72,8 @@ pub(super) fn check_topic(topic: &str) -> Checked {
 }
 
 pub(super) fn write(content: &Content<'_>, vhost: &str, payload: &mut Vec<u8>) -> serde_json::Result<()> {
-    let Content { grant, issuer, audience, token_id, now, lifetime_s, certificate: _ } = *content;
-    let claims = Claims {
-        iss: issuer,
-        sub: grant.device.as_str(),
-        aud: audience,
-        exp: now.plus(lifetime_s),
-        iat: now,
-        nbf: now,
-        jti: token_id.to_string(),
-        client_id: grant.device.as_str(),
-        scope: scope(grant, audience, vhost),
-        mqtt_client_id: grant.mqtt_client_id.as_str(),
-        groups: [grant.group.as_str()],
-    };
+    let mut claims = NativeClaims::of(content);
+    claims.scope = scope(content.grant, content.audience, vhost);
     serde_json::to_writer(payload, &claims)
 }
 

@@ -8,29 +8,12 @@
 
 use serde::Serialize;
 
-use fleetbadge_validator::time::UnixSeconds;
-
+use super::native::NativeClaims;
 use super::{Checked, Content, Direction, check_no_eq, takes_hash_for_a_level};
 use crate::policy::FilterTemplate;
 
 #[derive(Serialize)]
-struct Claims<'a> {
-    iss: &'a str,
-    sub: &'a str,
-    aud: &'a str,
-    exp: UnixSeconds,
-    iat: UnixSeconds,
-    nbf: UnixSeconds,
-    jti: String,
-    client_id: &'a str,
-    scope: String,
-    mqtt_client_id: &'a str,
-    acl: Vec<Rule<'a>>,
-    groups: [&'a str; 1],
-}
-
-#[derive(Serialize)]
-struct Rule<'a> {
+pub(super) struct Rule<'a> {
     permission: &'static str,
     action: &'static str,
     topic: &'a str,
@@ -63,24 +46,12 @@ pub(super) fn check_use(filter: &str, topic: &str) -> Checked {
 }
 
 pub(super) fn write(content: &Content<'_>, payload: &mut Vec<u8>) -> serde_json::Result<()> {
-    let Content { grant, issuer, audience, token_id, now, lifetime_s, certificate: _ } = *content;
+    let grant = content.grant;
     let publish = grant.publish.iter().map(|topic| ("allow", "publish", topic.as_str()));
     let subscribe = grant.subscribe.iter().map(|topic| ("allow", "subscribe", topic.as_str()));
     let rest = EVERYTHING.into_iter().map(|topic| ("deny", "all", topic));
     let rules = publish.chain(subscribe).chain(rest);
-    let claims = Claims {
-        iss: issuer,
-        sub: grant.device.as_str(),
-        aud: audience,
-        exp: now.plus(lifetime_s),
-        iat: now,
-        nbf: now,
-        jti: token_id.to_string(),
-        client_id: grant.device.as_str(),
-        scope: grant.scope.to_string(),
-        mqtt_client_id: grant.mqtt_client_id.as_str(),
-        acl: rules.map(|(permission, action, topic)| Rule { permission, action, topic }).collect(),
-        groups: [grant.group.as_str()],
-    };
+    let mut claims = NativeClaims::of(content);
+    claims.acl = rules.map(|(permission, action, topic)| Rule { permission, action, topic }).collect();
     serde_json::to_writer(payload, &claims)
 }

@@ -130,10 +130,12 @@ fn a_token_of_another_key_or_kind_is_refused() {
     ));
     let mut with_key = good.clone();
     with_key["jwk"] = json!(own.public().to_jwk());
-    assert_eq!(check(with_key, &own), Err(InvalidSelfToken::KeyInHeader));
+    let refused = check(with_key, &own).unwrap_err().to_string();
+    assert_eq!(refused, "the token has a header that is not acceptable: has jwk, which is not accepted");
     for typ in ["JWT", "dpop+jwt", "client-authentication+jwt", ""] {
         let mut header = good.clone();
         header["typ"] = json!(typ);
-        assert_eq!(check(header, &own), Err(InvalidSelfToken::Type { found: typ.into() }));
+        let other_kind = InvalidJws::Type { typ: typ.into(), expected: &[TOKEN_TYPE] };
+        assert_eq!(check(header, &own), Err(InvalidSelfToken::Jws(other_kind)));
     }
 }

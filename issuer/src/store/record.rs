@@ -10,7 +10,7 @@ use fleetbadge_validator::jwk::Algorithm;
 use fleetbadge_validator::time::UnixSeconds;
 use serde::{Deserialize, Serialize};
 
-use crate::credentials::{CredentialId, Credentials, SecretRecord};
+use crate::credentials::{CertificateRecord, CredentialId, Credentials, SecretRecord};
 use crate::enrolments::NamePattern;
 use crate::policy::PolicyDocument;
 use crate::profile::Profile;
@@ -41,6 +41,30 @@ pub struct DeviceRecord {
     /// Counted up with every change, so that none overwrites another.
     pub revision: u64,
 }
+
+impl DeviceRecord {
+    /// That it may have tokens.
+    ///
+    /// # Errors
+    /// [`NotEnabled`].
+    pub const fn check_enabled(&self) -> Result<(), NotEnabled> {
+        match self.status {
+            DeviceStatus::Enabled => Ok(()),
+            status @ (DeviceStatus::Pending | DeviceStatus::Disabled) => Err(NotEnabled(status)),
+        }
+    }
+
+    /// The certificate that its tokens are bound to (RFC 8705 §3), if they are.
+    #[must_use]
+    pub fn bound_certificate(&self) -> Option<&CertificateRecord> {
+        self.credentials.certificate.as_ref().filter(|record| record.bound_access_tokens)
+    }
+}
+
+/// A device may have no tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the device is {0}")]
+pub struct NotEnabled(pub DeviceStatus);
 
 /// How a device enrolled: whoever proves both again is that device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -24,6 +24,7 @@ mod enrolments;
 mod groups;
 mod names;
 mod signing_keys;
+mod used_jtis;
 
 /// Every change of the schema, in order. None is ever edited.
 const MIGRATIONS: [(i64, &str, &str); 1] =
@@ -146,11 +147,11 @@ impl Store for SqliteStore {
     }
 
     async fn use_jtis(&self, jtis: &[UsedJti]) -> Result<Vec<bool>, StoreError> {
-        credential_uses::use_jtis(&self.pool, jtis).await
+        used_jtis::use_up(&self.pool, jtis).await
     }
 
     async fn forget_jtis(&self, now: UnixSeconds) -> Result<(), StoreError> {
-        credential_uses::forget_jtis(&self.pool, now).await
+        used_jtis::forget(&self.pool, now).await
     }
 
     async fn record_uses(&self, uses: &[CredentialUse]) -> Result<(), StoreError> {
@@ -189,7 +190,11 @@ fn time_from_sql(what: &'static str, time: i64) -> Result<UnixSeconds, StoreErro
     time.try_into().map(UnixSeconds).map_err(|_| corrupt(what, &format_args!("the time {time}")))
 }
 
-/// The counter that SQLite's signed integers are good enough for.
+/// A counter that SQLite's signed integers are good enough for.
+fn counter_to_sql(count: u64) -> i64 {
+    count.try_into().unwrap_or(i64::MAX)
+}
+
 fn counter_from_sql(what: &'static str, count: i64) -> Result<u64, StoreError> {
     count.try_into().map_err(|_| corrupt(what, &format_args!("the count {count}")))
 }

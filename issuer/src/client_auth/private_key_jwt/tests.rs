@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::device_keys::DeviceKey;
+use crate::store::DeviceStatus;
 use crate::test_support::{Answer, ISSUER, NOW, TestIssuer, basic, token_request};
 
 mod signatures;

@@ -6,7 +6,8 @@ use std::time::Duration;
 use http::StatusCode;
 
 use super::*;
-use crate::metrics::Started;
+use crate::started::Started;
+use crate::store::DeviceStatus;
 use crate::test_support::{Answer, TestIssuer};
 
 const CHOSEN: &str = "a secret that people chose";

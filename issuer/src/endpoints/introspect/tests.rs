@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::brokers::NewBroker;
 use crate::endpoints::body::MAX_BODY_LENGTH;
+use crate::store::DeviceStatus;
 use crate::test_support::{Answer, ISSUER, NOW, TestIssuer, basic};
 
 const INACTIVE: &[u8] = br#"{"active":false}"#;

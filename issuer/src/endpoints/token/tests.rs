@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use fleetbadge_validator::access::Action;
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 use serde_json::json;
 

@@ -3,6 +3,7 @@ use serde_json::{Value, json};
 
 use crate::groups::PolicyChange;
 use crate::profile::Profile;
+use crate::store::DeviceStatus;
 use crate::test_support::{NOW, TestIssuer};
 
 const PATH: &str = "/admin/v1/devices/pump-1/explain";
@@ -129,6 +130,9 @@ async fn device_scope_and_broker_may_stand_in_the_way() {
         answer(&issuer, &question).await,
         (false, "the device is disabled; enable it with: fleetbadge-issuer device enable pump-1".into())
     );
+    issuer.app().devices.set_status("pump-1", DeviceStatus::Pending).await.unwrap();
+    let waits = "the device enrolled and waits for approval: fleetbadge-issuer device approve pump-1";
+    assert_eq!(answer(&issuer, &question).await, (false, waits.into()));
     issuer.admin(Method::POST, "/admin/v1/devices/pump-1/enable", None).await;
     set(&issuer, &[], &[]).await;
     issuer.add_broker("grid", "grid.example", Profile::AzureEventGrid).await;

@@ -5,7 +5,10 @@ use serde::{Deserialize, Serialize};
 use sqlx::Row as _;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 
-use super::{corrupt, counter_from_sql, credential_uses, from_json, names, time_from_sql, to_json, to_sql};
+use super::{
+    corrupt, counter_from_sql, counter_to_sql, credential_uses, from_json, names, time_from_sql, to_json,
+    to_sql,
+};
 use crate::credentials::SecretRecord;
 use crate::profile::Profile;
 use crate::store::{BrokerRecord, StoreError, WriteError};
@@ -41,7 +44,7 @@ pub(super) async fn add(pool: &SqlitePool, broker: &BrokerRecord) -> Result<(), 
     )
     .bind(name)
     .bind(&*broker.resource)
-    .bind(i64::try_from(broker.revision).unwrap_or(i64::MAX))
+    .bind(counter_to_sql(broker.revision))
     .bind(document(broker)?)
     .bind(to_sql(broker.created_at))
     .execute(&mut *transaction)
@@ -62,7 +65,7 @@ pub(super) async fn update(pool: &SqlitePool, broker: &BrokerRecord) -> Result<(
     )
     .bind(document)
     .bind(name)
-    .bind(i64::try_from(broker.revision).unwrap_or(i64::MAX))
+    .bind(counter_to_sql(broker.revision))
     .bind(&*broker.resource)
     .execute(&mut *transaction)
     .await?;

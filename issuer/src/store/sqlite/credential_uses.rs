@@ -1,33 +1,11 @@
-//! When credentials were used, and what was good once: written in batches.
+//! When credentials were last used: written in batches.
 
-use fleetbadge_validator::time::UnixSeconds;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{Row as _, SqliteTransaction};
 
 use super::{time_from_sql, to_sql};
 use crate::credentials::CredentialId;
-use crate::store::{CredentialUse, StoreError, UsedJti};
-
-pub(super) async fn use_jtis(pool: &SqlitePool, jtis: &[UsedJti]) -> Result<Vec<bool>, StoreError> {
-    let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
-    let mut first = Vec::with_capacity(jtis.len());
-    for UsedJti { id, expires_at } in jtis {
-        let inserted =
-            sqlx::query("INSERT INTO used_jtis (id, expires_at) VALUES (?, ?) ON CONFLICT DO NOTHING")
-                .bind(id.as_slice())
-                .bind(to_sql(*expires_at))
-                .execute(&mut *transaction)
-                .await?;
-        first.push(inserted.rows_affected() == 1);
-    }
-    transaction.commit().await?;
-    Ok(first)
-}
-
-pub(super) async fn forget_jtis(pool: &SqlitePool, now: UnixSeconds) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM used_jtis WHERE expires_at < ?").bind(to_sql(now)).execute(pool).await?;
-    Ok(())
-}
+use crate::store::{CredentialUse, StoreError};
 
 pub(super) async fn record(pool: &SqlitePool, uses: &[CredentialUse]) -> Result<(), StoreError> {
     let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;

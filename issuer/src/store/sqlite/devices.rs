@@ -7,7 +7,10 @@ use serde::{Deserialize, Serialize};
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{Row as _, SqliteTransaction};
 
-use super::{corrupt, counter_from_sql, credential_uses, from_json, names, time_from_sql, to_json, to_sql};
+use super::{
+    corrupt, counter_from_sql, counter_to_sql, credential_uses, from_json, names, time_from_sql, to_json,
+    to_sql,
+};
 use crate::credentials::{CredentialId, Credentials};
 use crate::store::{Attributes, DeviceQuery, DeviceRecord, DeviceStatus, EnrolledBy, StoreError, WriteError};
 
@@ -44,7 +47,7 @@ pub(super) async fn add_in(
     .bind(device.name.as_str())
     .bind(device.group.as_str())
     .bind(device.status.as_str())
-    .bind(revision(device))
+    .bind(counter_to_sql(device.revision))
     .bind(document(device)?)
     .bind(to_sql(device.created_at))
     .execute(&mut **transaction)
@@ -65,7 +68,7 @@ pub(super) async fn update(pool: &SqlitePool, device: &DeviceRecord) -> Result<(
     .bind(device.status.as_str())
     .bind(&document)
     .bind(name)
-    .bind(revision(device))
+    .bind(counter_to_sql(device.revision))
     .execute(&mut *transaction)
     .await?;
     if updated.rows_affected() != 1 {
@@ -176,10 +179,6 @@ async fn take_keys(transaction: &mut SqliteTransaction<'_>, device: &DeviceRecor
         }
     }
     Ok(())
-}
-
-fn revision(device: &DeviceRecord) -> i64 {
-    device.revision.try_into().unwrap_or(i64::MAX)
 }
 
 fn document(device: &DeviceRecord) -> Result<String, StoreError> {
