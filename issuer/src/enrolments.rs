@@ -12,9 +12,8 @@ use aws_lc_rs::digest;
 use aws_lc_rs::rand::SecureRandom;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use fleetbadge_validator::ids::{DeviceName, GroupName, InvalidName, check_name};
+use fleetbadge_validator::ids::{DeviceName, GroupName};
 use fleetbadge_validator::time::UnixSeconds;
-use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::credentials::{CredentialId, Credentials, KeyRecord};
@@ -27,6 +26,10 @@ use crate::store::{
     WriteError,
 };
 
+mod name_pattern;
+
+pub use name_pattern::{InvalidNamePattern, NamePattern};
+
 /// What every enrolment token begins with, so that scanners for leaked secrets
 /// can know it.
 pub const TOKEN_PREFIX: &str = "fbe_";
@@ -34,8 +37,6 @@ pub const TOKEN_PREFIX: &str = "fbe_";
 pub const MAX_USES: u32 = 1_000_000;
 /// The longest that a token can be good, in seconds: a year.
 pub const MAX_LIFETIME_S: u64 = 366 * 86_400;
-/// How many characters the issuer puts in the place of a `*`: 60 random bits.
-const ASSIGNED_LENGTH: usize = 12;
 /// How often another name is drawn when one is taken.
 const MAX_DRAWS: usize = 8;
 
@@ -79,108 +80,6 @@ impl EnrolmentToken {
 impl fmt::Debug for EnrolmentToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("EnrolmentToken(…)")
-    }
-}
-
-/// Which names devices may have: a name, or one with a `*` that stands for one
-/// or more characters.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct NamePattern(Box<str>);
-
-/// A string is not a pattern of names.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidNamePattern {
-    /// More than one `*`.
-    #[error("has {count} times '*'; at most one is allowed")]
-    Stars {
-        /// How many.
-        count: usize,
-    },
-    /// With something in the place of the `*` it is no name.
-    #[error("{reason}")]
-    Name {
-        /// Why not.
-        reason: InvalidName,
-    },
-    /// Too long for the name that the issuer would assign.
-    #[error("is too long: with the {ASSIGNED_LENGTH} characters that stand for '*', {reason}")]
-    NoRoom {
-        /// What is wrong with such a name.
-        reason: InvalidName,
-    },
-}
-
-impl NamePattern {
-    /// Reads a pattern.
-    ///
-    /// # Errors
-    /// [`InvalidNamePattern`].
-    pub fn parse(text: &str) -> Result<Self, InvalidNamePattern> {
-        let count = text.matches('*').count();
-        if count > 1 {
-            return Err(InvalidNamePattern::Stars { count });
-        }
-        check_name(&text.replace('*', "a")).map_err(|reason| InvalidNamePattern::Name { reason })?;
-        check_name(&text.replace('*', &"a".repeat(ASSIGNED_LENGTH)))
-            .map_err(|reason| InvalidNamePattern::NoRoom { reason })?;
-        Ok(Self(text.into()))
-    }
-
-    /// How it is written.
-    #[must_use]
-    pub const fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// Whether it is one name and no other.
-    #[must_use]
-    pub fn is_one_name(&self) -> bool {
-        !self.0.contains('*')
-    }
-
-    /// Whether a device may have this name.
-    #[must_use]
-    pub fn allows(&self, name: &str) -> bool {
-        match self.0.split_once('*') {
-            None => name == &*self.0,
-            Some((prefix, suffix)) => {
-                let middle = name.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(suffix));
-                middle.is_some_and(|middle| !middle.is_empty())
-            }
-        }
-    }
-
-    /// A name that it allows, its `*` replaced by random characters.
-    ///
-    /// # Errors
-    /// [`NoRandomness`].
-    pub fn draw(&self, random: &dyn SecureRandom) -> Result<String, NoRandomness> {
-        // RFC 4648 §6 in lower case.
-        const ALPHABET: [u8; 32] = *b"abcdefghijklmnopqrstuvwxyz234567";
-        let bytes: [u8; ASSIGNED_LENGTH] = random_bytes(random)?;
-        let character = |byte: u8| ALPHABET.get(usize::from(byte % 32)).copied().map(char::from);
-        Ok(self.0.replace('*', &bytes.into_iter().filter_map(character).collect::<String>()))
-    }
-}
-
-impl TryFrom<String> for NamePattern {
-    type Error = InvalidNamePattern;
-
-    fn try_from(text: String) -> Result<Self, InvalidNamePattern> {
-        Self::parse(&text)
-    }
-}
-
-impl From<NamePattern> for String {
-    fn from(pattern: NamePattern) -> Self {
-        pattern.0.into()
-    }
-}
-
-impl fmt::Display for NamePattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }
 

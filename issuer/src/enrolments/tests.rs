@@ -3,10 +3,6 @@ use aws_lc_rs::rand::SystemRandom;
 use super::*;
 use crate::test_support::{NOW, TestIssuer};
 
-fn pattern(text: &str) -> NamePattern {
-    NamePattern::parse(text).unwrap()
-}
-
 fn new(name_pattern: &str, uses: u32) -> NewEnrolment {
     NewEnrolment {
         group: "default".into(),
@@ -23,44 +19,6 @@ fn a_token_has_a_prefix_and_256_bits() {
     let token = EnrolmentToken::generate(&SystemRandom::new()).unwrap();
     let bits = URL_SAFE_NO_PAD.decode(token.expose().strip_prefix(TOKEN_PREFIX).unwrap()).unwrap();
     assert_eq!(bits.len(), 32);
-}
-
-#[test]
-fn a_pattern_is_a_name_or_one_with_a_star() {
-    for good in ["pump-1", "*", "pump-*", "*.north", "a*b", &format!("{}*", "x".repeat(52))] {
-        assert_eq!(pattern(good).as_str(), good);
-    }
-    assert_eq!(NamePattern::parse("*-*"), Err(InvalidNamePattern::Stars { count: 2 }));
-    for bad in ["", "pump/*", "pump #", "${x}*", ".", "ä*"] {
-        assert!(matches!(NamePattern::parse(bad), Err(InvalidNamePattern::Name { .. })), "{bad}");
-    }
-    let no_room = NamePattern::parse(&format!("{}*", "x".repeat(53)));
-    assert!(matches!(no_room, Err(InvalidNamePattern::NoRoom { .. })));
-}
-
-#[test]
-fn what_a_pattern_allows() {
-    assert!(pattern("pump-1").allows("pump-1"));
-    assert!(!pattern("pump-1").allows("pump-11"));
-    assert!(pattern("a*b").allows("axb"));
-    for other in ["ab", "axbc", "xaxb", "AxB", "", "b", "a"] {
-        assert!(!pattern("a*b").allows(other), "{other}");
-    }
-    // What stands before and after the star does not overlap.
-    assert!(!pattern("aba*aba").allows("ababa"));
-    assert!(!pattern("*").allows(""));
-}
-
-#[test]
-fn a_drawn_name_is_allowed_and_a_name() {
-    #[expect(clippy::disallowed_methods, reason = "a test needs no repeatable name")]
-    let random = SystemRandom::new();
-    for text in ["*", "pump-*", "*.north", &format!("{}*", "x".repeat(52))] {
-        let name = pattern(text).draw(&random).unwrap();
-        assert!(pattern(text).allows(&name) && check_name(&name).is_ok(), "{name}");
-        assert_eq!(name.len(), text.len() - 1 + ASSIGNED_LENGTH);
-    }
-    assert_eq!(pattern("pump-1").draw(&random).unwrap(), "pump-1");
 }
 
 #[tokio::test]

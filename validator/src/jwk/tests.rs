@@ -1,3 +1,4 @@
+use super::weak::has_roca_fingerprint;
 use super::*;
 
 fn jwk(json: &str) -> Jwk {

@@ -11,7 +11,9 @@ use super::*;
 use crate::enrolments::NewEnrolment;
 use crate::test_support::{Answer, ISSUER, NOW, TestIssuer};
 
+mod proofs;
 mod retry;
+mod tokens;
 
 const URL: &str = "https://id.example/oauth2/register";
 
@@ -164,147 +166,6 @@ async fn the_kid_of_the_device_is_kept() {
     body["jwks"]["keys"][0]["kid"] = json!("tpm-1");
     let answer = post(&issuer, &token, Some(&TestProof::new("POST", URL, &token).sign(&key)), &body).await;
     assert_eq!(answer.json()["jwks"]["keys"][0]["kid"], "tpm-1");
-}
-
-#[tokio::test]
-async fn no_token_no_hint() {
-    let (issuer, token) = with_enrolment(1).await;
-    let key = TestKey::generate();
-    for other in [None, Some("Basic eDp5"), Some("DPoP x"), Some("fbe_x")] {
-        let mut asked = request(Method::POST, URL, &token, None, &jwks(&[&key]));
-        asked.headers_mut().remove(header::AUTHORIZATION);
-        if let Some(other) = other {
-            asked.headers_mut().insert(header::AUTHORIZATION, other.parse().unwrap());
-        }
-        let answer = issuer.public(asked).await;
-        assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
-        assert_eq!(answer.header("www-authenticate"), Some("Bearer realm=\"fleetbadge\""));
-        assert!(answer.body.is_empty());
-    }
-    for malformed in ["Bearer", "Bearer ", "Bearer a b", "Bearer a,b", "Bearer \"a\""] {
-        let mut asked = request(Method::POST, URL, &token, None, &jwks(&[&key]));
-        asked.headers_mut().insert(header::AUTHORIZATION, malformed.parse().unwrap());
-        assert_eq!(refusal(&issuer.public(asked).await), invalid("invalid_request"), "{malformed}");
-    }
-    let mut twice = request(Method::POST, URL, &token, None, &jwks(&[&key]));
-    twice.headers_mut().append(header::AUTHORIZATION, format!("Bearer {token}").parse().unwrap());
-    assert_eq!(refusal(&issuer.public(twice).await), invalid("invalid_request"));
-    let mut in_the_url = request(Method::POST, URL, &token, None, &jwks(&[&key]));
-    *in_the_url.uri_mut() = format!("/oauth2/register?access_token={token}").parse().unwrap();
-    assert_eq!(refusal(&issuer.public(in_the_url).await), invalid("invalid_request"));
-    assert!(devices(&issuer).await.is_empty());
-}
-
-#[tokio::test]
-async fn tokens_that_are_not_good_look_the_same() {
-    let (issuer, removed) = with_enrolment(1).await;
-    let app = issuer.app();
-    let id = app.enrolments.all().await.unwrap()[0].id.clone();
-    app.enrolments.remove(id.as_str()).await.unwrap();
-    let used_up = create(&issuer, "valve-*", 1, false).await;
-    register(&issuer, &used_up, &TestKey::generate(), None).await;
-    let ended = create(&issuer, "valve-*", 1, false).await;
-    issuer.clock.advance(3_600);
-    let mut answers = Vec::new();
-    let cut = ended.strip_suffix(|_| true).unwrap();
-    for token in [&*used_up, &removed, &ended, "fbe_unknown", cut, "x"] {
-        let key = TestKey::generate();
-        let proof = TestProof::new("POST", URL, token).with("iat", app.now().0).sign(&key);
-        let answer = post(&issuer, token, Some(&proof), &jwks(&[&key])).await;
-        assert_eq!(refusal(&answer), (401, "invalid_token".into()));
-        let challenge = answer.header("www-authenticate").unwrap();
-        assert_eq!(challenge, "Bearer realm=\"fleetbadge\", error=\"invalid_token\"");
-        answers.push(answer.body);
-    }
-    answers.dedup();
-    assert_eq!(answers.len(), 1);
-    assert_eq!(devices(&issuer).await.len(), 1);
-}
-
-#[tokio::test]
-async fn a_stolen_token_is_of_no_use_when_it_is_used_up() {
-    let (issuer, token) = with_enrolment(1).await;
-    assert_eq!(register(&issuer, &token, &TestKey::generate(), None).await.status, StatusCode::CREATED);
-    let thief = register(&issuer, &token, &TestKey::generate(), None).await;
-    assert_eq!(refusal(&thief), (401, "invalid_token".into()));
-    assert_eq!(devices(&issuer).await.len(), 1);
-}
-
-#[tokio::test]
-async fn of_many_devices_at_once_as_many_come_in_as_there_are_uses() {
-    let (issuer, token) = with_enrolment(3).await;
-    let issuer = Arc::new(issuer);
-    let tries: Vec<_> = (0..12)
-        .map(|_| {
-            let (issuer, token) = (Arc::clone(&issuer), token.clone());
-            tokio::spawn(async move { register(&issuer, &token, &TestKey::generate(), None).await.status })
-        })
-        .collect();
-    let mut created = 0;
-    for one in tries {
-        match one.await.unwrap() {
-            StatusCode::CREATED => created += 1,
-            other => assert_eq!(other, StatusCode::UNAUTHORIZED),
-        }
-    }
-    assert_eq!((created, devices(&issuer).await.len()), (3, 3));
-}
-
-#[tokio::test]
-async fn a_proof_is_needed_and_good_once() {
-    let (issuer, token) = with_enrolment(9).await;
-    let (key, other) = (TestKey::generate(), TestKey::generate());
-    let body = jwks(&[&key]);
-    let refused = async |proof: Option<&str>| refusal(&post(&issuer, &token, proof, &body).await);
-    let proof = || TestProof::new("POST", URL, &token);
-    let bad = invalid("invalid_dpop_proof");
-    assert_eq!(refused(None).await, bad, "no proof");
-    assert_eq!(refused(Some(&proof().sign(&other))).await, bad, "of another key");
-    let forged = {
-        let header = json!({"typ": "dpop+jwt", "alg": "ES256", "jwk": key.public().to_jwk()});
-        other.token_of(header.to_string(), proof().claims.to_string())
-    };
-    assert_eq!(refused(Some(&forged)).await, bad, "signed by somebody else");
-    assert_eq!(refused(Some(&proof().with("htm", "PUT").sign(&key))).await, bad, "another method");
-    let elsewhere = proof().with("htu", "https://id.example/oauth2/token");
-    assert_eq!(refused(Some(&elsewhere.sign(&key))).await, bad, "another URL");
-    let for_another = TestProof::new("POST", URL, "fbe_other");
-    assert_eq!(refused(Some(&for_another.sign(&key))).await, bad, "another token");
-    assert_eq!(refused(Some(&proof().with("iat", NOW.0 - 300).sign(&key))).await, bad, "too old");
-    assert_eq!(refused(Some(&proof().with("iat", NOW.0 + 31).sign(&key))).await, bad, "from the future");
-    let mut twice = request(Method::POST, URL, &token, Some(&proof().sign(&key)), &body);
-    twice.headers_mut().append(DPOP, proof().sign(&key).parse().unwrap());
-    assert_eq!(refusal(&issuer.public(twice).await), bad, "two proofs");
-    assert!(devices(&issuer).await.is_empty());
-
-    // What was overheard cannot be said again, not even where the first
-    // attempt came to nothing.
-    let mut unwanted = body.clone();
-    unwanted["client_name"] = json!("valve-1");
-    let overheard = proof().sign(&key);
-    let first = post(&issuer, &token, Some(&overheard), &unwanted).await;
-    assert_eq!(refusal(&first), invalid("invalid_client_metadata"));
-    assert_eq!(refused(Some(&overheard)).await, bad, "replayed");
-    // The same jti in a statement of another age is used up, too.
-    let same_jti = proof().with("jti", "j");
-    assert_eq!(post(&issuer, &token, Some(&same_jti.sign(&key)), &unwanted).await.status, 400);
-    assert_eq!(refused(Some(&same_jti.with("iat", NOW.0 - 1).sign(&key))).await, bad, "jti used again");
-    // Somebody else's jti says nothing of this key's.
-    let own = TestProof::new("POST", URL, &token).with("jti", "j").sign(&other);
-    assert_eq!(post(&issuer, &token, Some(&own), &jwks(&[&other])).await.status, StatusCode::CREATED);
-}
-
-/// Nobody without the key can use up what its owner is going to say.
-#[tokio::test]
-async fn a_proof_with_a_bad_signature_uses_nothing_up() {
-    let (issuer, token) = with_enrolment(1).await;
-    let (key, other) = (TestKey::generate(), TestKey::generate());
-    let proof = TestProof::new("POST", URL, &token);
-    let header = json!({"typ": "dpop+jwt", "alg": "ES256", "jwk": key.public().to_jwk()});
-    let forged = other.token_of(header.to_string(), proof.claims.to_string());
-    assert_eq!(post(&issuer, &token, Some(&forged), &jwks(&[&key])).await.status, 400);
-    let answer = post(&issuer, &token, Some(&proof.sign(&key)), &jwks(&[&key])).await;
-    assert_eq!(answer.status, StatusCode::CREATED);
 }
 
 #[tokio::test]

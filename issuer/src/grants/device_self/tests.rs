@@ -121,8 +121,6 @@ async fn no_token_does_for_another() {
         let denied = Verifier::new(ISSUER, audience).verify(&own, "pump-1", &keys, issuer.app().now());
         assert_eq!(denied.unwrap_err().code(), "claims_malformed");
     }
-    // Not even where an operator has named the issuer as a broker.
-    issuer.set_group(PolicyChange { audiences: Some(vec![ISSUER.into()]), ..PolicyChange::default() }).await;
     let mqtt = access_token(&device.token("").await);
     assert_eq!(device.ask(Method::GET, &mqtt, None, &json!(null)).await.error(), "invalid_token");
     let new = TestKey::generate();

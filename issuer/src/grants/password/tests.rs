@@ -158,7 +158,7 @@ async fn every_reason_not_to_take_a_password_looks_the_same() {
     ask("8", "pump", &fleet.password).await;
     app.devices.set_status("pump", DeviceStatus::Pending).await.unwrap();
     ask("9", "pump", &fleet.password).await;
-    app.devices.set_status("pump", DeviceStatus::Enabled).await.unwrap();
+    app.devices.approve("pump").await.unwrap();
     opt_in(&fleet.issuer, false, false).await;
     ask("a", "pump", &fleet.password).await;
     opt_in(&fleet.issuer, true, false).await;
