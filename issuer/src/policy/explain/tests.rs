@@ -133,7 +133,7 @@ async fn device_scope_and_broker_may_stand_in_the_way() {
     issuer.app().devices.set_status("pump-1", DeviceStatus::Pending).await.unwrap();
     let waits = "the device enrolled and waits for approval: fleetbadge-issuer device approve pump-1";
     assert_eq!(answer(&issuer, &question).await, (false, waits.into()));
-    issuer.admin(Method::POST, "/admin/v1/devices/pump-1/enable", None).await;
+    issuer.admin(Method::POST, "/admin/v1/devices/pump-1/approve", None).await;
     set(&issuer, &[], &[]).await;
     issuer.add_broker("grid", "grid.example", Profile::AzureEventGrid).await;
     issuer.add_broker("hive", "hive", Profile::Hivemq).await;
