@@ -181,7 +181,7 @@ fn old_firmware_exchanges_its_password_by_curl_where_its_group_says_so() {
     let issuer = Issuer::start();
     let set = |option: &str| assert_eq!(issuer.command(&["group", "set", "default", option]).code, Some(0));
     set("--static-passwords");
-    issuer.add_device("p3");
+    let _device = issuer.add_device("p3");
     let _other = issuer.add_device("p4");
     let password = issuer.json(&["device", "password", "set", "p3"])["password"].as_str().unwrap().to_owned();
     let url = issuer.url() + "/oauth2/token";
