@@ -19,8 +19,8 @@
 #   --data-dir DIR      of the issuer [default: $FLEETBADGE_DATA_DIR]
 #   --parallel N        how many devices at a time [default: 4]
 #
-# Runs where the issuer runs, as its user. $FLEETBADGE_ISSUER names its
-# program if it is not in the PATH.
+# Runs where the issuer runs, as its user. $FLEETBADGE_ISSUER_PROGRAM names its
+# program [default: fleetbadge-issuer, from the PATH].
 #
 # Devices that have no secret (they have a key, say) need none. A device that
 # is added after the rotation has begun has a new secret already. When it is not
@@ -68,7 +68,9 @@ done
 [[ $overlap =~ ^[0-9]+[smhd]$ ]] || usage "--overlap: $overlap is not a whole number with a unit, like 24h"
 [[ $parallel =~ ^[1-9][0-9]?$ ]] || usage "--parallel: $parallel is not between 1 and 99"
 
-issuer() { "${FLEETBADGE_ISSUER:-fleetbadge-issuer}" "$@" 9>&-; }
+program=${FLEETBADGE_ISSUER_PROGRAM:-fleetbadge-issuer}
+type -P -- "$program" >/dev/null || usage "there is no program $program: is it in the PATH, or named by \$FLEETBADGE_ISSUER_PROGRAM?"
+issuer() { "$program" "$@" 9>&-; }
 
 # A group that is not there has no devices either, and that would be no error.
 code=0
@@ -112,12 +114,14 @@ has_arrived() {
 }
 
 rotate() {
-    local name=$1 earlier=$2 added id
+    local name=$1 earlier=$2 added id code=0
     if [[ -n $earlier ]] && has_arrived "$name" "$earlier"; then
         remember "done $name $earlier"
         return
     fi
-    if ! added=$(issuer device rotate-secret "$name" --overlap "$overlap" --json); then
+    # Its lines get the device's name, as several devices are at it.
+    if ! added=$({ issuer device rotate-secret "$name" --overlap "$overlap" --json 2>&1 >&3 3>&- |
+        sed "s/^/rotate-group: $name: /" >&2 9>&-; } 3>&1); then
         if issuer device show "$name" --json >/dev/null 2>&1 || (($? != 1)); then
             remember "failed $name -"
         else
@@ -127,10 +131,12 @@ rotate() {
     fi
     id=$(printf '%s' "$added" | member secret_id)
     remember "made $name $id"
-    if printf '%s\n' "$added" | FLEETBADGE_CLIENT_ID=$name bash -c "$each" >&2 9>&-; then
+    printf '%s\n' "$added" | FLEETBADGE_CLIENT_ID=$name bash -c "$each" >&2 9>&- || code=$?
+    if ((code == 0)); then
         remember "done $name $id"
         sync "$state"
     else
+        say "$name: COMMAND ended with exit code $code"
         remember "failed $name -"
     fi
 }

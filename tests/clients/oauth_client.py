@@ -46,6 +46,15 @@ def token_by_key(issuer, client_id, key, aud=None, lifetime_s=60, jti=None, **pa
     return dict(session.fetch_token(metadata(issuer)["token_endpoint"], grant_type=GRANT, **parameters))
 
 
+def token_by_pem(issuer, client_id, pem):
+    """The lines that README.md shows. Each request needs a `PrivateKeyJWT` of
+    its own: it would use its `jti` again."""
+    key = ECKey.import_key(open(pem).read())
+    session = OAuth2Session(client_id, key, token_endpoint_auth_method="private_key_jwt")
+    session.register_client_auth_method(PrivateKeyJWT(issuer, claims={"exp": int(time.time()) + 60}, alg="ES256"))
+    return session.fetch_token(issuer + "/oauth2/token", grant_type="client_credentials")
+
+
 def verify(issuer, token, audience):
     """What a resource server does that has nothing but PyJWT."""
     keys = jwt.PyJWKClient(metadata(issuer)["jwks_uri"])
@@ -96,7 +105,7 @@ def enrol(issuer, token, client_name=None, proof=None):
 
 def main():
     step = json.load(sys.stdin)
-    steps = {step.__name__: step for step in (token_by_secret, token_by_key, verify, introspect, enrol)}
+    steps = {step.__name__: step for step in (token_by_secret, token_by_key, token_by_pem, verify, introspect, enrol)}
     try:
         result = steps[step.pop("do")](**step)
     except OAuthError as error:

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::authority::Authority;
 use crate::device::{Response, curl};
 use crate::ports;
 use crate::process::{Finished, Running, run};
@@ -17,6 +18,7 @@ pub struct Issuer {
     process: Running,
     data_dir: TempDir,
     port: u16,
+    tls: Option<Authority>,
     options: Vec<String>,
 }
 
@@ -49,17 +51,38 @@ impl Issuer {
     /// When it does not come up.
     #[must_use]
     pub fn start_with(options: &[&str]) -> Self {
-        let options: Vec<String> = options.iter().map(ToString::to_string).collect();
+        Self::start_on(None, options.iter().map(ToString::to_string).collect())
+    }
+
+    /// A new issuer on a free port that speaks TLS with a certificate of
+    /// `authority`.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    #[must_use]
+    pub fn start_tls(authority: Authority) -> Self {
+        let files = [("--tls-certificate", authority.certificate()), ("--tls-key", authority.key())];
+        let options = files.map(|(option, file)| [option.into(), file.to_string_lossy().into()]);
+        Self::start_on(Some(authority), options.concat())
+    }
+
+    fn start_on(tls: Option<Authority>, options: Vec<String>) -> Self {
         let data_dir = tempfile::Builder::new().prefix("fleetbadge-issuer-").tempdir().expect("a directory");
         let port = ports::free();
-        let process = serve(data_dir.path(), port, &options);
-        Self { process, data_dir, port, options }
+        let process = serve(data_dir.path(), port, tls.is_some(), &options);
+        Self { process, data_dir, port, tls, options }
     }
 
     /// The issuer identifier.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        url(self.port, self.tls.is_some())
+    }
+
+    /// Whose certificate it has, if it speaks TLS.
+    #[must_use]
+    pub fn authority(&self) -> Option<&Authority> {
+        self.tls.as_ref()
     }
 
     /// Where its keys are.
@@ -91,7 +114,7 @@ impl Issuer {
     /// When it does not come up.
     pub fn restart(&mut self) {
         self.process.stop();
-        self.process = serve(self.data_dir.path(), self.port, &self.options);
+        self.process = serve(self.data_dir.path(), self.port, self.tls.is_some(), &self.options);
     }
 
     /// Runs an operator's command.
@@ -127,7 +150,11 @@ impl Issuer {
     pub fn request_token(&self, device: &Device, parameters: &[&str]) -> Response {
         let (user, url) =
             (format!("{}:{}", device.client_id, device.client_secret), self.url() + "/oauth2/token");
+        let ca = self.tls.as_ref().map(|tls| tls.certificate_of_authority().to_string_lossy().into_owned());
         let mut arguments = vec!["--user", &user, "--data", "grant_type=client_credentials"];
+        if let Some(ca) = &ca {
+            arguments.extend(["--cacert", ca]);
+        }
         for parameter in parameters {
             arguments.extend(["--data", parameter]);
         }
@@ -147,11 +174,16 @@ impl Issuer {
     }
 }
 
-fn serve(data_dir: &Path, port: u16, options: &[String]) -> Running {
+/// With TLS by name: Erlang 25 compares no certificate with an address.
+fn url(port: u16, tls: bool) -> String {
+    if tls { format!("https://localhost:{port}") } else { format!("http://127.0.0.1:{port}") }
+}
+
+fn serve(data_dir: &Path, port: u16, tls: bool, options: &[String]) -> Running {
     let listen = format!("127.0.0.1:{port}");
     let mut command = Program::Issuer.command();
     command.arg("serve").arg("--data-dir").arg(data_dir);
-    command.args(["--listen", &listen, "--issuer", &format!("http://{listen}")]).args(options);
+    command.args(["--listen", &listen, "--issuer", &url(port, tls)]).args(options);
     let process = Running::spawn(command);
     process.wait_for(&listen);
     process

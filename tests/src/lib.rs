@@ -8,7 +8,7 @@
 //! - [`device`]: the Mosquitto clients and curl; [`paho`]: a device that a test
 //!   leads step by step; [`wire`]: MQTT packets by hand, for exact codes.
 //! - [`python`]: OAuth clients that are not ours.
-//! - [`issuer`]: the real issuer; [`badges`]: tokens that it would never mint.
+//! - [`issuer`]: the real issuer, with TLS by an [`authority`]; [`badges`]: tokens that it would never mint.
 //! - [`programs`]: our binaries and the plugin, always freshly built.
 //! - [`process`]: what all of these are made of. [`ports`], [`patience`].
 //!
@@ -23,6 +23,7 @@
     reason = "a test harness reports to the test runner, by panics and stderr"
 )]
 
+pub mod authority;
 pub mod badges;
 pub mod broker;
 mod debian;

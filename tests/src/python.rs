@@ -1,15 +1,18 @@
 //! OAuth by Python's Authlib and PyJWT: clients that know nothing of ours
-//! (`clients/oauth_client.py` is the other half).
+//! (`clients/oauth_client.py` is the other half), and the device of
+//! `scripts/device-key.py`.
 
+use std::ffi::OsStr;
 use std::process::Command;
 
 use serde_json::Value;
 
-use crate::process::Running;
+use crate::process::{Finished, Running, run};
 
 /// The interpreter with everything of `clients/requirements.txt`.
 pub(crate) const PYTHON: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/.cache/venv/bin/python");
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/oauth_client.py");
+const DEVICE_KEY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/device-key.py");
 
 /// Takes one step, an object with `do` and the step's arguments, and returns
 /// what came of it.
@@ -27,4 +30,14 @@ pub fn oauth(step: &Value) -> Value {
     let finished = python.wait();
     assert_eq!(finished.code, Some(0), "{step}: {}", finished.stderr);
     serde_json::from_str(&finished.stdout).unwrap_or_else(|error| panic!("{error}: {}", finished.stdout))
+}
+
+/// Runs `scripts/device-key.py`.
+///
+/// # Panics
+/// When it takes too long.
+pub fn device_key<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Finished {
+    let mut command = Command::new(PYTHON);
+    command.arg(DEVICE_KEY).args(arguments).env("NO_PROXY", "127.0.0.1");
+    run(command)
 }

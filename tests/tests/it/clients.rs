@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use fleetbadge_tests::device::{Response, curl};
 use fleetbadge_tests::issuer::Issuer;
 use fleetbadge_tests::patience::{Deadline, PATIENCE};
 use fleetbadge_tests::python::oauth;
@@ -171,6 +172,41 @@ fn device_enrols_with_a_proof_by_pyjwt_and_gets_tokens_by_its_key_with_authlib()
         assert_eq!(ask(changes)["error"], "invalid_client", "{what}");
     }
     assert!(ask(json!({}))["access_token"].is_string(), "its key is still good");
+}
+
+/// What firmware does that was written for any other server: its password, and
+/// nothing else of it.
+#[test]
+fn old_firmware_exchanges_its_password_by_curl_where_its_group_says_so() {
+    let issuer = Issuer::start();
+    let set = |option: &str| assert_eq!(issuer.command(&["group", "set", "default", option]).code, Some(0));
+    set("--static-passwords");
+    let _device = issuer.add_device("p3");
+    let _other = issuer.add_device("p4");
+    let password = issuer.json(&["device", "password", "set", "p3"])["password"].as_str().unwrap().to_owned();
+    let url = issuer.url() + "/oauth2/token";
+    let ask = |client_id: &str, username: &str, password: &str| {
+        let [client_id, username] = [format!("client_id={client_id}"), format!("username={username}")];
+        let password = format!("password={password}");
+        curl(["-d", "grant_type=password", "-d", &client_id, "-d", &username, "-d", &password, &url])
+    };
+    let refused = |response: Response| {
+        assert_eq!((response.status, &response.json()["error"]), (401, &json!("invalid_client")));
+        response.body
+    };
+    let not_allowed = refused(ask("p3", "p3", &password));
+    set("--device-password-grant");
+    let granted = ask("p3", "p3", &password);
+    assert_eq!(granted.status, 200, "{granted:?}");
+    assert_eq!(verify(&issuer, &granted.json(), "mqtt")["claims"]["mqtt_client_id"], "p3");
+    for (client_id, username, password) in
+        [("p3", "p3", "wrong"), ("p4", "p3", &*password), ("p3", "p4", &password), ("p4", "p4", &password)]
+    {
+        let wrong = refused(ask(client_id, username, password));
+        assert_eq!(wrong, not_allowed, "{client_id} {username}: nobody learns which it was");
+    }
+    set("--device-password-grant=false");
+    refused(ask("p3", "p3", &password));
 }
 
 /// What PyJWT makes of a token that was granted.

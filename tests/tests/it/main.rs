@@ -12,6 +12,7 @@ mod brokers;
 mod canaries;
 mod chain;
 mod clients;
+mod device_key;
 mod expiry;
 mod guard;
 mod issue;

@@ -4,6 +4,7 @@
 use std::process::Command;
 use std::time::Duration;
 
+use fleetbadge_tests::authority::Authority;
 use fleetbadge_tests::badges::Badges;
 use fleetbadge_tests::device::{mosquitto_pub, mosquitto_sub};
 use fleetbadge_tests::issuer::{Device, Issuer};
@@ -22,6 +23,7 @@ on_every_rabbitmq!(
     what_is_no_good_token_for_this_broker_is_refused,
     token_ends,
     tokens_of_other_algorithms_are_accepted,
+    keys_come_from_whom_the_broker_was_told_to_believe,
 );
 
 const OWN: &str = "devices/${clientid}/#";
@@ -35,7 +37,7 @@ struct Farm {
 
 impl Farm {
     fn start(version: RabbitMqVersion) -> Self {
-        let issuer = Issuer::start();
+        let issuer = Issuer::start_tls(Authority::new());
         let add = ["broker", "add", "rabbit", "--audience", "rabbit", "--profile", "rabbitmq"];
         let unaccepted = issuer.command(&add);
         assert_ne!(unaccepted.code, Some(0));
@@ -47,7 +49,7 @@ impl Farm {
         );
         let group = ["group", "set", "rabbits", "--audience", "rabbit", "--publish", OWN, "--subscribe", OWN];
         let _: serde_json::Value = issuer.json(&group);
-        let broker = RabbitMq::start(version, "rabbit", &issuer.jwks_url());
+        let broker = RabbitMq::start(version, &oauth2(&issuer, issuer.authority()));
         Self { issuer, broker, version }
     }
 
@@ -93,6 +95,19 @@ impl Farm {
     fn connack(&self, protocol: Protocol, client_id: &str, token: &str) -> Option<u8> {
         Wire::open(protocol, self.broker.port()).connect(&connect(client_id, token))
     }
+}
+
+/// The lines that README.md shows; without an authority those that leave out
+/// whom to believe.
+fn oauth2(issuer: &Issuer, authority: Option<&Authority>) -> String {
+    let mut lines =
+        format!("auth_oauth2.resource_server_id = rabbit\nauth_oauth2.jwks_url = {}\n", issuer.jwks_url());
+    if let Some(authority) = authority {
+        lines += "auth_oauth2.https.peer_verification = verify_peer\n";
+        lines +=
+            &format!("auth_oauth2.https.cacertfile = {}\n", authority.certificate_of_authority().display());
+    }
+    lines
 }
 
 fn connect<'a>(client_id: &'a str, token: &'a str) -> Connect<'a> {
@@ -323,5 +338,23 @@ fn tokens_of_other_algorithms_are_accepted(version: RabbitMqVersion) {
             let filter = format!("devices/{}/#", device.client_id);
             assert_eq!(wire.subscribe(&filter, 1), Some(1), "{algorithm} {protocol:?}");
         }
+    }
+}
+
+/// Whoever can answer in the issuer's place would otherwise sign tokens. 3.10
+/// believes everybody unless it is told whom, 4.0 whom its machine believes.
+fn keys_come_from_whom_the_broker_was_told_to_believe(version: RabbitMqVersion) {
+    let mut farm = Farm::start(version);
+    let token = farm.token_of("pump-1");
+    let protocol = Protocol::V3_1_1;
+    assert_eq!(farm.connack(protocol, "pump-1", &token), Some(0), "{}", farm.broker.log());
+    let stranger = Authority::new();
+    farm.broker = RabbitMq::start(version, &oauth2(&farm.issuer, Some(&stranger)));
+    assert_ne!(farm.connack(protocol, "pump-1", &token), Some(0));
+    farm.broker = RabbitMq::start(version, &oauth2(&farm.issuer, None));
+    let is_let_in = farm.connack(protocol, "pump-1", &token) == Some(0);
+    match version {
+        RabbitMqVersion::V3_10 => assert!(is_let_in, "it has learned to: say so in the docs"),
+        RabbitMqVersion::V4_0 => assert!(!is_let_in),
     }
 }

@@ -153,6 +153,15 @@ fn a_rotation_that_cannot_begin_says_why() {
         assert!(refused.stderr.contains(expected), "{}", refused.stderr);
         assert!(!rotation.state().exists(), "{change:?}");
     }
+    for missing in ["/nowhere/fleetbadge-issuer", "fleetbadge-issuer-nowhere", "/"] {
+        let mut command = rotation.command();
+        // The URL that `serve` takes from there is no program.
+        command.env("FLEETBADGE_ISSUER_PROGRAM", missing).env("FLEETBADGE_ISSUER", issuer.url());
+        let refused = run(command);
+        assert_eq!((refused.code, refused.stderr.lines().count()), (Some(2), 1), "{}", refused.stderr);
+        assert!(refused.stderr.contains(&format!("there is no program {missing}")), "{}", refused.stderr);
+        assert!(!rotation.state().exists());
+    }
     // The state of one rotation is none of another.
     assert_eq!(issuer.command(&["group", "set", "pumps"]).code, Some(0));
     assert_eq!(rotation.run().code, Some(0));
@@ -164,6 +173,23 @@ fn a_rotation_that_cannot_begin_says_why() {
     let help = with(&["--help"]);
     assert_eq!(help.code, Some(0));
     assert!(help.stdout.starts_with("Gives every device of a group a new secret"), "{}", help.stdout);
+}
+
+#[test]
+fn a_device_that_gets_no_secret_is_named_with_the_reason() {
+    let issuer = Issuer::start();
+    assert_eq!(issuer.command(&["group", "set", "pumps"]).code, Some(0));
+    add_devices(&issuer, ["full".into(), "fine".into(), "away".into()]);
+    while issuer.command(&["device", "secret", "add", "full"]).code == Some(0) {}
+    let rotation = Rotation::new(&issuer);
+    fs::write(rotation.folder().join("away.unreachable"), "").unwrap();
+    let finished = rotation.run();
+    assert_eq!((finished.code, finished.stdout.as_str()), (Some(1), ""), "{}", finished.stderr);
+    let full = finished.stderr.lines().find(|line| line.starts_with("rotate-group: full: "));
+    assert!(full.is_some_and(|line| line.contains("there are 8 already")), "{}", finished.stderr);
+    let away = "rotate-group: away: COMMAND ended with exit code 1\n";
+    assert!(finished.stderr.contains(away), "{}", finished.stderr);
+    assert_eq!(rotation.handed_over().into_keys().collect::<Vec<_>>(), ["fine"]);
 }
 
 /// A secret that arrived although the run was killed is known by its use.
@@ -216,7 +242,7 @@ impl<'a> Rotation<'a> {
     fn command(&self) -> Command {
         let issuer = Program::Issuer.command();
         let mut command = Command::new(SCRIPT);
-        command.env("FLEETBADGE_ISSUER", issuer.get_program()).env("FOLDER", self.folder());
+        command.env("FLEETBADGE_ISSUER_PROGRAM", issuer.get_program()).env("FOLDER", self.folder());
         command.args(["--group", "pumps", "--overlap", "1h", "--parallel", "4"]);
         command.arg("--data-dir").arg(self.issuer.data_dir()).arg("--state").arg(self.state());
         let each = "to=$FOLDER/$FLEETBADGE_CLIENT_ID && [[ ! -e $to.unreachable ]] && \
