@@ -17,13 +17,13 @@ use fleetbadge_validator::time::UnixSeconds;
 use zeroize::Zeroizing;
 
 use crate::credentials::{CredentialId, Credentials, KeyRecord};
-use crate::devices::{DeviceError, parse_mqtt_client_ids, write_error};
+use crate::devices::{DeviceError, parse_mqtt_client_ids};
 use crate::groups::Groups;
 use crate::names::{NameRefused, parse_name};
 use crate::random::{NoRandomness, Random, random_bytes};
 use crate::store::{
-    Attributes, DeviceRecord, DeviceStatus, EnrolledBy, EnrolmentRecord, EnrolmentTerms, Store, StoreError,
-    WriteError,
+    Attributes, DeviceNotEnrolled, DeviceNotWritten, DeviceRecord, DeviceStatus, EnrolledBy, EnrolmentRecord,
+    EnrolmentTerms, Store, StoreError,
 };
 
 mod name_pattern;
@@ -333,9 +333,11 @@ impl Enrolments {
             self.groups.check_device(&device).map_err(DeviceError::from)?;
             match self.store.enrol(&enrolment.id, &device).await {
                 Ok(()) => return Ok(device),
-                Err(WriteError::NameTaken { .. }) if draws_left > 0 => draws_left -= 1,
-                Err(WriteError::EnrolmentUsedUp) => return Err(EnrolmentError::UsedUp),
-                Err(error) => return Err(write_error(error, device.name.as_str()).into()),
+                Err(DeviceNotEnrolled::UsedUp) => return Err(EnrolmentError::UsedUp),
+                Err(DeviceNotEnrolled::NotWritten(DeviceNotWritten::NameTaken(_))) if draws_left > 0 => {
+                    draws_left -= 1;
+                }
+                Err(DeviceNotEnrolled::NotWritten(error)) => return Err(DeviceError::from(error).into()),
             }
         }
     }

@@ -112,7 +112,7 @@ impl From<InvalidProof> for RegistrationError {
 impl From<DeviceError> for RegistrationError {
     fn from(error: DeviceError) -> Self {
         match error {
-            DeviceError::NameTaken { .. } => {
+            DeviceError::NameTaken(_) => {
                 tracing::info!(%error, "a device wished for a name that is taken");
                 Self::InvalidClientMetadata("client_name: the name is, or was, another device's".into())
             }
