@@ -258,7 +258,7 @@ async fn the_store_has_only_the_hash_of_a_token() {
     let kept = format!("{:?}", issuer.app().enrolments.all().await.unwrap());
     assert!(!kept.contains(&token));
     let printed = format!("{:?}", EnrolmentToken::presented(token));
-    assert_eq!(printed, "EnrolmentToken(…)");
+    assert_eq!(printed, "EnrolmentToken(ClientSecret(…))");
 }
 
 #[tokio::test]
