@@ -12,7 +12,6 @@ use crate::client_auth::private_key_jwt::ParsedKeys;
 use crate::credential_uses::CredentialUses;
 use crate::devices::Devices;
 use crate::enrolments::Enrolments;
-use crate::error::TokenError;
 use crate::groups::Groups;
 use crate::imported_secrets::ImportedSecrets;
 use crate::issuer_url::IssuerUrl;
@@ -45,6 +44,10 @@ pub(crate) struct App {
     pub(crate) request_timeout: Duration,
 }
 
+/// The database failed, which has been logged and counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StoreFailed;
+
 impl App {
     /// The present moment.
     pub(crate) fn now(&self) -> UnixSeconds {
@@ -52,9 +55,10 @@ impl App {
     }
 
     /// Logs and counts a failure of the database.
-    pub(crate) fn store_failed(&self, error: &StoreError) -> TokenError {
+    pub(crate) fn store_failed(&self, error: &StoreError) -> StoreFailed {
         self.metrics.store_errors.increment(1);
-        TokenError::internal(error)
+        tracing::error!(%error, "a request could not be answered");
+        StoreFailed
     }
 
     /// What tokens are signed with: ES256 always, others if a broker wants it.

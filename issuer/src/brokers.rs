@@ -16,13 +16,13 @@ use tokio::sync::{Mutex, MutexGuard};
 use url::Url;
 
 use crate::client_secrets::{AddedSecret, SecretError};
-use crate::devices::{Devices, name_taken};
+use crate::devices::Devices;
 use crate::groups::{GroupError, Groups};
 use crate::names::{NameRefused, parse_name};
 use crate::policy::{MAX_AUDIENCE_LENGTH, check_audience};
 use crate::profile::{InvalidProfile, Profile};
 use crate::secret::ClientSecret;
-use crate::store::{BrokerRecord, Store, StoreError, WriteError};
+use crate::store::{BrokerNotAdded, BrokerNotUpdated, BrokerRecord, NameTaken, Store, StoreError};
 
 mod secrets;
 
@@ -74,17 +74,8 @@ pub enum BrokerError {
     #[error(transparent)]
     Name(#[from] NameRefused),
     /// Its name is, or was, another client's.
-    #[error("{}", name_taken(name, taken, client, *removed))]
-    NameTaken {
-        /// The name.
-        name: String,
-        /// What is in its way: the same name, or its twin by case.
-        taken: String,
-        /// Whose it is.
-        client: String,
-        /// Whether that client has been removed.
-        removed: bool,
-    },
+    #[error(transparent)]
+    NameTaken(#[from] NameTaken),
     /// A profile that cannot be one.
     #[error(transparent)]
     Profile(#[from] InvalidProfile),
@@ -283,7 +274,7 @@ impl Brokers {
             created_at: now,
             revision: 0,
         });
-        self.store.add_broker(&broker).await.map_err(|error| write_error(error, broker.name.as_str()))?;
+        self.store.add_broker(&broker).await?;
         self.remember(&broker);
         Ok(AddedBroker { broker, secret })
     }
@@ -299,7 +290,7 @@ impl Brokers {
         let found = self.find(name).ok_or_else(|| BrokerError::NoSuchBroker { name: name.into() })?;
         let mut broker = BrokerRecord::clone(&found);
         change(&mut broker)?;
-        self.store.update_broker(&broker).await.map_err(|error| write_error(error, name))?;
+        self.store.update_broker(&broker).await.map_err(|error| not_updated(error, name))?;
         broker.revision += 1;
         let broker = Arc::new(broker);
         self.remember(&broker);
@@ -339,19 +330,21 @@ impl<'a> Target<'a> {
     }
 }
 
-fn write_error(error: WriteError, name: &str) -> BrokerError {
-    match error {
-        WriteError::NameTaken { name, taken, client, removed } => {
-            BrokerError::NameTaken { name, taken, client, removed }
+impl From<BrokerNotAdded> for BrokerError {
+    fn from(error: BrokerNotAdded) -> Self {
+        match error {
+            BrokerNotAdded::NameTaken(error) => Self::NameTaken(error),
+            BrokerNotAdded::ResourceTaken { resource } => Self::ResourceTaken { resource },
+            BrokerNotAdded::Store(error) => Self::Store(error),
         }
-        WriteError::ResourceTaken { resource } => BrokerError::ResourceTaken { resource },
-        WriteError::Gone => BrokerError::NoSuchBroker { name: name.into() },
-        // The last three are about devices; a broker never meets them.
-        WriteError::Conflict
-        | WriteError::KeyTaken { .. }
-        | WriteError::NoSuchGroup { .. }
-        | WriteError::EnrolmentUsedUp => BrokerError::Busy { name: name.into() },
-        WriteError::Store(error) => BrokerError::Store(error),
+    }
+}
+
+fn not_updated(error: BrokerNotUpdated, name: &str) -> BrokerError {
+    match error {
+        BrokerNotUpdated::Gone => BrokerError::NoSuchBroker { name: name.into() },
+        BrokerNotUpdated::Conflict => BrokerError::Busy { name: name.into() },
+        BrokerNotUpdated::Store(error) => BrokerError::Store(error),
     }
 }
 

@@ -6,7 +6,6 @@
 
 use std::net::IpAddr;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use fleetbadge_validator::time::UnixSeconds;
 use x509_cert::attr::AttributeTypeAndValue;
 use x509_cert::der::oid::ObjectIdentifier;
@@ -16,6 +15,7 @@ use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::name::{RdnSequence, RelativeDistinguishedName};
 
 use crate::credentials::CertificateSubject;
+use crate::sha256::sha256;
 
 /// The most bytes of a name that a device is registered with.
 pub const MAX_SUBJECT_LENGTH: usize = 512;
@@ -126,7 +126,7 @@ impl ClientCertificate {
         let alternative_names = body.get_extension::<SubjectAltName>().ok()?;
         let validity = body.validity();
         Some(Self {
-            sha256: digest(&SHA256, der).as_ref().try_into().ok()?,
+            sha256: sha256(&[der]),
             subject: body.subject().as_ref().clone(),
             alternative_names: alternative_names.map(|(_, names)| names.0).unwrap_or_default(),
             not_before: UnixSeconds(validity.not_before.to_unix_duration().as_secs()),

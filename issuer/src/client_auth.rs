@@ -1,6 +1,6 @@
 //! Who asks (RFC 6749 §2.3): a device, or a registered broker.
 //!
-//! 1. [`Credentials::from_request`] finds the one method that was used;
+//! 1. [`PresentedCredentials::from_request`] finds the one method that was used;
 //! 2. [`authenticate`] proves who it is, or says no.
 //!
 //! Every no is the same, whatever the reason: the same answer, the same work,
@@ -26,7 +26,7 @@ pub(crate) mod tls_client_auth;
 pub(crate) use question::Question;
 
 /// What a client presents to prove who it is.
-pub(crate) enum Credentials {
+pub(crate) enum PresentedCredentials {
     /// A client secret (RFC 6749 §2.3.1).
     Secret(secret::SecretCredentials),
     /// An assertion (RFC 7523 §2.2).
@@ -37,7 +37,7 @@ pub(crate) enum Credentials {
     None,
 }
 
-impl Credentials {
+impl PresentedCredentials {
     /// Finds the credentials of a request. A certificate is one if there is
     /// nothing else: with a secret or an assertion it is no second method.
     ///
@@ -171,15 +171,20 @@ struct Proven {
 /// # Errors
 /// [`TokenError::InvalidClient`]; [`TokenError::ServerError`] if the database
 /// fails.
-pub(crate) async fn authenticate(app: &App, credentials: &Credentials) -> Result<Client, TokenError> {
+pub(crate) async fn authenticate(
+    app: &App,
+    credentials: &PresentedCredentials,
+) -> Result<Client, TokenError> {
     let mut question = Question::begin();
     let proven = match credentials {
-        Credentials::Secret(credentials) => secret::verify(app, &mut question, credentials).await?,
-        Credentials::Assertion(assertion) => private_key_jwt::verify(app, &mut question, assertion).await?,
-        Credentials::Certificate(credentials) => {
+        PresentedCredentials::Secret(credentials) => secret::verify(app, &mut question, credentials).await?,
+        PresentedCredentials::Assertion(assertion) => {
+            private_key_jwt::verify(app, &mut question, assertion).await?
+        }
+        PresentedCredentials::Certificate(credentials) => {
             tls_client_auth::verify(app, &mut question, credentials).await?
         }
-        Credentials::None => None,
+        PresentedCredentials::None => None,
     };
     match proven {
         Some(Proven { client, credential }) => {

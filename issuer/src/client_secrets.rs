@@ -8,7 +8,7 @@
 use fleetbadge_validator::time::UnixSeconds;
 
 use crate::credentials::{
-    CredentialId, MAX_IMPORTED_SECRETS, MAX_SECRETS, SecretKind, SecretRecord, SecretVerifier,
+    CredentialId, MAX_IMPORTED_SECRETS, MAX_SECRETS, SecretKind, SecretRecord, SecretVerifier, take_out,
 };
 use crate::random::{NoRandomness, Random};
 use crate::secret::{ClientSecret, SecretHasher};
@@ -151,9 +151,7 @@ pub(crate) fn add(
 
 /// Takes a secret away. It may have been the last one.
 pub(crate) fn remove(secrets: &mut Vec<SecretRecord>, client: &str, id: &str) -> Result<(), SecretError> {
-    let before = secrets.len();
-    secrets.retain(|secret| secret.id.as_str() != id);
-    if secrets.len() < before {
+    if take_out(secrets, |secret| secret.id.as_str() == id) {
         Ok(())
     } else {
         Err(SecretError::NoSuchSecret { client: client.into(), id: id.into() })

@@ -104,7 +104,7 @@ impl SecretRecord {
     /// Whether it is still good at `now`, if it is the right one.
     #[must_use]
     pub fn is_in_time(&self, now: UnixSeconds) -> bool {
-        self.expires_at.is_none_or(|end| now < end)
+        not_ended(self.expires_at, now)
     }
 }
 
@@ -204,6 +204,17 @@ impl PasswordRecord {
     /// Whether it is still good at `now`, if it is the right one.
     #[must_use]
     pub fn is_in_time(&self, now: UnixSeconds) -> bool {
-        self.expires_at.is_none_or(|end| now < end)
+        not_ended(self.expires_at, now)
     }
+}
+
+fn not_ended(expires_at: Option<UnixSeconds>, now: UnixSeconds) -> bool {
+    expires_at.is_none_or(|end| now < end)
+}
+
+/// Takes out what `is_it` says. False if there is no such thing.
+pub(crate) fn take_out<T>(kept: &mut Vec<T>, is_it: impl Fn(&T) -> bool) -> bool {
+    let before = kept.len();
+    kept.retain(|one| !is_it(one));
+    kept.len() < before
 }

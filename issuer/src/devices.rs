@@ -19,7 +19,9 @@ use crate::device_keys::{self, DeviceKey};
 use crate::groups::Groups;
 use crate::names::parse_name;
 use crate::secret::{ClientSecret, SecretHasher};
-use crate::store::{Attributes, DeviceQuery, DeviceRecord, DeviceStatus, Store, StoreError, WriteError};
+use crate::store::{
+    Attributes, DeviceNotUpdated, DeviceQuery, DeviceRecord, DeviceStatus, Store, StoreError,
+};
 
 mod change;
 mod error;
@@ -28,7 +30,6 @@ mod secrets;
 
 pub use change::DeviceChange;
 pub use error::DeviceError;
-pub(crate) use error::{name_taken, write_error};
 
 /// The most MQTT client identifiers that a device may have.
 pub const MAX_MQTT_CLIENT_IDS: usize = 16;
@@ -201,7 +202,7 @@ impl Devices {
 
     async fn write_new(&self, device: &DeviceRecord) -> Result<(), DeviceError> {
         self.groups.check_device(device)?;
-        self.store.add_device(device).await.map_err(|error| write_error(error, device.name.as_str()))
+        Ok(self.store.add_device(device).await?)
     }
 
     /// Some devices, by name.
@@ -247,8 +248,9 @@ impl Devices {
                     device.revision += 1;
                     return Ok((device, result));
                 }
-                Err(WriteError::Conflict) => {}
-                Err(error) => return Err(write_error(error, name)),
+                Err(DeviceNotUpdated::Conflict) => {}
+                Err(DeviceNotUpdated::Gone) => return Err(error::no_such_device(name)),
+                Err(DeviceNotUpdated::NotWritten(error)) => return Err(error.into()),
             }
         }
         Err(DeviceError::Busy { name: name.into() })

@@ -22,6 +22,8 @@ use fleetbadge_validator::time::UnixSeconds;
 use serde::Deserialize;
 use url::Url;
 
+use crate::used_jtis::MAX_JTI_LENGTH;
+
 /// The `typ` of a proof.
 const PROOF_TYPE: &str = "dpop+jwt";
 /// How old a proof may be, in seconds: devices without a good clock need a
@@ -29,8 +31,6 @@ const PROOF_TYPE: &str = "dpop+jwt";
 pub const MAX_AGE_S: u64 = 300;
 /// How far ahead the clock of a device may be, in seconds.
 pub const MAX_AHEAD_S: u64 = 30;
-/// The most bytes of a `jti`.
-const MAX_JTI_LENGTH: usize = 256;
 
 /// The request that a proof has to be for.
 #[derive(Clone, Copy, Debug)]

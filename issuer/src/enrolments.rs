@@ -5,25 +5,22 @@
 //! which nobody can turn around. Each device takes one use, together with its
 //! registration or not at all.
 
-use std::fmt;
 use std::sync::Arc;
 
-use aws_lc_rs::digest;
 use aws_lc_rs::rand::SecureRandom;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fleetbadge_validator::ids::{DeviceName, GroupName};
 use fleetbadge_validator::time::UnixSeconds;
-use zeroize::Zeroizing;
 
 use crate::credentials::{CredentialId, Credentials, KeyRecord};
-use crate::devices::{DeviceError, parse_mqtt_client_ids, write_error};
+use crate::devices::{DeviceError, parse_mqtt_client_ids};
 use crate::groups::Groups;
 use crate::names::{NameRefused, parse_name};
-use crate::random::{NoRandomness, Random, random_bytes};
+use crate::random::{NoRandomness, Random};
+use crate::secret::ClientSecret;
+use crate::sha256::sha256;
 use crate::store::{
-    Attributes, DeviceRecord, DeviceStatus, EnrolledBy, EnrolmentRecord, EnrolmentTerms, Store, StoreError,
-    WriteError,
+    Attributes, DeviceNotEnrolled, DeviceNotWritten, DeviceRecord, DeviceStatus, EnrolledBy, EnrolmentRecord,
+    EnrolmentTerms, Store, StoreError,
 };
 
 mod name_pattern;
@@ -42,7 +39,8 @@ const MAX_DRAWS: usize = 8;
 
 /// A token that enrols devices, or what somebody presents as one. Cannot be
 /// printed.
-pub struct EnrolmentToken(Zeroizing<String>);
+#[derive(Debug)]
+pub struct EnrolmentToken(ClientSecret);
 
 impl EnrolmentToken {
     /// A new token.
@@ -50,36 +48,23 @@ impl EnrolmentToken {
     /// # Errors
     /// [`NoRandomness`].
     pub fn generate(random: &dyn SecureRandom) -> Result<Self, NoRandomness> {
-        let bytes = Zeroizing::new(random_bytes::<32>(random)?);
-        let mut text = Zeroizing::new(String::with_capacity(TOKEN_PREFIX.len() + 43));
-        text.push_str(TOKEN_PREFIX);
-        URL_SAFE_NO_PAD.encode_string(*bytes, &mut text);
-        Ok(Self(text))
+        ClientSecret::generate_with_prefix(TOKEN_PREFIX, random).map(Self)
     }
 
     /// What somebody presents.
     #[must_use]
     pub fn presented(text: String) -> Self {
-        Self(Zeroizing::new(text))
+        Self(ClientSecret::presented(text))
     }
 
     /// The token itself, to show it to whoever made it.
     #[must_use]
     pub fn expose(&self) -> &str {
-        &self.0
+        self.0.expose()
     }
 
     fn hash(&self) -> [u8; 32] {
-        let mut hash = [0; 32];
-        let digest = digest::digest(&digest::SHA256, self.0.as_bytes());
-        hash.iter_mut().zip(digest.as_ref()).for_each(|(to, from)| *to = *from);
-        hash
-    }
-}
-
-impl fmt::Debug for EnrolmentToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("EnrolmentToken(…)")
+        sha256(&[self.expose().as_bytes()])
     }
 }
 
@@ -333,9 +318,11 @@ impl Enrolments {
             self.groups.check_device(&device).map_err(DeviceError::from)?;
             match self.store.enrol(&enrolment.id, &device).await {
                 Ok(()) => return Ok(device),
-                Err(WriteError::NameTaken { .. }) if draws_left > 0 => draws_left -= 1,
-                Err(WriteError::EnrolmentUsedUp) => return Err(EnrolmentError::UsedUp),
-                Err(error) => return Err(write_error(error, device.name.as_str()).into()),
+                Err(DeviceNotEnrolled::UsedUp) => return Err(EnrolmentError::UsedUp),
+                Err(DeviceNotEnrolled::NotWritten(DeviceNotWritten::NameTaken(_))) if draws_left > 0 => {
+                    draws_left -= 1;
+                }
+                Err(DeviceNotEnrolled::NotWritten(error)) => return Err(DeviceError::from(error).into()),
             }
         }
     }

@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 
+use crate::app::StoreFailed;
 use crate::form::InvalidForm;
 
 /// A request of a client is refused.
@@ -144,6 +145,12 @@ impl IntoResponse for TokenError {
             response.headers_mut().insert(header::RETRY_AFTER, retry_after_s.into());
         }
         response
+    }
+}
+
+impl From<StoreFailed> for TokenError {
+    fn from(StoreFailed: StoreFailed) -> Self {
+        Self::ServerError
     }
 }
 

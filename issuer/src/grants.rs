@@ -15,6 +15,7 @@ use crate::store::DeviceRecord;
 pub(crate) mod client_credentials;
 mod decision;
 mod device_self;
+pub(crate) mod explain;
 pub(crate) mod password;
 
 pub(crate) use decision::{Decision, NotGranted, decide};

@@ -73,6 +73,7 @@ mod router;
 pub mod secret;
 pub mod self_token;
 pub mod serve;
+mod sha256;
 pub mod signing_keys;
 mod started;
 pub mod static_password;

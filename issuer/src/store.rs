@@ -12,9 +12,14 @@ use crate::credentials::CredentialId;
 
 #[cfg(test)]
 mod contract;
+mod error;
 mod record;
 pub mod sqlite;
 
+pub use error::{
+    BrokerNotAdded, BrokerNotUpdated, DeviceNotEnrolled, DeviceNotUpdated, DeviceNotWritten, NameTaken,
+    StoreError,
+};
 pub use record::{
     Attributes, BrokerRecord, CredentialUse, DeviceQuery, DeviceRecord, DeviceStatus, EnrolledBy,
     EnrolmentRecord, EnrolmentTerms, GroupRecord, NotEnabled, SigningKeyRecord, UsedJti,
@@ -24,7 +29,7 @@ pub use record::{
 #[async_trait]
 pub trait Store: Send + Sync {
     /// Adds a device. All its names are taken for ever, or none is.
-    async fn add_device(&self, device: &DeviceRecord) -> Result<(), WriteError>;
+    async fn add_device(&self, device: &DeviceRecord) -> Result<(), DeviceNotWritten>;
     /// The device of this name.
     async fn device(&self, name: &str) -> Result<Option<DeviceRecord>, StoreError>;
     /// The device that has the public key of this thumbprint.
@@ -34,7 +39,7 @@ pub trait Store: Send + Sync {
     /// Replaces a device by what was made of the same revision of it; the new
     /// one has the next. Names that it did not have before are taken; when the
     /// credentials that it no longer has were used is forgotten.
-    async fn update_device(&self, device: &DeviceRecord) -> Result<(), WriteError>;
+    async fn update_device(&self, device: &DeviceRecord) -> Result<(), DeviceNotUpdated>;
     /// Removes a device and its credentials; its names stay taken. False if
     /// there is no such device.
     async fn remove_device(&self, name: &str) -> Result<bool, StoreError>;
@@ -48,11 +53,11 @@ pub trait Store: Send + Sync {
     /// All brokers, in the order of their names' bytes.
     async fn brokers(&self) -> Result<Vec<BrokerRecord>, StoreError>;
     /// Adds a broker. Its name is taken for ever.
-    async fn add_broker(&self, broker: &BrokerRecord) -> Result<(), WriteError>;
+    async fn add_broker(&self, broker: &BrokerRecord) -> Result<(), BrokerNotAdded>;
     /// Replaces a broker by what was made of the same revision of it; the new
     /// one has the next. When the secrets that it no longer has were used is
     /// forgotten.
-    async fn update_broker(&self, broker: &BrokerRecord) -> Result<(), WriteError>;
+    async fn update_broker(&self, broker: &BrokerRecord) -> Result<(), BrokerNotUpdated>;
     /// Removes a broker; its name stays taken. False if there is no such
     /// broker.
     async fn remove_broker(&self, name: &str) -> Result<bool, StoreError>;
@@ -66,7 +71,7 @@ pub trait Store: Send + Sync {
     /// Removes an enrolment. False if there is none of this name.
     async fn remove_enrolment(&self, id: &CredentialId) -> Result<bool, StoreError>;
     /// Adds a device and takes one use from an enrolment: both or none.
-    async fn enrol(&self, enrolment: &CredentialId, device: &DeviceRecord) -> Result<(), WriteError>;
+    async fn enrol(&self, enrolment: &CredentialId, device: &DeviceRecord) -> Result<(), DeviceNotEnrolled>;
 
     /// Remembers signed statements, all in one write. For each, whether it is
     /// the first of its kind.
@@ -89,90 +94,4 @@ pub trait Store: Send + Sync {
 
     /// Whether the database answers.
     async fn ping(&self) -> Result<(), StoreError>;
-}
-
-/// The database does not do what it should.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// It was written by a newer version of this program.
-    #[error(
-        "the database has the schema {found}, this program knows {known} and older; run the program that \
-         wrote it, or a newer one"
-    )]
-    NewerSchema {
-        /// The schema's version in the database.
-        found: i64,
-        /// The newest version known here.
-        known: i64,
-    },
-    /// A value in it is not one that this program has written.
-    #[error("the database has a {what} that cannot be read: {reason}")]
-    Corrupt {
-        /// What it is.
-        what: &'static str,
-        /// Why it cannot be read.
-        reason: String,
-    },
-    /// The database or the way to it failed.
-    #[error("the database failed: {0}")]
-    Database(#[from] sqlx::Error),
-    /// A migration failed.
-    #[error("the database's schema cannot be brought up to date: {0}")]
-    Migration(#[from] sqlx::migrate::MigrateError),
-}
-
-/// A client cannot be added or changed. Nothing was written.
-#[derive(Debug, thiserror::Error)]
-pub enum WriteError {
-    /// One of its names is, or was, another client's, or differs from such a
-    /// one only by case.
-    #[error("{name} is taken: {taken} belongs to {client}")]
-    NameTaken {
-        /// The name.
-        name: String,
-        /// The name that is in its way: the same, or its twin by case.
-        taken: String,
-        /// Whose it is.
-        client: String,
-        /// Whether that client has been removed.
-        removed: bool,
-    },
-    /// One of its public keys is another device's.
-    #[error("the key {thumbprint} belongs to device {device}")]
-    KeyTaken {
-        /// Its thumbprint.
-        thumbprint: String,
-        /// Whose it is.
-        device: String,
-    },
-    /// Its resource URI is another broker's.
-    #[error("the resource {resource} belongs to another broker")]
-    ResourceTaken {
-        /// The URI.
-        resource: String,
-    },
-    /// There is no such group.
-    #[error("there is no group {group}")]
-    NoSuchGroup {
-        /// Its name.
-        group: String,
-    },
-    /// The enrolment has no use left, or is gone.
-    #[error("the enrolment has no use left")]
-    EnrolmentUsedUp,
-    /// There is no such client any more.
-    #[error("it is gone")]
-    Gone,
-    /// Somebody else changed it meanwhile.
-    #[error("it was changed meanwhile")]
-    Conflict,
-    /// The database failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-impl From<sqlx::Error> for WriteError {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Store(error.into())
-    }
 }

@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
+use aws_lc_rs::digest;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use fleetbadge_validator::denied::Denied;
+use fleetbadge_validator::test_support::TestKey;
 use fleetbadge_validator::time::{ManualClock, UnixSeconds};
 use fleetbadge_validator::verify::{VerifiedToken, Verifier};
 use http::{HeaderMap, Method, Request, StatusCode, header};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use crate::app::App;
@@ -168,13 +170,38 @@ impl From<TokenRequest> for Request<Body> {
     }
 }
 
+/// A proof of possession for a request (RFC 9449), of which something can be
+/// spoilt.
+#[derive(Clone)]
+pub(crate) struct TestProof {
+    pub(crate) claims: Value,
+}
+
+impl TestProof {
+    pub(crate) fn new(method: &str, url: &str, token: &str) -> Self {
+        let hash = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, token.as_bytes()));
+        let jti = TestKey::generate().kid();
+        Self { claims: json!({"jti": jti, "htm": method, "htu": url, "iat": NOW, "ath": hash}) }
+    }
+
+    pub(crate) fn with(mut self, claim: &str, value: impl Into<Value>) -> Self {
+        self.claims[claim] = value.into();
+        self
+    }
+
+    pub(crate) fn sign(&self, key: &TestKey) -> String {
+        let header = json!({"typ": "dpop+jwt", "alg": "ES256", "jwk": key.public().to_jwk()});
+        key.token_of(header.to_string(), self.claims.to_string())
+    }
+}
+
 /// RFC 6749 §2.3.1.
 pub(crate) fn basic(name: &str, secret: &str) -> String {
     let encode = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
     format!("Basic {}", STANDARD.encode(format!("{}:{}", encode(name), encode(secret))))
 }
 
-async fn ask(router: Router, request: Request<Body>) -> Answer {
+pub(crate) async fn ask(router: Router, request: Request<Body>) -> Answer {
     let response = router.oneshot(request).await.unwrap();
     let (parts, body) = response.into_parts();
     let body = to_bytes(body, usize::MAX).await.unwrap().into();

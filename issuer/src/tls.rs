@@ -15,7 +15,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use aws_lc_rs::digest::{SHA256, digest};
 use fleetbadge_validator::time::Clock;
 use rustls::crypto::{CryptoProvider, aws_lc_rs as aws_lc};
 use rustls::pki_types::pem::PemObject as _;
@@ -27,6 +26,7 @@ use rustls::{RootCertStore, ServerConfig, ServerConnection, version};
 use zeroize::Zeroizing;
 
 use crate::certificate::ClientCertificate;
+use crate::sha256::sha256;
 
 /// The files that TLS is made of, in PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -254,7 +254,7 @@ fn client_ca(
     provider: &Arc<CryptoProvider>,
     former: Option<&Session>,
 ) -> Result<ClientCa, TlsError> {
-    let fingerprint = sha256(pem);
+    let fingerprint = sha256(&[pem]);
     // The same object, so that connections see that nothing has changed.
     if let Some(former) = former.and_then(|former| former.client_ca.as_ref())
         && former.fingerprint == fingerprint
@@ -294,8 +294,8 @@ impl Contents {
     }
 
     fn fingerprint(&self) -> [u8; 32] {
-        let ca = self.client_ca.as_deref().map(sha256).unwrap_or_default();
-        sha256(&[sha256(&self.certificate), sha256(&self.key), ca].concat())
+        let ca = self.client_ca.as_deref().map(|pem| sha256(&[pem])).unwrap_or_default();
+        sha256(&[&sha256(&[&self.certificate]), &sha256(&[&self.key]), &ca])
     }
 }
 
@@ -324,12 +324,6 @@ fn certificates(
         Ok(found) if !found.is_empty() => Ok(found),
         Ok(_) | Err(_) => Err(TlsError::Content { field, path: path.into(), expected: "certificate" }),
     }
-}
-
-fn sha256(bytes: &[u8]) -> [u8; 32] {
-    let mut sum = [0; 32];
-    sum.copy_from_slice(digest(&SHA256, bytes).as_ref());
-    sum
 }
 
 /// The issuer's clock, for rustls.

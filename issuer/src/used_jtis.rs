@@ -7,12 +7,14 @@
 
 use std::sync::Arc;
 
-use aws_lc_rs::digest;
 use fleetbadge_validator::time::UnixSeconds;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::sha256::sha256;
 use crate::store::{Store, StoreError, UsedJti};
 
+/// The most bytes of a `jti`.
+pub(crate) const MAX_JTI_LENGTH: usize = 256;
 /// The most statements of one write.
 const MAX_BATCH: usize = 256;
 /// The most statements that wait; who comes then waits to be let in.
@@ -110,15 +112,7 @@ impl UsedJtis {
 /// Zero bytes stand between the parts; the signer is a name or a thumbprint
 /// and has none.
 fn id(kind: StatementKind, signer: &str, jti: &str) -> [u8; 32] {
-    let mut context = digest::Context::new(&digest::SHA256);
-    context.update(kind.label());
-    context.update(&[0]);
-    context.update(signer.as_bytes());
-    context.update(&[0]);
-    context.update(jti.as_bytes());
-    let mut id = [0; 32];
-    id.iter_mut().zip(context.finish().as_ref()).for_each(|(to, from)| *to = *from);
-    id
+    sha256(&[kind.label(), &[0], signer.as_bytes(), &[0], jti.as_bytes()])
 }
 
 async fn write_batches(store: Arc<dyn Store>, mut waiting: mpsc::Receiver<Waiting>) {

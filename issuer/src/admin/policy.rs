@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::problem::{Problem, Query};
 use crate::app::App;
 use crate::grants::TokenRequest;
-use crate::policy::explain::{Explanation, Question, explain as explained};
+use crate::grants::explain::{Explanation, Question, explain as explained};
 
 /// What is asked about a device.
 #[derive(Deserialize)]

@@ -12,9 +12,9 @@ use crate::brokers::BrokerError;
 use crate::client_secrets::SecretError;
 use crate::devices::DeviceError;
 use crate::enrolments::EnrolmentError;
+use crate::grants::explain::InvalidQuestion;
 use crate::groups::GroupError;
 use crate::keys::KeyError;
-use crate::policy::explain::InvalidQuestion;
 use crate::random::NoRandomness;
 use crate::static_password::PasswordError;
 use crate::store::StoreError;
@@ -128,7 +128,7 @@ impl From<DeviceError> for Problem {
             DeviceError::ImportedSecret(_) => Self::invalid(Some("secret"), &error),
             DeviceError::SlowHash(_) => Self::internal(&error),
             DeviceError::CertificateSubject(error) => Self::invalid(Some(error.field()), &error),
-            DeviceError::NameTaken { .. } => Self::conflict("name-taken", "The name is taken", &error),
+            DeviceError::NameTaken(_) => Self::conflict("name-taken", "The name is taken", &error),
             DeviceError::InvalidKeys(_) | DeviceError::KeyNotAdded(_) => Self::invalid(Some("jwks"), &error),
             DeviceError::KeyTaken { .. } => Self::conflict("key-taken", "The key is taken", &error),
             DeviceError::Pending { .. } => Self::conflict("pending", "The device waits for approval", &error),
@@ -197,7 +197,7 @@ impl From<BrokerError> for Problem {
             | BrokerError::IssuerAudience { .. }
             | BrokerError::AudienceShared { .. }
             | BrokerError::Group { .. } => Self::invalid(Some("audience"), &error),
-            BrokerError::NameTaken { .. } => Self::conflict("name-taken", "The name is taken", &error),
+            BrokerError::NameTaken(_) => Self::conflict("name-taken", "The name is taken", &error),
             BrokerError::ResourceTaken { .. } => {
                 Self::conflict("resource-taken", "The resource URI is taken", &error)
             }

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 
 use super::client::{Failure, Operator};
 use super::{print, print_json};
-use crate::policy::explain::{Explanation, RuleExplanation, TokenExplanation};
+use crate::grants::explain::{Explanation, RuleExplanation, TokenExplanation};
 
 #[derive(Args)]
 pub(super) struct Policy {

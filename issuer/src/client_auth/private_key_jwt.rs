@@ -28,7 +28,7 @@ use crate::credentials::{CredentialId, KeyRecord};
 use crate::error::TokenError;
 use crate::form::Form;
 use crate::store::{DeviceRecord, NotEnabled};
-use crate::used_jtis::{JtiRefused, StatementKind};
+use crate::used_jtis::{JtiRefused, MAX_JTI_LENGTH, StatementKind};
 
 /// The one `client_assertion_type` (RFC 7523 §2.2).
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
@@ -39,7 +39,6 @@ const TYPES: &[&str] = &["client-authentication+jwt", "JWT"];
 const MAX_LIFETIME_S: u64 = 300;
 /// How far a device's clock may be off, in seconds.
 const SKEW_S: u64 = 30;
-const MAX_JTI_LENGTH: usize = 255;
 /// How many parsed keys are kept.
 const CACHE_CAPACITY: usize = 100_000;
 
@@ -145,7 +144,7 @@ pub(super) async fn verify(
     match app.used_jtis.use_once(kind, device.name.as_str(), &claims.jti, ends_at).await {
         Ok(()) => Ok(Some(Proven { client: Client::Device(device), credential })),
         Err(JtiRefused::Replayed) => refused(Refused::Replayed),
-        Err(JtiRefused::Store(error)) => Err(app.store_failed(&error)),
+        Err(JtiRefused::Store(error)) => Err(app.store_failed(&error).into()),
         Err(error @ JtiRefused::Ending) => Err(TokenError::internal(&error)),
     }
 }

@@ -47,7 +47,7 @@ impl Question {
             self.was_in_memory();
             return Ok(Some(device));
         }
-        app.devices.find(name).await.map_err(|error| app.store_failed(&error))
+        Ok(app.devices.find(name).await.map_err(|error| app.store_failed(&error))?)
     }
 
     /// Whom somebody claims to be was found without the store.

@@ -7,7 +7,7 @@ use crate::device_keys::{InvalidDeviceKeys, KeyNotAdded};
 use crate::groups::MisreadName;
 use crate::names::NameRefused;
 use crate::secret::imported::{InvalidImportedSecret, SlowHashFailed};
-use crate::store::{DeviceStatus, StoreError, WriteError};
+use crate::store::{DeviceNotWritten, DeviceStatus, NameTaken, StoreError};
 
 /// A device cannot be added or changed.
 #[derive(Debug, thiserror::Error)]
@@ -34,17 +34,8 @@ pub enum DeviceError {
         count: usize,
     },
     /// One of its names is, or was, another client's.
-    #[error("{}", name_taken(name, taken, client, *removed))]
-    NameTaken {
-        /// The name.
-        name: String,
-        /// What is in its way: the same name, or its twin by case.
-        taken: String,
-        /// Whose it is.
-        client: String,
-        /// Whether that client has been removed.
-        removed: bool,
-    },
+    #[error(transparent)]
+    NameTaken(#[from] NameTaken),
     /// A broker of its group would take one of its names for another.
     #[error(transparent)]
     MisreadName(#[from] MisreadName),
@@ -124,40 +115,17 @@ pub enum DeviceError {
     Store(#[from] StoreError),
 }
 
-/// What the store refused of the device `name`.
-pub(crate) fn write_error(error: WriteError, name: &str) -> DeviceError {
-    match error {
-        WriteError::NameTaken { name, taken, client, removed } => {
-            DeviceError::NameTaken { name, taken, client, removed }
+impl From<DeviceNotWritten> for DeviceError {
+    fn from(error: DeviceNotWritten) -> Self {
+        match error {
+            DeviceNotWritten::NameTaken(error) => Self::NameTaken(error),
+            DeviceNotWritten::KeyTaken { thumbprint, device } => Self::KeyTaken { thumbprint, device },
+            DeviceNotWritten::NoSuchGroup { group } => Self::NoSuchGroup { group },
+            DeviceNotWritten::Store(error) => Self::Store(error),
         }
-        WriteError::KeyTaken { thumbprint, device } => DeviceError::KeyTaken { thumbprint, device },
-        WriteError::NoSuchGroup { group } => DeviceError::NoSuchGroup { group },
-        WriteError::Gone => no_such_device(name),
-        WriteError::Conflict | WriteError::EnrolmentUsedUp | WriteError::ResourceTaken { .. } => {
-            DeviceError::Busy { name: name.into() }
-        }
-        WriteError::Store(error) => DeviceError::Store(error),
     }
 }
 
 pub(super) fn no_such_device(name: &str) -> DeviceError {
     DeviceError::NoSuchDevice { name: name.into() }
-}
-
-/// Says why `name` cannot be had, see [`WriteError::NameTaken`].
-pub(crate) fn name_taken(name: &str, taken: &str, client: &str, removed: bool) -> String {
-    const FOR_EVER: &str = "a name is never used again, as old tokens and topics could mean it";
-    let twin = if name == taken {
-        String::new()
-    } else {
-        format!("{name} differs from {taken} by case alone; people would take one for the other: ")
-    };
-    match (taken == client, removed) {
-        (true, false) => format!("{twin}there is a device or broker {taken} already"),
-        (false, false) => {
-            format!("{twin}{taken} belongs to {client}; client IDs and names are one namespace")
-        }
-        (true, true) => format!("{twin}there was a device or broker {taken}; {FOR_EVER}"),
-        (false, true) => format!("{twin}{taken} belonged to {client}, which was removed; {FOR_EVER}"),
-    }
 }

@@ -3,6 +3,7 @@
 use fleetbadge_validator::time::UnixSeconds;
 
 use super::{DeviceError, Devices};
+use crate::credentials::take_out;
 use crate::device_keys::{self, DeviceKey};
 use crate::store::DeviceRecord;
 
@@ -28,17 +29,11 @@ impl Devices {
     /// [`DeviceError::NoSuchCredential`] and others.
     pub async fn remove_key(&self, name: &str, thumbprint: &str) -> Result<DeviceRecord, DeviceError> {
         let remove = |device: &mut DeviceRecord| {
-            let keys = &mut device.credentials.keys;
-            let before = keys.len();
-            keys.retain(|key| key.id.as_str() != thumbprint);
-            if keys.len() == before {
-                return Err(DeviceError::NoSuchCredential {
-                    device: name.into(),
-                    what: "key",
-                    id: thumbprint.into(),
-                });
+            if take_out(&mut device.credentials.keys, |key| key.id.as_str() == thumbprint) {
+                Ok(())
+            } else {
+                Err(DeviceError::NoSuchCredential { device: name.into(), what: "key", id: thumbprint.into() })
             }
-            Ok(())
         };
         self.change(name, remove).await.map(|(device, ())| device)
     }

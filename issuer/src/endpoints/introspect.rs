@@ -28,7 +28,7 @@ use serde_json::Value;
 use super::form_request::read_form;
 use crate::app::App;
 use crate::audience::Audience;
-use crate::client_auth::{AuthenticatedBroker, Credentials, authenticate};
+use crate::client_auth::{AuthenticatedBroker, PresentedCredentials, authenticate};
 use crate::error::TokenError;
 use crate::form::Form;
 use crate::peer::Peer;
@@ -100,10 +100,40 @@ struct IssuedClaims {
     cnf: Option<Value>,
 }
 
+/// Why a token is not active: for the log alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+enum Inactive {
+    #[error("it is malformed")]
+    Malformed,
+    #[error("it is not an access token")]
+    OtherType,
+    #[error("it brings its own key")]
+    OwnKey,
+    #[error("no key of this issuer signed it")]
+    UnknownKey,
+    #[error("its signature or a claim is not good")]
+    SignatureOrClaim,
+    #[error("another issuer is named")]
+    OtherIssuer,
+    #[error("it is for this issuer")]
+    ForIssuer,
+    #[error("it is for another audience")]
+    OtherAudience,
+    #[error("it has ended")]
+    Ended,
+    #[error("it is not good yet")]
+    NotYet,
+    #[error("its device may have no tokens")]
+    DeviceNotEnabled,
+    #[error("its device is gone")]
+    DeviceGone,
+}
+
 async fn answer(app: &App, request: Request<Body>) -> Result<Introspection, TokenError> {
     let (parts, body) = read_form(app, request).await?;
     let form = Form::parse(&body)?;
-    let credentials = Credentials::from_request(&parts.headers, &form, &Peer::of(&parts.extensions))?;
+    let credentials =
+        PresentedCredentials::from_request(&parts.headers, &form, &Peer::of(&parts.extensions))?;
     let broker = authenticate(app, &credentials).await?.into_broker()?;
     let token = form.get("token").ok_or(TokenError::InvalidRequest("token is missing".into()))?;
     match check(app, &broker, token).await? {
@@ -116,14 +146,13 @@ async fn answer(app: &App, request: Request<Body>) -> Result<Introspection, Toke
             claims: Box::new(claims),
         }),
         Err(reason) => {
-            tracing::debug!(broker = %broker.name, reason, "a token was introspected that is not active");
+            tracing::debug!(broker = %broker.name, %reason, "a token was introspected that is not active");
             Ok(Introspection::Inactive { active: false })
         }
     }
 }
 
-/// The claims of a token that is good at this broker, or why it is not: for
-/// the log alone.
+/// The claims of a token that is good at this broker, or why it is not.
 ///
 /// # Errors
 /// [`TokenError::ServerError`] if the database fails.
@@ -131,7 +160,7 @@ async fn check(
     app: &App,
     broker: &AuthenticatedBroker,
     token: &str,
-) -> Result<Result<IssuedClaims, &'static str>, TokenError> {
+) -> Result<Result<IssuedClaims, Inactive>, TokenError> {
     let claims = match signed_claims(token, &app.keys.current().key_set) {
         Ok(claims) => claims,
         Err(reason) => return Ok(Err(reason)),
@@ -142,18 +171,18 @@ async fn check(
     let device = app.devices.find(claims.device()).await.map_err(|error| app.store_failed(&error))?;
     Ok(match device.map(|device| device.check_enabled()) {
         Some(Ok(())) => Ok(claims),
-        Some(Err(NotEnabled(_))) => Err("its device may have no tokens"),
-        None => Err("its device is gone"),
+        Some(Err(NotEnabled(_))) => Err(Inactive::DeviceNotEnabled),
+        None => Err(Inactive::DeviceGone),
     })
 }
 
 /// What a token says that one of these keys signed.
-fn signed_claims(token: &str, keys: &KeySet) -> Result<IssuedClaims, &'static str> {
-    let jws = Jws::read(token).map_err(|_| "it is malformed")?;
-    jws.expect_typ(TYPES).map_err(|_| "it is not an access token")?;
-    jws.refuse_jwk().map_err(|_| "it brings its own key")?;
-    let key = jws.kid().and_then(|kid| keys.get(kid)).ok_or("no key of this issuer signed it")?;
-    jws.claims(key).map_err(|_| "its signature or a claim is not good")
+fn signed_claims(token: &str, keys: &KeySet) -> Result<IssuedClaims, Inactive> {
+    let jws = Jws::read(token).map_err(|_| Inactive::Malformed)?;
+    jws.expect_typ(TYPES).map_err(|_| Inactive::OtherType)?;
+    jws.refuse_jwk().map_err(|_| Inactive::OwnKey)?;
+    let key = jws.kid().and_then(|kid| keys.get(kid)).ok_or(Inactive::UnknownKey)?;
+    jws.claims(key).map_err(|_| Inactive::SignatureOrClaim)
 }
 
 impl IssuedClaims {
@@ -162,24 +191,24 @@ impl IssuedClaims {
         self.client_id.as_deref().unwrap_or(&self.sub)
     }
 
-    fn check(&self, issuer: &str, audience: &str, now: UnixSeconds) -> Result<(), &'static str> {
+    fn check(&self, issuer: &str, audience: &str, now: UnixSeconds) -> Result<(), Inactive> {
         let audiences = self.aud.as_slice();
         if self.iss != issuer {
-            return Err("another issuer is named");
+            return Err(Inactive::OtherIssuer);
         }
         // With such a token a device manages itself: it is no broker's, even
         // if one calls itself so.
         if audiences.iter().any(|aud| aud == issuer) {
-            return Err("it is for this issuer");
+            return Err(Inactive::ForIssuer);
         }
         if !audiences.iter().any(|aud| aud == audience) {
-            return Err("it is for another audience");
+            return Err(Inactive::OtherAudience);
         }
         if now >= self.exp {
-            return Err("it has ended");
+            return Err(Inactive::Ended);
         }
         if self.nbf.is_some_and(|nbf| now < nbf) {
-            return Err("it is not good yet");
+            return Err(Inactive::NotYet);
         }
         Ok(())
     }

@@ -84,7 +84,7 @@ pub(crate) async fn post(
     let (parts, body) = request.into_parts();
     let token = EnrolmentToken::presented(bearer_token(&parts)?.into());
     let enrolment =
-        app.enrolments.of_token(&token, app.now()).await.map_err(|error| store_failed(&app, &error))?;
+        app.enrolments.of_token(&token, app.now()).await.map_err(|error| app.store_failed(&error))?;
     let enrolment = enrolment.ok_or(RegistrationError::InvalidToken)?;
     let enrolled = enrol(&app, &parts.headers, body, &token, &enrolment).await;
     let is_used_up = enrolment.uses_left == 0;
@@ -178,14 +178,9 @@ async fn prove(
     match app.used_jtis.use_once(kind, &thumbprint, &proof.jti, proof.expires_at).await {
         Ok(()) => Ok(Some(thumbprint)),
         Err(JtiRefused::Replayed) => Err(InvalidProof::Replayed.into()),
-        Err(JtiRefused::Store(error)) => Err(store_failed(app, &error)),
+        Err(JtiRefused::Store(error)) => Err(app.store_failed(&error).into()),
         Err(error @ JtiRefused::Ending) => Err(RegistrationError::internal(&error)),
     }
-}
-
-fn store_failed(app: &App, error: &crate::store::StoreError) -> RegistrationError {
-    app.metrics.store_errors.increment(1);
-    RegistrationError::internal(error)
 }
 
 impl From<EnrolmentError> for RegistrationError {

@@ -15,7 +15,7 @@ use http::Request;
 
 use super::form_request::read_form;
 use crate::app::App;
-use crate::client_auth::{Credentials, authenticate};
+use crate::client_auth::{PresentedCredentials, authenticate};
 use crate::error::TokenError;
 use crate::form::Form;
 use crate::grants::password::{self, OwnPassword};
@@ -37,7 +37,7 @@ async fn issue(app: &App, request: Request<Body>) -> Result<TokenResponse, Token
     let (parts, body) = read_form(app, request).await?;
     let form = Form::parse(&body)?;
     let peer = Peer::of(&parts.extensions);
-    let credentials = Credentials::from_request(&parts.headers, &form, &peer)?;
+    let credentials = PresentedCredentials::from_request(&parts.headers, &form, &peer)?;
     if let Some(device) = OwnPassword::from_request(&parts, &form)? {
         return device.exchange(app, &form).await;
     }

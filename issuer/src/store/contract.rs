@@ -3,8 +3,9 @@
 use fleetbadge_validator::time::UnixSeconds;
 
 use super::{
-    Attributes, BrokerRecord, CredentialUse, DeviceQuery, DeviceRecord, DeviceStatus, EnrolledBy,
-    EnrolmentRecord, EnrolmentTerms, GroupRecord, SigningKeyRecord, Store, UsedJti, WriteError,
+    Attributes, BrokerNotAdded, BrokerNotUpdated, BrokerRecord, CredentialUse, DeviceNotEnrolled,
+    DeviceNotUpdated, DeviceNotWritten, DeviceQuery, DeviceRecord, DeviceStatus, EnrolledBy, EnrolmentRecord,
+    EnrolmentTerms, GroupRecord, NameTaken, SigningKeyRecord, Store, UsedJti,
 };
 use crate::credentials::{CredentialId, Credentials, KeyRecord, SecretRecord, SecretVerifier};
 use crate::enrolments::NamePattern;
@@ -117,7 +118,7 @@ async fn devices_are_found_as_they_were_added(store: &impl Store) {
     let mut elsewhere = device("pump-2", &["pump-2"]);
     elsewhere.group = "nowhere".parse().unwrap();
     let error = store.add_device(&elsewhere).await.unwrap_err();
-    assert!(matches!(error, WriteError::NoSuchGroup { group } if group == "nowhere"));
+    assert!(matches!(error, DeviceNotWritten::NoSuchGroup { group } if group == "nowhere"));
     assert_eq!(store.device("pump-2").await.unwrap(), None);
 }
 
@@ -125,7 +126,7 @@ async fn names_are_taken_for_ever_or_not_at_all(store: &impl Store) {
     with_group(store).await;
     store.add_device(&device("a", &["a1", "a2"])).await.unwrap();
     let refused = async |name: &str, ids: &[&str]| match store.add_device(&device(name, ids)).await {
-        Err(WriteError::NameTaken { name, taken, client, removed }) if name == taken => {
+        Err(DeviceNotWritten::NameTaken(NameTaken { name, taken, client, removed })) if name == taken => {
             (name, client, removed)
         }
         other => panic!("{other:?}"),
@@ -180,12 +181,12 @@ async fn no_two_clients_differ_by_case_alone(store: &impl Store) {
     for twin in [device("pumP", &["x"]), device("y", &["PUMP"])] {
         let error = store.add_device(&twin).await.unwrap_err();
         assert!(
-            matches!(&error, WriteError::NameTaken { client, removed: false, .. } if client == "Pump"),
+            matches!(&error, DeviceNotWritten::NameTaken(NameTaken { client, removed: false, .. }) if client == "Pump"),
             "{error:?}"
         );
     }
     let error = store.add_broker(&broker("pUmp", "urn:x")).await.unwrap_err();
-    assert!(matches!(error, WriteError::NameTaken { .. }), "{error:?}");
+    assert!(matches!(error, BrokerNotAdded::NameTaken(_)), "{error:?}");
 }
 
 async fn changes_and_removal(store: &impl Store) {
@@ -197,13 +198,16 @@ async fn changes_and_removal(store: &impl Store) {
     store.update_device(&changed).await.unwrap();
     changed.revision = 1;
     assert_eq!(store.device("a").await.unwrap().as_ref(), Some(&changed));
-    assert!(matches!(store.add_device(&device("b", &["a2"])).await, Err(WriteError::NameTaken { .. })));
+    assert!(matches!(store.add_device(&device("b", &["a2"])).await, Err(DeviceNotWritten::NameTaken(_))));
     let mut elsewhere = changed.clone();
     elsewhere.group = "nowhere".parse().unwrap();
-    assert!(matches!(store.update_device(&elsewhere).await, Err(WriteError::NoSuchGroup { .. })));
+    assert!(matches!(
+        store.update_device(&elsewhere).await,
+        Err(DeviceNotUpdated::NotWritten(DeviceNotWritten::NoSuchGroup { .. }))
+    ));
     assert!(store.remove_device("a").await.unwrap());
     assert_eq!(store.device("a").await.unwrap(), None);
-    assert!(matches!(store.update_device(&changed).await, Err(WriteError::Gone)));
+    assert!(matches!(store.update_device(&changed).await, Err(DeviceNotUpdated::Gone)));
     assert!(!store.remove_device("a").await.unwrap());
 }
 
@@ -214,21 +218,24 @@ async fn no_change_overwrites_another(store: &impl Store) {
     let first = DeviceRecord { status: DeviceStatus::Disabled, ..read.clone() };
     let second = DeviceRecord { attributes: Attributes::default(), ..read };
     store.update_device(&first).await.unwrap();
-    assert!(matches!(store.update_device(&second).await, Err(WriteError::Conflict)));
+    assert!(matches!(store.update_device(&second).await, Err(DeviceNotUpdated::Conflict)));
     assert_eq!(store.device("a").await.unwrap().unwrap().status, DeviceStatus::Disabled);
 }
 
 async fn a_key_is_of_one_device(store: &impl Store) {
     with_group(store).await;
     store.add_device(&with_keys("a", &["k1", "k2"])).await.unwrap();
-    let taken = |error| match error {
-        Err(WriteError::KeyTaken { thumbprint, device }) => (thumbprint, device),
-        other => panic!("{other:?}"),
+    let taken = |error| {
+        let DeviceNotWritten::KeyTaken { thumbprint, device } = error else { panic!("{error:?}") };
+        (thumbprint, device)
     };
     let (k1, k2, a) = (|| "k1".to_owned(), || "k2".to_owned(), || "a".to_owned());
-    assert_eq!(taken(store.add_device(&with_keys("b", &["k3", "k2"])).await), (k2(), a()));
+    assert_eq!(taken(store.add_device(&with_keys("b", &["k3", "k2"])).await.unwrap_err()), (k2(), a()));
     store.add_device(&with_keys("b", &["k3"])).await.unwrap();
-    assert_eq!(taken(store.update_device(&with_keys("b", &["k1"])).await), (k1(), a()));
+    match store.update_device(&with_keys("b", &["k1"])).await {
+        Err(DeviceNotUpdated::NotWritten(error)) => assert_eq!(taken(error), (k1(), a())),
+        other => panic!("{other:?}"),
+    }
     // A key that its device gave up is free.
     store.update_device(&with_keys("a", &["k2"])).await.unwrap();
     store.update_device(&with_keys("b", &["k1", "k3"])).await.unwrap();
@@ -248,25 +255,25 @@ async fn brokers_share_the_names_of_devices(store: &impl Store) {
     store.add_device(&device("d", &["d1"])).await.unwrap();
     for taken in ["b", "d", "d1"] {
         assert!(
-            matches!(store.add_broker(&broker(taken, "urn:x")).await, Err(WriteError::NameTaken { .. })),
+            matches!(store.add_broker(&broker(taken, "urn:x")).await, Err(BrokerNotAdded::NameTaken(_))),
             "{taken}"
         );
     }
-    assert!(matches!(store.add_device(&device("e", &["b"])).await, Err(WriteError::NameTaken { .. })));
+    assert!(matches!(store.add_device(&device("e", &["b"])).await, Err(DeviceNotWritten::NameTaken(_))));
     let error = store.add_broker(&broker("c", "urn:b")).await.unwrap_err();
-    assert!(matches!(&error, WriteError::ResourceTaken { resource } if resource == "urn:b"), "{error:?}");
+    assert!(matches!(&error, BrokerNotAdded::ResourceTaken { resource } if resource == "urn:b"), "{error:?}");
     store.add_broker(&broker("c", "urn:c")).await.unwrap();
 
     let changed = BrokerRecord { secrets: vec![], ..broker("b", "urn:b") };
     store.update_broker(&changed).await.unwrap();
-    assert!(matches!(store.update_broker(&changed).await, Err(WriteError::Conflict)));
+    assert!(matches!(store.update_broker(&changed).await, Err(BrokerNotUpdated::Conflict)));
     assert_eq!(store.brokers().await.unwrap()[1], BrokerRecord { revision: 1, ..changed.clone() });
     assert!(store.remove_broker("b").await.unwrap());
     assert!(!store.remove_broker("b").await.unwrap());
-    assert!(matches!(store.update_broker(&changed).await, Err(WriteError::Gone)));
+    assert!(matches!(store.update_broker(&changed).await, Err(BrokerNotUpdated::Gone)));
     assert!(matches!(
         store.add_broker(&broker("b", "urn:b")).await,
-        Err(WriteError::NameTaken { removed: true, .. })
+        Err(BrokerNotAdded::NameTaken(NameTaken { removed: true, .. }))
     ));
 }
 
@@ -291,14 +298,17 @@ async fn an_enrolment_is_used_up(store: &impl Store) {
     assert_eq!(store.enrolment(&[3; 32]).await.unwrap(), None);
     store.enrol(&id("1"), &device("a", &["a"])).await.unwrap();
     // A device that cannot be added takes no use.
-    assert!(matches!(store.enrol(&id("1"), &device("a", &["a"])).await, Err(WriteError::NameTaken { .. })));
+    assert!(matches!(
+        store.enrol(&id("1"), &device("a", &["a"])).await,
+        Err(DeviceNotEnrolled::NotWritten(DeviceNotWritten::NameTaken(_)))
+    ));
     assert_eq!(store.enrolment(&[1; 32]).await.unwrap().unwrap().uses_left, 1);
     store.enrol(&id("1"), &device("b", &["b"])).await.unwrap();
-    assert!(matches!(store.enrol(&id("1"), &device("c", &["c"])).await, Err(WriteError::EnrolmentUsedUp)));
+    assert!(matches!(store.enrol(&id("1"), &device("c", &["c"])).await, Err(DeviceNotEnrolled::UsedUp)));
     assert_eq!(store.device("c").await.unwrap(), None);
     assert!(store.remove_enrolment(&id("2")).await.unwrap());
     assert!(!store.remove_enrolment(&id("2")).await.unwrap());
-    assert!(matches!(store.enrol(&id("2"), &device("c", &["c"])).await, Err(WriteError::EnrolmentUsedUp)));
+    assert!(matches!(store.enrol(&id("2"), &device("c", &["c"])).await, Err(DeviceNotEnrolled::UsedUp)));
     let left: Vec<u32> = store.enrolments().await.unwrap().iter().map(|e| e.uses_left).collect();
     assert_eq!(left, [0]);
 }

@@ -12,8 +12,9 @@ use sqlx::sqlite::{
 };
 
 use super::{
-    BrokerRecord, CredentialUse, DeviceQuery, DeviceRecord, EnrolmentRecord, GroupRecord, SigningKeyRecord,
-    Store, StoreError, UsedJti, WriteError,
+    BrokerNotAdded, BrokerNotUpdated, BrokerRecord, CredentialUse, DeviceNotEnrolled, DeviceNotUpdated,
+    DeviceNotWritten, DeviceQuery, DeviceRecord, EnrolmentRecord, GroupRecord, SigningKeyRecord, Store,
+    StoreError, UsedJti,
 };
 use crate::credentials::CredentialId;
 
@@ -78,7 +79,7 @@ impl SqliteStore {
 
 #[async_trait]
 impl Store for SqliteStore {
-    async fn add_device(&self, device: &DeviceRecord) -> Result<(), WriteError> {
+    async fn add_device(&self, device: &DeviceRecord) -> Result<(), DeviceNotWritten> {
         devices::add(&self.pool, device).await
     }
 
@@ -94,7 +95,7 @@ impl Store for SqliteStore {
         devices::page(&self.pool, query).await
     }
 
-    async fn update_device(&self, device: &DeviceRecord) -> Result<(), WriteError> {
+    async fn update_device(&self, device: &DeviceRecord) -> Result<(), DeviceNotUpdated> {
         devices::update(&self.pool, device).await
     }
 
@@ -114,11 +115,11 @@ impl Store for SqliteStore {
         brokers::all(&self.pool).await
     }
 
-    async fn add_broker(&self, broker: &BrokerRecord) -> Result<(), WriteError> {
+    async fn add_broker(&self, broker: &BrokerRecord) -> Result<(), BrokerNotAdded> {
         brokers::add(&self.pool, broker).await
     }
 
-    async fn update_broker(&self, broker: &BrokerRecord) -> Result<(), WriteError> {
+    async fn update_broker(&self, broker: &BrokerRecord) -> Result<(), BrokerNotUpdated> {
         brokers::update(&self.pool, broker).await
     }
 
@@ -142,7 +143,7 @@ impl Store for SqliteStore {
         enrolments::remove(&self.pool, id).await
     }
 
-    async fn enrol(&self, enrolment: &CredentialId, device: &DeviceRecord) -> Result<(), WriteError> {
+    async fn enrol(&self, enrolment: &CredentialId, device: &DeviceRecord) -> Result<(), DeviceNotEnrolled> {
         enrolments::enrol(&self.pool, enrolment, device).await
     }
 

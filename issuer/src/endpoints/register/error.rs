@@ -6,10 +6,11 @@ use std::fmt::Display;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 
+use crate::app::StoreFailed;
 use crate::devices::DeviceError;
 use crate::dpop::InvalidProof;
-use crate::endpoints::body::{BodyError, MAX_BODY_LENGTH};
-use crate::error::wire_error;
+use crate::endpoints::body::BodyError;
+use crate::error::{TokenError, wire_error};
 use crate::registration::InvalidMetadata;
 
 /// A registration is refused.
@@ -58,15 +59,7 @@ impl IntoResponse for RegistrationError {
         let bad_request = |code, description: &str| wire_error(StatusCode::BAD_REQUEST, code, description);
         match self {
             Self::InvalidRequest(why) => bad_request("invalid_request", why),
-            Self::Body(BodyError::Unreadable) => bad_request("invalid_request", "the body cannot be read"),
-            Self::Body(BodyError::TooLate) => {
-                wire_error(StatusCode::REQUEST_TIMEOUT, "invalid_request", "the request did not come in time")
-            }
-            Self::Body(BodyError::TooLarge) => wire_error(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "invalid_request",
-                &format!("the body has more than {MAX_BODY_LENGTH} bytes"),
-            ),
+            Self::Body(error) => TokenError::from(error).into_response(),
             // Who sent no credentials is told no code (RFC 6750 §3.1).
             Self::NoToken => {
                 with_challenge(StatusCode::UNAUTHORIZED.into_response(), "Bearer realm=\"fleetbadge\"")
@@ -91,6 +84,12 @@ fn with_challenge(mut response: Response, challenge: &'static str) -> Response {
     response
 }
 
+impl From<StoreFailed> for RegistrationError {
+    fn from(StoreFailed: StoreFailed) -> Self {
+        Self::ServerError
+    }
+}
+
 impl From<BodyError> for RegistrationError {
     fn from(error: BodyError) -> Self {
         Self::Body(error)
@@ -112,7 +111,7 @@ impl From<InvalidProof> for RegistrationError {
 impl From<DeviceError> for RegistrationError {
     fn from(error: DeviceError) -> Self {
         match error {
-            DeviceError::NameTaken { .. } => {
+            DeviceError::NameTaken(_) => {
                 tracing::info!(%error, "a device wished for a name that is taken");
                 Self::InvalidClientMetadata("client_name: the name is, or was, another device's".into())
             }

@@ -16,7 +16,7 @@ use http::Request;
 use http::request::Parts;
 
 use super::error::RegistrationError;
-use super::{ClientInformation, bearer_token, prove, read_metadata, store_failed};
+use super::{ClientInformation, bearer_token, prove, read_metadata};
 use crate::app::App;
 use crate::credentials::MAX_KEYS;
 use crate::dpop::{InvalidProof, ProvenRequest};
@@ -36,7 +36,7 @@ pub(crate) async fn get(
     parts: Parts,
 ) -> Result<Json<ClientInformation>, RegistrationError> {
     let grant = authorize(&app, &client_id, &parts)?;
-    let device = app.devices.find(&client_id).await.map_err(|error| store_failed(&app, &error))?;
+    let device = app.devices.find(&client_id).await.map_err(|error| app.store_failed(&error))?;
     let device = device.filter(|device| holds(device, &grant)).ok_or(RegistrationError::InvalidToken)?;
     Ok(Json(ClientInformation::of(&app, DeviceRecord::clone(&device))))
 }
@@ -48,7 +48,7 @@ pub(crate) async fn put(
 ) -> Result<Json<ClientInformation>, RegistrationError> {
     let (parts, body) = request.into_parts();
     let grant = authorize(&app, &client_id, &parts)?;
-    let device = app.devices.find(&client_id).await.map_err(|error| store_failed(&app, &error))?;
+    let device = app.devices.find(&client_id).await.map_err(|error| app.store_failed(&error))?;
     if !device.is_some_and(|device| holds(&device, &grant)) {
         return Err(RegistrationError::InvalidToken);
     }

@@ -1,6 +1,5 @@
 //! Registration, rule by rule, each with the attack that it stops.
 
-use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fleetbadge_validator::test_support::TestKey;
@@ -9,37 +8,13 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::enrolments::NewEnrolment;
-use crate::test_support::{Answer, ISSUER, NOW, TestIssuer};
+use crate::test_support::{Answer, ISSUER, NOW, TestIssuer, TestProof};
 
 mod proofs;
 mod retry;
 mod tokens;
 
 const URL: &str = "https://id.example/oauth2/register";
-
-/// A proof for a request, of which something can be spoilt.
-#[derive(Clone)]
-pub(super) struct TestProof {
-    pub(super) claims: Value,
-}
-
-impl TestProof {
-    pub(super) fn new(method: &str, url: &str, token: &str) -> Self {
-        let hash = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, token.as_bytes()));
-        let jti = TestKey::generate().kid();
-        Self { claims: json!({"jti": jti, "htm": method, "htu": url, "iat": NOW, "ath": hash}) }
-    }
-
-    pub(super) fn with(mut self, claim: &str, value: impl Into<Value>) -> Self {
-        self.claims[claim] = value.into();
-        self
-    }
-
-    pub(super) fn sign(&self, key: &TestKey) -> String {
-        let header = json!({"typ": "dpop+jwt", "alg": "ES256", "jwk": key.public().to_jwk()});
-        key.token_of(header.to_string(), self.claims.to_string())
-    }
-}
 
 /// An issuer with an enrolment for `pump-*` into the group `default`.
 async fn with_enrolment(uses: u32) -> (TestIssuer, String) {
@@ -283,7 +258,7 @@ async fn the_store_has_only_the_hash_of_a_token() {
     let kept = format!("{:?}", issuer.app().enrolments.all().await.unwrap());
     assert!(!kept.contains(&token));
     let printed = format!("{:?}", EnrolmentToken::presented(token));
-    assert_eq!(printed, "EnrolmentToken(…)");
+    assert_eq!(printed, "EnrolmentToken(ClientSecret(…))");
 }
 
 #[tokio::test]

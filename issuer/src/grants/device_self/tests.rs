@@ -1,7 +1,4 @@
-use aws_lc_rs::digest;
 use axum::body::Body;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fleetbadge_validator::test_support::TestKey;
 use fleetbadge_validator::verify::Verifier;
 use http::{Method, Request, StatusCode};
@@ -9,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::enrolments::NewEnrolment;
 use crate::groups::PolicyChange;
-use crate::test_support::{Answer, ISSUER, TestIssuer, token_request};
+use crate::test_support::{Answer, ISSUER, TestIssuer, TestProof, token_request};
 
 /// A device as it is out there: it has a key and knows its name.
 struct EnrolledDevice<'a> {
@@ -74,11 +71,8 @@ impl<'a> EnrolledDevice<'a> {
             .header("authorization", format!("Bearer {token}"))
             .header("content-type", "application/json");
         if let Some(key) = proven {
-            let hash = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, token.as_bytes()));
-            let header = json!({"typ": "dpop+jwt", "alg": "ES256", "jwk": key.public().to_jwk()});
-            let claims = json!({"jti": TestKey::generate().kid(), "htm": method.as_str(), "htu": self.url,
-                                "iat": self.issuer.app().now(), "ath": hash});
-            request = request.header("dpop", key.token_of(header.to_string(), claims.to_string()));
+            let proof = TestProof::new(method.as_str(), &self.url, token);
+            request = request.header("dpop", proof.with("iat", self.issuer.app().now().0).sign(key));
         }
         self.issuer.public(request.body(Body::from(body.to_string())).unwrap()).await
     }

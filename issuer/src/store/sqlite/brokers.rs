@@ -11,7 +11,7 @@ use super::{
 };
 use crate::credentials::SecretRecord;
 use crate::profile::Profile;
-use crate::store::{BrokerRecord, StoreError, WriteError};
+use crate::store::{BrokerNotAdded, BrokerNotUpdated, BrokerRecord, StoreError};
 
 const WHAT: &str = "broker";
 
@@ -33,11 +33,11 @@ pub(super) async fn all(pool: &SqlitePool) -> Result<Vec<BrokerRecord>, StoreErr
     rows.iter().map(from_row).collect()
 }
 
-pub(super) async fn add(pool: &SqlitePool, broker: &BrokerRecord) -> Result<(), WriteError> {
+pub(super) async fn add(pool: &SqlitePool, broker: &BrokerRecord) -> Result<(), BrokerNotAdded> {
     let name = broker.name.as_str();
     let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
-    names::refuse_again(&mut transaction, name).await?;
-    names::take(&mut transaction, name, name, broker.created_at).await?;
+    names::refuse_again(&mut transaction, name).await??;
+    names::take(&mut transaction, name, name, broker.created_at).await??;
     let added = sqlx::query(
         "INSERT INTO brokers (name, resource, revision, document, created_at) VALUES (?, ?, ?, ?, ?) \
          ON CONFLICT (resource) DO NOTHING",
@@ -50,12 +50,12 @@ pub(super) async fn add(pool: &SqlitePool, broker: &BrokerRecord) -> Result<(), 
     .execute(&mut *transaction)
     .await?;
     if added.rows_affected() != 1 {
-        return Err(WriteError::ResourceTaken { resource: broker.resource.to_string() });
+        return Err(BrokerNotAdded::ResourceTaken { resource: broker.resource.to_string() });
     }
     Ok(transaction.commit().await?)
 }
 
-pub(super) async fn update(pool: &SqlitePool, broker: &BrokerRecord) -> Result<(), WriteError> {
+pub(super) async fn update(pool: &SqlitePool, broker: &BrokerRecord) -> Result<(), BrokerNotUpdated> {
     let name = broker.name.as_str();
     let document = document(broker)?;
     let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
@@ -76,7 +76,7 @@ pub(super) async fn update(pool: &SqlitePool, broker: &BrokerRecord) -> Result<(
         .bind(name)
         .fetch_one(&mut *transaction)
         .await?;
-    Err(if exists { WriteError::Conflict } else { WriteError::Gone })
+    Err(if exists { BrokerNotUpdated::Conflict } else { BrokerNotUpdated::Gone })
 }
 
 pub(super) async fn remove(pool: &SqlitePool, name: &str) -> Result<bool, StoreError> {

@@ -12,7 +12,10 @@ use super::{
     to_sql,
 };
 use crate::credentials::{CredentialId, Credentials};
-use crate::store::{Attributes, DeviceQuery, DeviceRecord, DeviceStatus, EnrolledBy, StoreError, WriteError};
+use crate::store::{
+    Attributes, DeviceNotUpdated, DeviceNotWritten, DeviceQuery, DeviceRecord, DeviceStatus, EnrolledBy,
+    StoreError,
+};
 
 const WHAT: &str = "device";
 
@@ -28,7 +31,7 @@ struct Document {
     enrolled_by: Option<EnrolledBy>,
 }
 
-pub(super) async fn add(pool: &SqlitePool, device: &DeviceRecord) -> Result<(), WriteError> {
+pub(super) async fn add(pool: &SqlitePool, device: &DeviceRecord) -> Result<(), DeviceNotWritten> {
     let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
     add_in(&mut transaction, device).await?;
     Ok(transaction.commit().await?)
@@ -37,8 +40,8 @@ pub(super) async fn add(pool: &SqlitePool, device: &DeviceRecord) -> Result<(), 
 pub(super) async fn add_in(
     transaction: &mut SqliteTransaction<'_>,
     device: &DeviceRecord,
-) -> Result<(), WriteError> {
-    names::refuse_again(transaction, device.name.as_str()).await?;
+) -> Result<(), DeviceNotWritten> {
+    names::refuse_again(transaction, device.name.as_str()).await??;
     require_group(transaction, device).await?;
     take_names(transaction, device).await?;
     sqlx::query(
@@ -55,7 +58,7 @@ pub(super) async fn add_in(
     take_keys(transaction, device).await
 }
 
-pub(super) async fn update(pool: &SqlitePool, device: &DeviceRecord) -> Result<(), WriteError> {
+pub(super) async fn update(pool: &SqlitePool, device: &DeviceRecord) -> Result<(), DeviceNotUpdated> {
     let name = device.name.as_str();
     let document = document(device)?;
     let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
@@ -77,7 +80,7 @@ pub(super) async fn update(pool: &SqlitePool, device: &DeviceRecord) -> Result<(
             .bind(name)
             .fetch_one(&mut *transaction)
             .await?;
-        return Err(if exists { WriteError::Conflict } else { WriteError::Gone });
+        return Err(if exists { DeviceNotUpdated::Conflict } else { DeviceNotUpdated::Gone });
     }
     take_names(&mut transaction, device).await?;
     take_keys(&mut transaction, device).await?;
@@ -137,29 +140,32 @@ pub(super) async fn remove(pool: &SqlitePool, name: &str) -> Result<bool, StoreE
 async fn require_group(
     transaction: &mut SqliteTransaction<'_>,
     device: &DeviceRecord,
-) -> Result<(), WriteError> {
+) -> Result<(), DeviceNotWritten> {
     let exists: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM groups WHERE name = ?)")
         .bind(device.group.as_str())
         .fetch_one(&mut **transaction)
         .await?;
-    if exists { Ok(()) } else { Err(WriteError::NoSuchGroup { group: device.group.to_string() }) }
+    if exists { Ok(()) } else { Err(DeviceNotWritten::NoSuchGroup { group: device.group.to_string() }) }
 }
 
 async fn take_names(
     transaction: &mut SqliteTransaction<'_>,
     device: &DeviceRecord,
-) -> Result<(), WriteError> {
+) -> Result<(), DeviceNotWritten> {
     let client = device.name.as_str();
     let all: BTreeSet<&str> =
         device.mqtt_client_ids.iter().map(MqttClientId::as_str).chain([client]).collect();
     for name in all {
-        names::take(transaction, name, client, device.created_at).await?;
+        names::take(transaction, name, client, device.created_at).await??;
     }
     Ok(())
 }
 
 /// Makes the public keys of the record those of the device, and no others.
-async fn take_keys(transaction: &mut SqliteTransaction<'_>, device: &DeviceRecord) -> Result<(), WriteError> {
+async fn take_keys(
+    transaction: &mut SqliteTransaction<'_>,
+    device: &DeviceRecord,
+) -> Result<(), DeviceNotWritten> {
     let name = device.name.as_str();
     sqlx::query("DELETE FROM device_keys WHERE device = ?").bind(name).execute(&mut **transaction).await?;
     for key in &device.credentials.keys {
@@ -175,7 +181,7 @@ async fn take_keys(transaction: &mut SqliteTransaction<'_>, device: &DeviceRecor
                 .bind(thumbprint)
                 .fetch_one(&mut **transaction)
                 .await?;
-            return Err(WriteError::KeyTaken { thumbprint: thumbprint.into(), device });
+            return Err(DeviceNotWritten::KeyTaken { thumbprint: thumbprint.into(), device });
         }
     }
     Ok(())

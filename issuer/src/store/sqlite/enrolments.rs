@@ -5,7 +5,7 @@ use sqlx::sqlite::{SqlitePool, SqliteRow};
 
 use super::{corrupt, devices, from_json, time_from_sql, to_json, to_sql};
 use crate::credentials::CredentialId;
-use crate::store::{DeviceRecord, EnrolmentRecord, StoreError, WriteError};
+use crate::store::{DeviceNotEnrolled, DeviceRecord, EnrolmentRecord, StoreError};
 
 const WHAT: &str = "enrolment";
 
@@ -54,14 +54,14 @@ pub(super) async fn enrol(
     pool: &SqlitePool,
     id: &CredentialId,
     device: &DeviceRecord,
-) -> Result<(), WriteError> {
+) -> Result<(), DeviceNotEnrolled> {
     let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
     let used = sqlx::query("UPDATE enrolments SET uses_left = uses_left - 1 WHERE id = ? AND uses_left > 0")
         .bind(id.as_str())
         .execute(&mut *transaction)
         .await?;
     if used.rows_affected() != 1 {
-        return Err(WriteError::EnrolmentUsedUp);
+        return Err(DeviceNotEnrolled::UsedUp);
     }
     devices::add_in(&mut transaction, device).await?;
     Ok(transaction.commit().await?)

@@ -3,7 +3,7 @@
 use sqlx::SqliteTransaction;
 
 use super::to_sql;
-use crate::store::WriteError;
+use crate::store::NameTaken;
 use fleetbadge_validator::time::UnixSeconds;
 
 /// Takes `name` for `client`, unless it has it already. No two clients have
@@ -13,7 +13,7 @@ pub(super) async fn take(
     name: &str,
     client: &str,
     now: UnixSeconds,
-) -> Result<(), WriteError> {
+) -> Result<Result<(), NameTaken>, sqlx::Error> {
     let folded = name.to_ascii_lowercase();
     let other: Option<(String, String, bool)> = sqlx::query_as(
         "SELECT name, client, EXISTS (SELECT 1 FROM devices WHERE devices.name = client) \
@@ -27,7 +27,7 @@ pub(super) async fn take(
     .fetch_optional(&mut **transaction)
     .await?;
     if let Some((taken, client, exists)) = other {
-        return Err(WriteError::NameTaken { name: name.into(), taken, client, removed: !exists });
+        return Ok(Err(NameTaken { name: name.into(), taken, client, removed: !exists }));
     }
     sqlx::query(
         "INSERT INTO names (name, folded, client, taken_at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
@@ -38,14 +38,14 @@ pub(super) async fn take(
     .bind(to_sql(now))
     .execute(&mut **transaction)
     .await?;
-    Ok(())
+    Ok(Ok(()))
 }
 
 /// Whether a client of this name was there before: then it is not made again.
 pub(super) async fn refuse_again(
     transaction: &mut SqliteTransaction<'_>,
     client: &str,
-) -> Result<(), WriteError> {
+) -> Result<Result<(), NameTaken>, sqlx::Error> {
     let before: Option<(String, bool)> = sqlx::query_as(
         "SELECT client, EXISTS (SELECT 1 FROM devices WHERE devices.name = client) \
                      OR EXISTS (SELECT 1 FROM brokers WHERE brokers.name = client) \
@@ -54,13 +54,10 @@ pub(super) async fn refuse_again(
     .bind(client)
     .fetch_optional(&mut **transaction)
     .await?;
-    match before {
-        Some((owner, exists)) => Err(WriteError::NameTaken {
-            name: client.into(),
-            taken: client.into(),
-            client: owner,
-            removed: !exists,
-        }),
+    Ok(match before {
+        Some((owner, exists)) => {
+            Err(NameTaken { name: client.into(), taken: client.into(), client: owner, removed: !exists })
+        }
         None => Ok(()),
-    }
+    })
 }

@@ -5,12 +5,12 @@ use fleetbadge_validator::test_support::TestKey;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::super::tests::{TestProof, jwks, register, request};
+use super::super::tests::{jwks, register, request};
 use super::*;
 use crate::enrolments::NewEnrolment;
 use crate::mint::TokenId;
 use crate::self_token::SelfContent;
-use crate::test_support::{Answer, TestIssuer};
+use crate::test_support::{Answer, TestIssuer, TestProof};
 
 const URL: &str = "https://id.example/oauth2/register/pump-1";
 

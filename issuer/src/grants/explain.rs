@@ -8,9 +8,9 @@ use fleetbadge_validator::scope::ScopeWord;
 use fleetbadge_validator::topic::{InvalidTopic, Subscription, TopicFilter, TopicName};
 use serde::{Deserialize, Serialize};
 
-use super::{FilterTemplate, Names, Policy, Subject};
+use super::{Decision, TokenRequest, decide};
 use crate::brokers::Brokers;
-use crate::grants::{Decision, TokenRequest, decide};
+use crate::policy::{FilterTemplate, Names, Policy, Subject};
 use crate::store::{DeviceRecord, DeviceStatus};
 
 /// What is asked about a device.

@@ -1,0 +1,181 @@
+//! Why something cannot be read or written.
+
+/// The database does not do what it should.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It was written by a newer version of this program.
+    #[error(
+        "the database has the schema {found}, this program knows {known} and older; run the program that \
+         wrote it, or a newer one"
+    )]
+    NewerSchema {
+        /// The schema's version in the database.
+        found: i64,
+        /// The newest version known here.
+        known: i64,
+    },
+    /// A value in it is not one that this program has written.
+    #[error("the database has a {what} that cannot be read: {reason}")]
+    Corrupt {
+        /// What it is.
+        what: &'static str,
+        /// Why it cannot be read.
+        reason: String,
+    },
+    /// The database or the way to it failed.
+    #[error("the database failed: {0}")]
+    Database(#[from] sqlx::Error),
+    /// A migration failed.
+    #[error("the database's schema cannot be brought up to date: {0}")]
+    Migration(#[from] sqlx::migrate::MigrateError),
+}
+
+/// A name cannot be had: it is, or was, another client's, or differs from
+/// such a one only by case.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", explain(self))]
+pub struct NameTaken {
+    /// The name.
+    pub name: String,
+    /// What is in its way: the same name, or its twin by case.
+    pub taken: String,
+    /// Whose it is.
+    pub client: String,
+    /// Whether that client has been removed.
+    pub removed: bool,
+}
+
+fn explain(NameTaken { name, taken, client, removed }: &NameTaken) -> String {
+    const FOR_EVER: &str = "a name is never used again, as old tokens and topics could mean it";
+    let twin = if name == taken {
+        String::new()
+    } else {
+        format!("{name} differs from {taken} by case alone; people would take one for the other: ")
+    };
+    match (taken == client, removed) {
+        (true, false) => format!("{twin}there is a device or broker {taken} already"),
+        (false, false) => {
+            format!("{twin}{taken} belongs to {client}; client IDs and names are one namespace")
+        }
+        (true, true) => format!("{twin}there was a device or broker {taken}; {FOR_EVER}"),
+        (false, true) => format!("{twin}{taken} belonged to {client}, which was removed; {FOR_EVER}"),
+    }
+}
+
+/// What a device cannot be written with, be it new or not. Nothing was
+/// written.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceNotWritten {
+    /// One of its names.
+    #[error(transparent)]
+    NameTaken(#[from] NameTaken),
+    /// One of its public keys is another device's.
+    #[error("the key {thumbprint} belongs to device {device}")]
+    KeyTaken {
+        /// Its thumbprint.
+        thumbprint: String,
+        /// Whose it is.
+        device: String,
+    },
+    /// There is no such group.
+    #[error("there is no group {group}")]
+    NoSuchGroup {
+        /// Its name.
+        group: String,
+    },
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A device cannot be replaced. Nothing was written.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceNotUpdated {
+    /// There is no such device any more.
+    #[error("it is gone")]
+    Gone,
+    /// Somebody else changed it meanwhile.
+    #[error("it was changed meanwhile")]
+    Conflict,
+    /// It cannot be written, as no device could.
+    #[error(transparent)]
+    NotWritten(#[from] DeviceNotWritten),
+}
+
+/// A device cannot come in by an enrolment. Nothing was written.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceNotEnrolled {
+    /// The enrolment has no use left, or is gone.
+    #[error("the enrolment has no use left")]
+    UsedUp,
+    /// The device cannot be written, as no device could.
+    #[error(transparent)]
+    NotWritten(#[from] DeviceNotWritten),
+}
+
+/// A broker cannot be added. Nothing was written.
+#[derive(Debug, thiserror::Error)]
+pub enum BrokerNotAdded {
+    /// Its name.
+    #[error(transparent)]
+    NameTaken(#[from] NameTaken),
+    /// Its resource URI is another broker's.
+    #[error("the resource {resource} belongs to another broker")]
+    ResourceTaken {
+        /// The URI.
+        resource: String,
+    },
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A broker cannot be replaced. Nothing was written.
+#[derive(Debug, thiserror::Error)]
+pub enum BrokerNotUpdated {
+    /// There is no such broker any more.
+    #[error("it is gone")]
+    Gone,
+    /// Somebody else changed it meanwhile.
+    #[error("it was changed meanwhile")]
+    Conflict,
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<sqlx::Error> for DeviceNotWritten {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+impl From<StoreError> for DeviceNotUpdated {
+    fn from(error: StoreError) -> Self {
+        Self::NotWritten(error.into())
+    }
+}
+
+impl From<sqlx::Error> for DeviceNotUpdated {
+    fn from(error: sqlx::Error) -> Self {
+        Self::NotWritten(error.into())
+    }
+}
+
+impl From<sqlx::Error> for DeviceNotEnrolled {
+    fn from(error: sqlx::Error) -> Self {
+        Self::NotWritten(error.into())
+    }
+}
+
+impl From<sqlx::Error> for BrokerNotAdded {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+impl From<sqlx::Error> for BrokerNotUpdated {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
