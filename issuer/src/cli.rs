@@ -27,6 +27,7 @@ mod policy;
 mod secret;
 mod serve;
 mod static_password;
+mod table;
 
 use client::Failure;
 
@@ -76,6 +77,8 @@ pub fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        // The answer was printed.
+        Err(Failure::Denied) => ExitCode::from(Failure::Denied.exit_code()),
         Err(failure) => {
             let _ = writeln!(io::stderr(), "fleetbadge-issuer: {failure}");
             ExitCode::from(failure.exit_code())

@@ -106,6 +106,9 @@ pub(crate) async fn list(
     State(app): State<Arc<App>>,
     Query(query): Query<PageQuery>,
 ) -> Result<axum::Json<DevicePage>, Problem> {
+    if let Some(group) = &query.group {
+        app.groups.get(group)?;
+    }
     let limit = query.limit.unwrap_or(MAX_PAGE).clamp(1, MAX_PAGE);
     // One more tells whether there is a next page.
     let query = DeviceQuery {
