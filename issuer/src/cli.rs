@@ -95,6 +95,11 @@ fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
+/// Writes what whoever reads should know beside the answer.
+fn note(text: &str) {
+    let _ = writeln!(io::stderr(), "note: {text}");
+}
+
 /// Writes one object on a line of its own.
 fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
     print(&(serde_json::to_string(value)? + "\n"))
