@@ -110,6 +110,12 @@ pub enum BrokerError {
         /// The profile.
         profile: &'static str,
     },
+    /// There is nothing to accept.
+    #[error("accept_unbound_publishers: is for profile rabbitmq, not for {profile}")]
+    NoUnboundPublishers {
+        /// The profile.
+        profile: &'static str,
+    },
     /// A group has this audience already, and a rule that the broker cannot
     /// express.
     #[error("audience: group {group} has it, and its tokens would not do: {reason}")]
@@ -255,8 +261,10 @@ impl Brokers {
         }
         let resource = parse_resource(resource.unwrap_or_else(|| format!("urn:fleetbadge:broker:{name}")))?;
         let algorithm = choose_algorithm(&profile, algorithm)?;
-        if profile.leaves_publishers_unbound() && !accept_unbound_publishers {
-            return Err(BrokerError::UnboundPublishers { profile: profile.as_str() });
+        match (profile.leaves_publishers_unbound(), accept_unbound_publishers) {
+            (true, true) | (false, false) => {}
+            (true, false) => return Err(BrokerError::UnboundPublishers { profile: profile.as_str() }),
+            (false, true) => return Err(BrokerError::NoUnboundPublishers { profile: profile.as_str() }),
         }
         let _one_at_a_time = self.hold().await;
         if let Some(other) = self.of_audience(&audience)

@@ -192,7 +192,9 @@ impl From<BrokerError> for Problem {
             BrokerError::Profile(error) => Self::invalid(Some(error.field()), &error),
             BrokerError::Resource { .. } => Self::invalid(Some("resource"), &error),
             BrokerError::Algorithm { .. } => Self::invalid(Some("algorithm"), &error),
-            BrokerError::UnboundPublishers { .. } => Self::invalid(Some("accept_unbound_publishers"), &error),
+            BrokerError::UnboundPublishers { .. } | BrokerError::NoUnboundPublishers { .. } => {
+                Self::invalid(Some("accept_unbound_publishers"), &error)
+            }
             BrokerError::Audience { .. }
             | BrokerError::IssuerAudience { .. }
             | BrokerError::AudienceShared { .. }

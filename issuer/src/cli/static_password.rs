@@ -24,8 +24,8 @@ enum Verb {
     Set {
         /// Name of the device
         name: String,
-        /// After how long it ends, such as 30d or 12h [default: never]
-        #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+        /// For how long it is good: 30s, 15m, 24h, 30d [default: no end]
+        #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
         expires: Option<u64>,
         #[command(flatten)]
         operator: Operator,

@@ -79,6 +79,12 @@ async fn each_refusal_names_its_field() {
             "there is no \"mosquitto\"; there are fleetbadge",
         ),
         (json!({"vhost": "/"}), 422, Some("vhost"), "is for profile rabbitmq, not for fleetbadge"),
+        (
+            json!({"accept_unbound_publishers": true}),
+            422,
+            Some("accept_unbound_publishers"),
+            "is for profile rabbitmq, not for fleetbadge",
+        ),
         (json!({"resource": "site"}), 422, Some("resource"), "\"site\" is not an absolute URI"),
         (json!({"resource": "https://a#b"}), 422, Some("resource"), "without a fragment"),
         (json!({"resource": "urn:fleetbadge:broker:site-1"}), 409, None, "belongs to another broker"),
@@ -210,7 +216,10 @@ async fn rabbitmq_wants_its_risk_accepted() {
 async fn a_broker_that_cannot_express_a_groups_rules_is_refused() {
     let issuer = TestIssuer::new().await;
     issuer.set_group(rules(&["up/+"], &["down/+/x"])).await;
-    let of = |profile: &str| json!({"name": "new", "audience": "mqtt", "profile": profile, "accept_unbound_publishers": true});
+    let of = |profile: &str| {
+        json!({"name": "new", "audience": "mqtt", "profile": profile,
+               "accept_unbound_publishers": profile == "rabbitmq"})
+    };
     for (profile, text) in [
         (
             "rabbitmq",
