@@ -74,7 +74,7 @@ pub enum BrokerError {
     #[error(transparent)]
     Name(#[from] NameRefused),
     /// Its name is, or was, another client's.
-    #[error("{}", name_taken(name, taken, client, *removed))]
+    #[error("name: {}", name_taken(name, taken, client, *removed))]
     NameTaken {
         /// The name.
         name: String,
@@ -298,20 +298,20 @@ impl Brokers {
 
     /// Changes a broker, as a whole or not at all. Takes effect with the next
     /// request.
-    async fn change(
+    async fn change<T>(
         &self,
         name: &str,
-        change: impl FnOnce(&mut BrokerRecord) -> Result<(), BrokerError>,
-    ) -> Result<Arc<BrokerRecord>, BrokerError> {
+        change: impl FnOnce(&mut BrokerRecord) -> Result<T, BrokerError>,
+    ) -> Result<(Arc<BrokerRecord>, T), BrokerError> {
         let _one_at_a_time = self.hold().await;
         let found = self.find(name).ok_or_else(|| BrokerError::NoSuchBroker { name: name.into() })?;
         let mut broker = BrokerRecord::clone(&found);
-        change(&mut broker)?;
+        let result = change(&mut broker)?;
         self.store.update_broker(&broker).await.map_err(|error| write_error(error, name))?;
         broker.revision += 1;
         let broker = Arc::new(broker);
         self.remember(&broker);
-        Ok(broker)
+        Ok((broker, result))
     }
 
     /// Puts a broker that was written into memory; for whoever holds the lock.

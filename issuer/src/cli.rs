@@ -10,6 +10,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use fleetbadge_validator::time::UnixSeconds;
 
 mod broker;
 mod broker_secret;
@@ -84,6 +85,11 @@ pub fn main() -> ExitCode {
             ExitCode::from(failure.exit_code())
         }
     }
+}
+
+/// When a credential was last used, as people read it.
+fn last_used(at: Option<UnixSeconds>) -> String {
+    at.map_or_else(|| "never used".into(), |at| format!("last used {}", date(at)))
 }
 
 /// Writes what a command has to say. Nobody listening any more is no failure.

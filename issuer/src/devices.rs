@@ -8,7 +8,9 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use fleetbadge_validator::ids::{DeviceName, GroupName, MqttClientId, check_name};
+use fleetbadge_validator::ids::{
+    AttributeName, AttributeValue, DeviceName, GroupName, MqttClientId, check_name,
+};
 use fleetbadge_validator::time::UnixSeconds;
 use metrics::Counter;
 use quick_cache::sync::Cache;
@@ -329,8 +331,20 @@ pub(crate) fn parse_attributes(given: BTreeMap<String, String>) -> Result<Attrib
     if given.len() > MAX_ATTRIBUTES {
         return Err(DeviceError::TooManyAttributes { count: given.len() });
     }
-    let parse = |(name, value)| Ok((parse_name("attributes", name)?, parse_name("attributes", value)?));
+    let parse = |(name, value)| {
+        let name = parse_name("attributes", name)?;
+        let value = parse_attribute_value(&name, value)?;
+        Ok((name, value))
+    };
     given.into_iter().map(parse).collect()
+}
+
+fn parse_attribute_value(attribute: &AttributeName, value: String) -> Result<AttributeValue, DeviceError> {
+    AttributeValue::try_from(value.clone()).map_err(|reason| DeviceError::AttributeValue {
+        attribute: attribute.clone(),
+        found: value,
+        reason,
+    })
 }
 
 pub(crate) fn parse_mqtt_client_ids(

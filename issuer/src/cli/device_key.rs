@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::client::{Failure, Operator};
 use super::table::show_list;
-use super::{date, input, print, print_json, secret};
+use super::{date, input, last_used, print, print_json, secret};
 use crate::admin::device_keys::{AddKeys, DeviceKeyDocument, RemovedKeyDocument};
 use crate::device_keys::DeviceKey;
 
@@ -103,8 +103,7 @@ pub(super) fn read(path: &Path) -> Result<Value, Failure> {
 pub(super) fn line(key: &DeviceKeyDocument) -> String {
     let DeviceKeyDocument { thumbprint, kid, alg, created_at, last_used_at } = key;
     let kid = if kid == thumbprint.as_str() { String::new() } else { format!("  kid {kid}") };
-    let used = last_used_at.map_or_else(|| "never used".into(), |at| format!("last used {}", date(at)));
-    format!("{thumbprint}  {alg}{kid}  added {}  {used}", date(*created_at))
+    format!("{thumbprint}  {alg}{kid}  added {}  {}", date(*created_at), last_used(*last_used_at))
 }
 
 fn show(keys: &[DeviceKeyDocument], json: bool) -> Result<(), Failure> {

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::client::{Failure, Operator};
 use super::table::show_list;
-use super::{date, duration, print, print_json};
+use super::{date, duration, last_used, print, print_json};
 use crate::admin::secrets::{AddedSecretTerms, RemovedSecretDocument, RotateSecret, SecretDocument};
 
 /// Whose secrets.
@@ -139,8 +139,7 @@ pub(super) fn line(secret: &SecretDocument) -> String {
     let SecretDocument { id, imported, created_at, expires_at, last_used_at } = secret;
     let made = if *imported { "imported" } else { "made" };
     let end = expires_at.map_or_else(|| "no end".into(), |end| format!("ends {}", date(end)));
-    let used = last_used_at.map_or_else(|| "never used".into(), |at| format!("last used {}", date(at)));
-    format!("{id}  {made} {}  {end}  {used}", date(*created_at))
+    format!("{id}  {made} {}  {end}  {}", date(*created_at), last_used(*last_used_at))
 }
 
 /// What is said of a secret that was added: with itself, if it was made.

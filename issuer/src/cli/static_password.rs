@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use reqwest::Method;
 
 use super::client::{Failure, Operator};
-use super::{date, duration, print, print_json};
+use super::{date, duration, last_used, print, print_json};
 use crate::admin::static_password::{PasswordDocument, SetPassword, SetPasswordDocument};
 
 #[derive(Args)]
@@ -85,6 +85,5 @@ pub(super) fn line(password: Option<&PasswordDocument>) -> String {
     };
     let made = format!("made {}", date(*created_at));
     let ends = expires_at.map(|end| format!(", ends {}", date(end))).unwrap_or_default();
-    let used = last_used_at.map_or(", never used".into(), |used| format!(", last used {}", date(used)));
-    made + &ends + &used
+    format!("{made}{ends}, {}", last_used(*last_used_at))
 }

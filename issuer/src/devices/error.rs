@@ -1,5 +1,7 @@
 //! Why a device cannot be added or changed.
 
+use fleetbadge_validator::ids::{AttributeName, InvalidName};
+
 use super::{MAX_ATTRIBUTES, MAX_MQTT_CLIENT_IDS};
 use crate::certificate::InvalidSubject;
 use crate::client_secrets::SecretError;
@@ -33,9 +35,21 @@ pub enum DeviceError {
         /// How many.
         count: usize,
     },
+    /// The value of an attribute that cannot be one.
+    #[error("attributes: {attribute}: {found:?} {reason}")]
+    AttributeValue {
+        /// Of which.
+        attribute: AttributeName,
+        /// What was given.
+        found: String,
+        /// Why not.
+        reason: InvalidName,
+    },
     /// One of its names is, or was, another client's.
-    #[error("{}", name_taken(name, taken, client, *removed))]
+    #[error("{field}: {}", name_taken(name, taken, client, *removed))]
     NameTaken {
+        /// The field that the name stands in.
+        field: &'static str,
         /// The name.
         name: String,
         /// What is in its way: the same name, or its twin by case.
@@ -124,17 +138,20 @@ pub enum DeviceError {
     Store(#[from] StoreError),
 }
 
-/// What the store refused of the device `name`.
-pub(crate) fn write_error(error: WriteError, name: &str) -> DeviceError {
+/// What the store refused of a device of this name.
+pub(crate) fn write_error(error: WriteError, device: &str) -> DeviceError {
     match error {
         WriteError::NameTaken { name, taken, client, removed } => {
-            DeviceError::NameTaken { name, taken, client, removed }
+            let field = if name == device { "name" } else { "mqtt_client_ids" };
+            DeviceError::NameTaken { field, name, taken, client, removed }
         }
-        WriteError::KeyTaken { thumbprint, device } => DeviceError::KeyTaken { thumbprint, device },
+        WriteError::KeyTaken { thumbprint, device: other } => {
+            DeviceError::KeyTaken { thumbprint, device: other }
+        }
         WriteError::NoSuchGroup { group } => DeviceError::NoSuchGroup { group },
-        WriteError::Gone => no_such_device(name),
+        WriteError::Gone => no_such_device(device),
         WriteError::Conflict | WriteError::EnrolmentUsedUp | WriteError::ResourceTaken { .. } => {
-            DeviceError::Busy { name: name.into() }
+            DeviceError::Busy { name: device.into() }
         }
         WriteError::Store(error) => DeviceError::Store(error),
     }

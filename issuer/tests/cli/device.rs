@@ -63,6 +63,8 @@ fn a_device_without_a_secret() {
     assert_eq!(place.json(&["device", "show", "a"])["secrets"], json!([]));
     let said = place.text(&["device", "add", "b", "--no-secret"]);
     assert!(said.contains("nothing to prove itself with") && !said.contains("private_key_jwt"), "{said}");
+    let rotated = place.text(&["device", "rotate-secret", "b", "--overlap", "1h"]);
+    assert!(rotated.ends_with("The secret is shown this once.\n"), "{rotated}");
     let key = place.file("key.json", &TestKey::generate().jwks());
     assert_eq!(place.refused(&["device", "add", "c", "--jwks", &key, "--secret", "--no-secret"]).0, 2);
     place.json(&["device", "add", "c", "--jwks", &key, "--no-secret"]);

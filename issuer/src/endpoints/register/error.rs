@@ -129,6 +129,7 @@ impl From<DeviceError> for RegistrationError {
             | DeviceError::DuplicateMqttClientId { .. }
             | DeviceError::TooManyMqttClientIds { .. }
             | DeviceError::TooManyAttributes { .. }
+            | DeviceError::AttributeValue { .. }
             | DeviceError::NoSuchCredential { .. }
             | DeviceError::NoSuchGroup { .. }
             | DeviceError::Pending { .. }
