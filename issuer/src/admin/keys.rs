@@ -45,15 +45,13 @@ pub(crate) async fn rotate(
     State(app): State<Arc<App>>,
     problem::Json(Rotate { algorithm, now }): problem::Json<Rotate>,
 ) -> Result<Json<Vec<KeyDocument>>, Problem> {
-    app.keys.rotate(algorithm, now, app.now()).await.map_err(|error| match error {
-        // A broker wants it already.
-        KeyError::Refused(RotationRefused::NoKey { algorithm })
-            if app.algorithms().any(|wanted| wanted == algorithm) =>
-        {
-            RotationRefused::BeingMade { algorithm }.into()
-        }
-        error => error,
-    })?;
+    let rotated = app.keys.rotate(algorithm, now, app.now()).await;
+    if let Err(KeyError::Refused(RotationRefused::NoKey { algorithm })) = rotated
+        && app.algorithms().any(|wanted| wanted == algorithm)
+    {
+        return Err(KeyError::from(RotationRefused::BeingMade { algorithm }).into());
+    }
+    rotated?;
     tracing::info!(alg = algorithm.map_or("all", Algorithm::as_str), now, "signing key rotated");
     Ok(Json(documents(&app)))
 }
