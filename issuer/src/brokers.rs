@@ -74,7 +74,7 @@ pub enum BrokerError {
     #[error(transparent)]
     Name(#[from] NameRefused),
     /// Its name is, or was, another client's.
-    #[error(transparent)]
+    #[error("name: {0}")]
     NameTaken(#[from] NameTaken),
     /// A profile that cannot be one.
     #[error(transparent)]
@@ -98,6 +98,12 @@ pub enum BrokerError {
          so end another's connection; to take that risk, say --accept-unbound-publishers"
     )]
     UnboundPublishers {
+        /// The profile.
+        profile: &'static str,
+    },
+    /// There is nothing to accept.
+    #[error("accept_unbound_publishers: is for profile rabbitmq, not for {profile}")]
+    NoUnboundPublishers {
         /// The profile.
         profile: &'static str,
     },
@@ -246,8 +252,10 @@ impl Brokers {
         }
         let resource = parse_resource(resource.unwrap_or_else(|| format!("urn:fleetbadge:broker:{name}")))?;
         let algorithm = choose_algorithm(&profile, algorithm)?;
-        if profile.leaves_publishers_unbound() && !accept_unbound_publishers {
-            return Err(BrokerError::UnboundPublishers { profile: profile.as_str() });
+        match (profile.leaves_publishers_unbound(), accept_unbound_publishers) {
+            (true, true) | (false, false) => {}
+            (true, false) => return Err(BrokerError::UnboundPublishers { profile: profile.as_str() }),
+            (false, true) => return Err(BrokerError::NoUnboundPublishers { profile: profile.as_str() }),
         }
         let _one_at_a_time = self.hold().await;
         if let Some(other) = self.of_audience(&audience)
@@ -281,20 +289,20 @@ impl Brokers {
 
     /// Changes a broker, as a whole or not at all. Takes effect with the next
     /// request.
-    async fn change(
+    async fn change<T>(
         &self,
         name: &str,
-        change: impl FnOnce(&mut BrokerRecord) -> Result<(), BrokerError>,
-    ) -> Result<Arc<BrokerRecord>, BrokerError> {
+        change: impl FnOnce(&mut BrokerRecord) -> Result<T, BrokerError>,
+    ) -> Result<(Arc<BrokerRecord>, T), BrokerError> {
         let _one_at_a_time = self.hold().await;
         let found = self.find(name).ok_or_else(|| BrokerError::NoSuchBroker { name: name.into() })?;
         let mut broker = BrokerRecord::clone(&found);
-        change(&mut broker)?;
+        let result = change(&mut broker)?;
         self.store.update_broker(&broker).await.map_err(|error| not_updated(error, name))?;
         broker.revision += 1;
         let broker = Arc::new(broker);
         self.remember(&broker);
-        Ok(broker)
+        Ok((broker, result))
     }
 
     /// Puts a broker that was written into memory; for whoever holds the lock.

@@ -10,6 +10,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use fleetbadge_validator::time::UnixSeconds;
 
 mod broker;
 mod broker_secret;
@@ -27,6 +28,7 @@ mod policy;
 mod secret;
 mod serve;
 mod static_password;
+mod table;
 
 use client::Failure;
 
@@ -76,11 +78,18 @@ pub fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        // The answer was printed.
+        Err(Failure::Denied) => ExitCode::from(Failure::Denied.exit_code()),
         Err(failure) => {
             let _ = writeln!(io::stderr(), "fleetbadge-issuer: {failure}");
             ExitCode::from(failure.exit_code())
         }
     }
+}
+
+/// When a credential was last used, as people read it.
+fn last_used(at: Option<UnixSeconds>) -> String {
+    at.map_or_else(|| "never used".into(), |at| format!("last used {}", date(at)))
 }
 
 /// Writes what a command has to say. Nobody listening any more is no failure.
@@ -90,6 +99,11 @@ fn print(text: &str) -> Result<(), Failure> {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
         Ok(()) | Err(_) => Ok(()),
     }
+}
+
+/// Writes what whoever reads should know beside the answer.
+fn note(text: &str) {
+    let _ = writeln!(io::stderr(), "note: {text}");
 }
 
 /// Writes one object on a line of its own.

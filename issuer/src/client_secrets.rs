@@ -25,26 +25,36 @@ pub struct AddedSecret {
     pub record: SecretRecord,
 }
 
-/// A secret that replaces others.
+/// A secret that has replaced others.
 #[derive(Debug)]
 pub struct RotatedSecret {
     /// The new one, without an end.
     pub added: AddedSecret,
-    /// When the last of the others ends.
-    pub others_end_at: UnixSeconds,
+    /// When the last of the others ends; none if there were no others.
+    pub others_end_at: Option<UnixSeconds>,
+}
+
+/// A secret that is to replace others.
+pub(crate) struct Successor {
+    added: AddedSecret,
+    others_end_at: UnixSeconds,
 }
 
 /// The secrets of a client cannot be changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SecretError {
-    /// There are as many as there may be.
-    #[error("{field}: there are {max} already, the most that a client may have; remove one first")]
-    TooMany {
-        /// Which kind.
-        field: &'static str,
-        /// How many there may be.
-        max: usize,
-    },
+    /// There are [`MAX_SECRETS`].
+    #[error(
+        "secrets: there are {MAX_SECRETS} already, the most that a client may have; see which with `secret list` \
+         and take one away with `secret remove` first"
+    )]
+    TooMany,
+    /// There are [`MAX_IMPORTED_SECRETS`] that somebody chose.
+    #[error(
+        "secret: there are {MAX_IMPORTED_SECRETS} imported secrets already, the most that a client may have; see \
+         which with `secret list` and take one away with `secret remove` first"
+    )]
+    TooManyImported,
     /// Too long, or no time at all.
     #[error("{field}: {found_s} seconds are not between {min_s} and {MAX_SECRET_LIFETIME_S}")]
     Lifetime {
@@ -105,9 +115,9 @@ impl SecretMaker {
         client: &str,
         overlap_s: u64,
         now: UnixSeconds,
-    ) -> Result<RotatedSecret, SecretError> {
+    ) -> Result<Successor, SecretError> {
         let others_end_at = now.plus(within("overlap_s", overlap_s, 0)?);
-        Ok(RotatedSecret { added: self.make(client, None, now)?, others_end_at })
+        Ok(Successor { added: self.make(client, None, now)?, others_end_at })
     }
 
     /// What is kept of a secret, under a name of its own.
@@ -122,19 +132,27 @@ impl SecretMaker {
     }
 }
 
-impl RotatedSecret {
+impl Successor {
     /// Puts it beside the others, which end with the overlap if they do not end
-    /// sooner.
+    /// sooner. Whether there are others.
     pub(crate) fn succeed(
         &self,
         secrets: &mut Vec<SecretRecord>,
         now: UnixSeconds,
-    ) -> Result<(), SecretError> {
+    ) -> Result<bool, SecretError> {
+        let has_others = secrets.iter().any(|other| other.is_in_time(now));
         for other in &mut *secrets {
             let end = other.expires_at.unwrap_or(self.others_end_at).min(self.others_end_at);
             other.expires_at = Some(end);
         }
-        add(secrets, &self.added.record, now)
+        add(secrets, &self.added.record, now)?;
+        Ok(has_others)
+    }
+
+    /// The secret, after it has succeeded.
+    pub(crate) fn rotated(self, has_others: bool) -> RotatedSecret {
+        let Self { added, others_end_at } = self;
+        RotatedSecret { added, others_end_at: has_others.then_some(others_end_at) }
     }
 }
 
@@ -167,10 +185,10 @@ pub(crate) fn make_room(
     secrets.retain(|secret| secret.is_in_time(now));
     let imported = secrets.iter().filter(|secret| secret.verifier.kind() == SecretKind::Imported).count();
     if one_more == SecretKind::Imported && imported >= MAX_IMPORTED_SECRETS {
-        return Err(SecretError::TooMany { field: "secret", max: MAX_IMPORTED_SECRETS });
+        return Err(SecretError::TooManyImported);
     }
     if secrets.len() >= MAX_SECRETS {
-        return Err(SecretError::TooMany { field: "secrets", max: MAX_SECRETS });
+        return Err(SecretError::TooMany);
     }
     Ok(())
 }
@@ -199,9 +217,9 @@ mod tests {
         SecretRecord { id: CredentialId::from_text(id), verifier, created_at: NOW, expires_at }
     }
 
-    fn successor(id: &str, others_end_at: UnixSeconds) -> RotatedSecret {
+    fn successor(id: &str, others_end_at: UnixSeconds) -> Successor {
         let secret = ClientSecret::presented("x".into());
-        RotatedSecret { added: AddedSecret { secret, record: made(id, None) }, others_end_at }
+        Successor { added: AddedSecret { secret, record: made(id, None) }, others_end_at }
     }
 
     fn ends(secrets: &[SecretRecord]) -> Vec<(&str, Option<UnixSeconds>)> {
@@ -226,10 +244,24 @@ mod tests {
     }
 
     #[test]
+    fn where_nothing_else_was_good_nothing_else_ends() {
+        let rotate = |mut secrets: Vec<SecretRecord>| {
+            let successor = successor("new", NOW.plus(60));
+            let has_others = successor.succeed(&mut secrets, NOW).unwrap();
+            successor.rotated(has_others).others_end_at
+        };
+        assert_eq!(rotate(vec![]), None);
+        assert_eq!(rotate(vec![made("over", Some(NOW))]), None);
+        assert_eq!(rotate(vec![made("old", Some(NOW.plus(1)))]), Some(NOW.plus(60)));
+    }
+
+    #[test]
     fn there_are_at_most_so_many() {
         let mut secrets: Vec<_> = (0..MAX_SECRETS).map(|n| made(&n.to_string(), None)).collect();
         let refused = add(&mut secrets, &made("x", None), NOW).unwrap_err();
-        assert_eq!(refused, SecretError::TooMany { field: "secrets", max: MAX_SECRETS });
+        assert_eq!(refused, SecretError::TooMany);
+        let refused = refused.to_string();
+        assert!(refused.contains("`secret list`") && refused.contains("`secret remove`"), "{refused}");
         remove(&mut secrets, "pump-1", "0").unwrap();
         add(&mut secrets, &made("x", None), NOW).unwrap();
         let refused = remove(&mut secrets, "pump-1", "0").unwrap_err();

@@ -29,10 +29,10 @@ pub struct Options {
     #[arg(long, env = "FLEETBADGE_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// Address for devices and brokers [default: 127.0.0.1:8080]
-    #[arg(long, env = "FLEETBADGE_LISTEN", value_name = "IP:PORT")]
+    #[arg(long, env = "FLEETBADGE_LISTEN", value_name = "IP:PORT", value_parser = socket_address)]
     pub listen: Option<SocketAddr>,
     /// Address for /healthz, /readyz and /metrics [default: none]
-    #[arg(long, env = "FLEETBADGE_OPS_LISTEN", value_name = "IP:PORT")]
+    #[arg(long, env = "FLEETBADGE_OPS_LISTEN", value_name = "IP:PORT", value_parser = socket_address)]
     pub ops_listen: Option<SocketAddr>,
     /// Issuer identifier: the URL under which devices and brokers reach this
     /// server [default: http://LISTEN or, with TLS, https://LISTEN, on loopback]
@@ -70,7 +70,8 @@ pub struct Options {
     #[arg(long, env = "FLEETBADGE_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
     /// Which log lines are written: a level, or a filter as tracing's EnvFilter
-    /// reads it [default: info]
+    /// reads it. With debug they say why a client was refused, which it is not
+    /// told itself [default: info]
     #[arg(long, env = "FLEETBADGE_LOG", value_name = "FILTER")]
     pub log: Option<String>,
     /// Longest token life that a group may have, in seconds [default: 86400]
@@ -342,6 +343,14 @@ impl Config {
     pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
         toml::to_string(self)
     }
+}
+
+/// Reads an address to listen on.
+///
+/// # Errors
+/// How one is written.
+pub fn socket_address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "is not an IP address and port, such as 127.0.0.1:8080")
 }
 
 fn check_log_filter(filter: String) -> Result<String, InvalidConfig> {

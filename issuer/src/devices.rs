@@ -8,7 +8,9 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use fleetbadge_validator::ids::{DeviceName, GroupName, MqttClientId, check_name};
+use fleetbadge_validator::ids::{
+    AttributeName, AttributeValue, DeviceName, GroupName, MqttClientId, check_name,
+};
 use fleetbadge_validator::time::UnixSeconds;
 use metrics::Counter;
 use quick_cache::sync::Cache;
@@ -30,6 +32,7 @@ mod secrets;
 
 pub use change::DeviceChange;
 pub use error::DeviceError;
+pub(crate) use error::not_written;
 
 /// The most MQTT client identifiers that a device may have.
 pub const MAX_MQTT_CLIENT_IDS: usize = 16;
@@ -202,7 +205,7 @@ impl Devices {
 
     async fn write_new(&self, device: &DeviceRecord) -> Result<(), DeviceError> {
         self.groups.check_device(device)?;
-        Ok(self.store.add_device(device).await?)
+        self.store.add_device(device).await.map_err(|error| not_written(error, device.name.as_str()))
     }
 
     /// Some devices, by name.
@@ -250,7 +253,7 @@ impl Devices {
                 }
                 Err(DeviceNotUpdated::Conflict) => {}
                 Err(DeviceNotUpdated::Gone) => return Err(error::no_such_device(name)),
-                Err(DeviceNotUpdated::NotWritten(error)) => return Err(error.into()),
+                Err(DeviceNotUpdated::NotWritten(error)) => return Err(not_written(error, name)),
             }
         }
         Err(DeviceError::Busy { name: name.into() })
@@ -331,8 +334,20 @@ pub(crate) fn parse_attributes(given: BTreeMap<String, String>) -> Result<Attrib
     if given.len() > MAX_ATTRIBUTES {
         return Err(DeviceError::TooManyAttributes { count: given.len() });
     }
-    let parse = |(name, value)| Ok((parse_name("attributes", name)?, parse_name("attributes", value)?));
+    let parse = |(name, value)| {
+        let name = parse_name("attributes", name)?;
+        let value = parse_attribute_value(&name, value)?;
+        Ok((name, value))
+    };
     given.into_iter().map(parse).collect()
+}
+
+fn parse_attribute_value(attribute: &AttributeName, value: String) -> Result<AttributeValue, DeviceError> {
+    AttributeValue::try_from(value.clone()).map_err(|reason| DeviceError::AttributeValue {
+        attribute: attribute.clone(),
+        found: value,
+        reason,
+    })
 }
 
 pub(crate) fn parse_mqtt_client_ids(

@@ -12,7 +12,7 @@ use fleetbadge_validator::ids::{DeviceName, GroupName};
 use fleetbadge_validator::time::UnixSeconds;
 
 use crate::credentials::{CredentialId, Credentials, KeyRecord};
-use crate::devices::{DeviceError, parse_mqtt_client_ids};
+use crate::devices::{DeviceError, not_written, parse_mqtt_client_ids};
 use crate::groups::Groups;
 use crate::names::{NameRefused, parse_name};
 use crate::random::{NoRandomness, Random};
@@ -322,7 +322,9 @@ impl Enrolments {
                 Err(DeviceNotEnrolled::NotWritten(DeviceNotWritten::NameTaken(_))) if draws_left > 0 => {
                     draws_left -= 1;
                 }
-                Err(DeviceNotEnrolled::NotWritten(error)) => return Err(DeviceError::from(error).into()),
+                Err(DeviceNotEnrolled::NotWritten(error)) => {
+                    return Err(not_written(error, device.name.as_str()).into());
+                }
             }
         }
     }

@@ -155,7 +155,9 @@ impl Keys {
     }
 
     /// Replaces the active key of an algorithm, or of every algorithm that has
-    /// one: by a new key that is announced first, or `at_once`. All or none.
+    /// one: by a new key that is announced first, or `at_once`. All or none. An
+    /// algorithm whose first key is only being made is left out; it is new
+    /// anyway.
     ///
     /// # Errors
     /// [`KeyError`].
@@ -215,15 +217,24 @@ fn next_step(
     now: UnixSeconds,
 ) -> Result<Step, RotationRefused> {
     let mut keys: Vec<_> = records.iter().map(|record| (record.algorithm, record.schedule)).collect();
-    let rotates = |candidate: &Algorithm| match algorithm {
-        Some(algorithm) => *candidate == algorithm,
-        None => records.iter().any(|record| record.algorithm == *candidate),
+    let has_key = |candidate: Algorithm, is_in_use: fn(KeyState) -> bool| {
+        keys.iter().any(|(of, schedule)| *of == candidate && is_in_use(schedule.state(now)))
+    };
+    // Without any active key at all the clock went back, and that is said. A
+    // first key that came while others were made signs from a moment after
+    // `now`.
+    let has_active = |candidate| has_key(candidate, |state| state == KeyState::Active);
+    let is_clock_right = Algorithm::ALL.into_iter().any(has_active);
+    let rotated: Vec<Algorithm> = match algorithm {
+        Some(algorithm) => vec![algorithm],
+        None if is_clock_right => Algorithm::ALL.into_iter().filter(|of| has_active(*of)).collect(),
+        None => Algorithm::ALL.into_iter().filter(|of| has_key(*of, |_| true)).collect(),
     };
     let with_schedule = |(position, schedule): (usize, Schedule)| {
         records.get(position).map(|record| SigningKeyRecord { schedule, ..record.clone() })
     };
     let (mut changed, mut missing) = (Vec::new(), None);
-    for algorithm in Algorithm::ALL.into_iter().filter(rotates) {
+    for algorithm in rotated {
         match plan_rotation(&keys, algorithm, timing, at_once, now)? {
             Rotation::Successor { active, successor } => {
                 keys.push((algorithm, successor));

@@ -86,13 +86,16 @@ pub enum Misread {
     },
     /// The broker compares the client ID of a connection with `sub` alone.
     #[error(
-        "this broker ({profile}) can only bind a token to the device's name; ask without mqtt_client_id={found}, \
-         or make {found} a device of its own"
+        "this broker ({profile}) can only bind a token to the device's name, not to {found}: the device's first \
+         MQTT client ID must be {device}, or ask with mqtt_client_id={device}"
     )]
     OtherClientId {
         /// The profile.
         profile: &'static str,
-        /// The MQTT client identifier that was asked for.
+        /// The device.
+        device: String,
+        /// The MQTT client identifier that was asked for, or is the device's
+        /// first.
         found: String,
     },
     /// A name with a character that means something to the broker.

@@ -102,8 +102,8 @@ impl TestIssuer {
         let new = NewBroker {
             name: name.into(),
             audience: audience.into(),
+            accept_unbound_publishers: profile.leaves_publishers_unbound(),
             profile,
-            accept_unbound_publishers: true,
             ..NewBroker::default()
         };
         let app = self.app();

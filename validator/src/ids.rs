@@ -30,7 +30,7 @@ pub enum InvalidName {
     Character {
         /// The first offending character.
         character: char,
-        /// Where it stands, in bytes from 0.
+        /// Where it stands, counted from 1.
         position: usize,
     },
     /// `.` or `..`, which mean a folder in every URL path (RFC 3986 §3.3).
@@ -50,7 +50,8 @@ pub fn check_name(text: &str) -> Result<(), InvalidName> {
         .char_indices()
         .find(|(_, c)| !matches!(c, 'A'..='Z' | 'a'..='z' | '0'..='9' | '_' | '~' | '.' | ':' | '-'));
     if let Some((position, character)) = offending {
-        return Err(InvalidName::Character { character, position });
+        // What stands before it is ASCII.
+        return Err(InvalidName::Character { character, position: position + 1 });
     }
     if text.len() > MAX_NAME_LENGTH {
         return Err(InvalidName::TooLong { length: text.len() });
@@ -182,6 +183,6 @@ mod tests {
     #[test]
     fn a_refused_name_says_where() {
         let error = "pump/1".parse::<DeviceName>().unwrap_err();
-        assert_eq!(error.to_string(), "has '/' at position 4; allowed are A-Z a-z 0-9 _ ~ . : -");
+        assert_eq!(error.to_string(), "has '/' at position 5; allowed are A-Z a-z 0-9 _ ~ . : -");
     }
 }

@@ -170,7 +170,9 @@ pub enum PublicKey {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnusableKey {
     /// Of a kind or curve that Fleetbadge does not know; other readers may.
-    #[error("kty {kty:?} with crv {crv:?} is not known here")]
+    #[error(
+        "kty {kty:?} with crv {crv:?} is not known here; known are EC with P-256, RSA, and OKP with Ed25519"
+    )]
     UnknownKind {
         /// Its `kty`.
         kty: String,

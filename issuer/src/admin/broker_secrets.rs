@@ -69,9 +69,9 @@ pub(crate) async fn rotate(
     let maker = app.devices.secret_maker();
     let (broker, rotated) = app.brokers.rotate_secret(&name, overlap_s, maker, app.now()).await?;
     let RotatedSecret { added: AddedSecret { secret, record }, others_end_at } = rotated;
-    tracing::info!(broker = %broker.name, secret = %record.id, %others_end_at, "secret rotated");
+    tracing::info!(broker = %broker.name, secret = %record.id, others_end_at = others_end_at.map(|end| end.0), "secret rotated");
     let credentials = AddedBrokerDocument::new(&broker, &secret);
-    let terms = AddedSecretTerms::new(record, Some(others_end_at));
+    let terms = AddedSecretTerms::new(record, others_end_at);
     Ok((StatusCode::CREATED, axum::Json(AddedBrokerSecretDocument { credentials, terms })))
 }
 

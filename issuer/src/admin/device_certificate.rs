@@ -1,6 +1,7 @@
 //! `/admin/v1/devices/{name}/certificate`: by which certificate TLS knows a
 //! device (RFC 8705 §2.1.2).
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
@@ -11,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::devices::DeviceDocument;
 use super::problem::{Json, Problem};
 use crate::app::App;
-use crate::credentials::{CertificateRecord, CertificateSubject};
+use crate::credentials::{CertificateRecord, CertificateSubject, CredentialId};
 use crate::devices::DeviceError;
 
 /// The certificate of a device, as the API shows it.
@@ -23,6 +24,10 @@ pub(crate) struct CertificateDocument {
     pub(crate) tls_client_certificate_bound_access_tokens: bool,
     /// When it was set, in seconds since 1970.
     pub(crate) created_at: UnixSeconds,
+    /// When the device last proved itself with it, in seconds since 1970;
+    /// absent if never, and in lists of devices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) last_used_at: Option<UnixSeconds>,
 }
 
 /// What is needed to set it: one of the names, and whether tokens are bound.
@@ -106,6 +111,17 @@ pub(crate) async fn clear(
 impl From<CertificateRecord> for CertificateDocument {
     fn from(record: CertificateRecord) -> Self {
         let CertificateRecord { subject, bound_access_tokens, created_at } = record;
-        Self { subject, tls_client_certificate_bound_access_tokens: bound_access_tokens, created_at }
+        let tls_client_certificate_bound_access_tokens = bound_access_tokens;
+        Self { subject, tls_client_certificate_bound_access_tokens, created_at, last_used_at: None }
     }
+}
+
+/// Says when the certificate was last used. A use before it was set was of the
+/// former one.
+pub(super) fn set_last_used(
+    certificate: &mut CertificateDocument,
+    uses: &HashMap<CredentialId, UnixSeconds>,
+) {
+    let used = uses.get(&CredentialId::from_text(CertificateRecord::ID)).copied();
+    certificate.last_used_at = used.filter(|used| *used >= certificate.created_at);
 }

@@ -87,8 +87,8 @@ pub(crate) async fn rotate(
 ) -> Result<(StatusCode, axum::Json<AddedSecretDocument>), Problem> {
     let rotated = app.devices.rotate_secret(&name, overlap_s, app.now()).await?;
     let RotatedSecret { added: AddedSecret { secret, record }, others_end_at } = rotated;
-    tracing::info!(device = ?name, secret = %record.id, %others_end_at, "secret rotated");
-    let document = added(&app, name, Some(secret), record, Some(others_end_at));
+    tracing::info!(device = ?name, secret = %record.id, others_end_at = others_end_at.map(|end| end.0), "secret rotated");
+    let document = added(&app, name, Some(secret), record, others_end_at);
     Ok((StatusCode::CREATED, axum::Json(document)))
 }
 

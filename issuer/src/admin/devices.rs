@@ -8,7 +8,7 @@ use fleetbadge_validator::time::UnixSeconds;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use super::device_certificate::CertificateDocument;
+use super::device_certificate::{self, CertificateDocument};
 use super::device_keys::{DeviceKeyDocument, set_last_used};
 use super::problem::{Json, Problem, Query};
 use super::secrets::{self, SecretDocument};
@@ -106,6 +106,9 @@ pub(crate) async fn list(
     State(app): State<Arc<App>>,
     Query(query): Query<PageQuery>,
 ) -> Result<axum::Json<DevicePage>, Problem> {
+    if let Some(group) = &query.group {
+        app.groups.get(group)?;
+    }
     let limit = query.limit.unwrap_or(MAX_PAGE).clamp(1, MAX_PAGE);
     // One more tells whether there is a next page.
     let query = DeviceQuery {
@@ -219,6 +222,9 @@ pub(crate) async fn document(app: &App, device: DeviceRecord) -> Result<DeviceDo
     let mut document = DeviceDocument::from(device);
     set_last_used(&mut document.keys, &uses);
     secrets::set_last_used(&mut document.secrets, &uses);
+    if let Some(certificate) = &mut document.certificate {
+        device_certificate::set_last_used(certificate, &uses);
+    }
     if let Some(password) = &mut document.password {
         password.last_used_at = uses.get(&password.id).copied();
     }

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::problem::{self, Problem};
 use crate::app::App;
-use crate::signing_keys::{KeyState, ScheduledKey};
+use crate::keys::KeyError;
+use crate::signing_keys::{KeyState, RotationRefused, ScheduledKey};
 
 /// A signing key, as the API shows it. Times are seconds since 1970.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,7 +29,8 @@ pub(crate) struct KeyDocument {
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Rotate {
-    /// Whose key; of every algorithm that has one by default.
+    /// Whose key; of every algorithm that has one by default. The answer lists
+    /// all keys: an algorithm without one is getting its first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) algorithm: Option<Algorithm>,
     /// Whether the new key signs at once, without having been announced.
@@ -43,7 +45,13 @@ pub(crate) async fn rotate(
     State(app): State<Arc<App>>,
     problem::Json(Rotate { algorithm, now }): problem::Json<Rotate>,
 ) -> Result<Json<Vec<KeyDocument>>, Problem> {
-    app.keys.rotate(algorithm, now, app.now()).await?;
+    let rotated = app.keys.rotate(algorithm, now, app.now()).await;
+    if let Err(KeyError::Refused(RotationRefused::NoKey { algorithm })) = rotated
+        && app.algorithms().any(|wanted| wanted == algorithm)
+    {
+        return Err(KeyError::from(RotationRefused::BeingMade { algorithm }).into());
+    }
+    rotated?;
     tracing::info!(alg = algorithm.map_or("all", Algorithm::as_str), now, "signing key rotated");
     Ok(Json(documents(&app)))
 }

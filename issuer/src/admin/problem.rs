@@ -61,6 +61,11 @@ impl Problem {
         Self::new(StatusCode::CONFLICT, code, title, detail)
     }
 
+    fn name_taken(field: &str, detail: &dyn Display) -> Self {
+        let problem = Self::conflict("name-taken", "The name is taken", detail);
+        Self { field: Some(field.into()), ..problem }
+    }
+
     /// A failure of this server. Operators may see what it is.
     fn internal(detail: &dyn Display) -> Self {
         let problem = Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The server failed", detail);
@@ -123,12 +128,14 @@ impl From<DeviceError> for Problem {
                 Self::invalid(Some("mqtt_client_ids"), &error)
             }
             DeviceError::NoSuchGroup { .. } => Self::invalid(Some("group"), &error),
-            DeviceError::TooManyAttributes { .. } => Self::invalid(Some("attributes"), &error),
+            DeviceError::TooManyAttributes { .. } | DeviceError::AttributeValue { .. } => {
+                Self::invalid(Some("attributes"), &error)
+            }
             DeviceError::Secret(error) => error.into(),
             DeviceError::ImportedSecret(_) => Self::invalid(Some("secret"), &error),
             DeviceError::SlowHash(_) => Self::internal(&error),
             DeviceError::CertificateSubject(error) => Self::invalid(Some(error.field()), &error),
-            DeviceError::NameTaken(_) => Self::conflict("name-taken", "The name is taken", &error),
+            DeviceError::NameTaken { field, .. } => Self::name_taken(field, &error),
             DeviceError::InvalidKeys(_) | DeviceError::KeyNotAdded(_) => Self::invalid(Some("jwks"), &error),
             DeviceError::KeyTaken { .. } => Self::conflict("key-taken", "The key is taken", &error),
             DeviceError::Pending { .. } => Self::conflict("pending", "The device waits for approval", &error),
@@ -147,9 +154,9 @@ impl From<DeviceError> for Problem {
 impl From<SecretError> for Problem {
     fn from(error: SecretError) -> Self {
         match error {
-            SecretError::TooMany { field, .. } | SecretError::Lifetime { field, .. } => {
-                Self::invalid(Some(field), &error)
-            }
+            SecretError::TooMany => Self::invalid(Some("secrets"), &error),
+            SecretError::TooManyImported => Self::invalid(Some("secret"), &error),
+            SecretError::Lifetime { field, .. } => Self::invalid(Some(field), &error),
             SecretError::NoSuchSecret { .. } => Self::not_found(&error),
             SecretError::NoRandomness(NoRandomness) => Self::internal(&error),
         }
@@ -192,12 +199,14 @@ impl From<BrokerError> for Problem {
             BrokerError::Profile(error) => Self::invalid(Some(error.field()), &error),
             BrokerError::Resource { .. } => Self::invalid(Some("resource"), &error),
             BrokerError::Algorithm { .. } => Self::invalid(Some("algorithm"), &error),
-            BrokerError::UnboundPublishers { .. } => Self::invalid(Some("accept_unbound_publishers"), &error),
+            BrokerError::UnboundPublishers { .. } | BrokerError::NoUnboundPublishers { .. } => {
+                Self::invalid(Some("accept_unbound_publishers"), &error)
+            }
             BrokerError::Audience { .. }
             | BrokerError::IssuerAudience { .. }
             | BrokerError::AudienceShared { .. }
             | BrokerError::Group { .. } => Self::invalid(Some("audience"), &error),
-            BrokerError::NameTaken(_) => Self::conflict("name-taken", "The name is taken", &error),
+            BrokerError::NameTaken(_) => Self::name_taken("name", &error),
             BrokerError::ResourceTaken { .. } => {
                 Self::conflict("resource-taken", "The resource URI is taken", &error)
             }

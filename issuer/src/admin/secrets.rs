@@ -39,7 +39,8 @@ pub(crate) struct AddedSecretTerms {
     pub(crate) secret_id: CredentialId,
     /// When it ends, if it does.
     pub(crate) expires_at: Option<UnixSeconds>,
-    /// From when on the others are no longer good, after a rotation.
+    /// From when on the others are no longer good, after a rotation; absent if
+    /// there were no others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) others_end_at: Option<UnixSeconds>,
 }

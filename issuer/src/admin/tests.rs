@@ -92,7 +92,10 @@ async fn problems_name_the_field() {
     assert_eq!(add(json!({"name": "a", "mqtt_client_ids": ["#"]})).await, invalid("mqtt_client_ids"));
     assert_eq!(add(json!({"name": "a", "mqtt_client_ids": ["x", "x"]})).await, invalid("mqtt_client_ids"));
     assert_eq!(add(json!({"name": "a", "group": "nowhere"})).await, invalid("group"));
-    assert_eq!(add(json!({"name": "taken"})).await, (409, "name-taken".into(), None));
+    let taken = |field: &str| (409, "name-taken".to_owned(), Some(field.to_owned()));
+    assert_eq!(add(json!({"name": "taken"})).await, taken("name"));
+    assert_eq!(add(json!({"name": "a", "mqtt_client_ids": ["TAKEN"]})).await, taken("mqtt_client_ids"));
+    assert_eq!(add(json!({"name": "a", "attributes": {"hall": ""}})).await, invalid("attributes"));
     assert_eq!(add(json!({"name": "a", "colour": "red"})).await, (422, "invalid".into(), None));
     let set =
         async |body: Value| problem(&issuer.admin(Method::PATCH, "/admin/v1/groups/pumps", Some(body)).await);
@@ -218,6 +221,9 @@ async fn the_life_of_a_secret() {
         assert_eq!(problem(&again), (404, "not-found".into(), None));
     }
     assert_eq!(list().await, json!([]));
+    // There is nothing that could end.
+    let rotated = post(&issuer, "/admin/v1/devices/pump-1/rotate-secret", json!({"overlap_s": 30})).await;
+    assert_eq!((rotated.status, rotated.json().get("others_end_at")), (StatusCode::CREATED, None));
 }
 
 #[tokio::test]

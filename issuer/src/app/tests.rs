@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use fleetbadge_validator::verify::VerifiedToken;
 use http::{Method, StatusCode};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::brokers::NewBroker;
@@ -189,4 +189,23 @@ async fn what_cannot_be_rotated_is_told() {
     assert!(detail.starts_with("there is no RS256 key"), "{detail}");
     let refused = issuer.admin(Method::POST, path, Some(json!({"algorithm": "HS256"}))).await;
     assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+}
+
+#[tokio::test]
+async fn a_first_key_that_is_being_made_is_not_rotated() {
+    let (issuer, _) = with_rs256_broker().await;
+    let rotate = async |body| issuer.admin(Method::POST, "/admin/v1/keys/rotate", Some(body)).await;
+    for algorithm in ["RS256", "EdDSA"] {
+        let refused = rotate(json!({ "algorithm": algorithm })).await;
+        assert_eq!(refused.status, StatusCode::CONFLICT);
+        let detail = refused.json()["detail"].as_str().unwrap().to_owned();
+        let is_wanted = algorithm == "RS256";
+        assert_eq!(detail.contains("is still being made; try again in a moment"), is_wanted, "{detail}");
+        assert_eq!(detail.contains("there is no EdDSA key"), !is_wanted, "{detail}");
+    }
+    // The others are, and the answer shows that there is none of it yet.
+    let rotated = rotate(json!({ "now": true })).await;
+    assert_eq!(rotated.status, StatusCode::OK);
+    let algs: Vec<Value> = rotated.json().as_array().unwrap().iter().map(|key| key["alg"].clone()).collect();
+    assert_eq!(algs, ["ES256", "ES256"]);
 }

@@ -26,7 +26,8 @@ impl Brokers {
     ) -> Result<(Arc<BrokerRecord>, AddedSecret), BrokerError> {
         let added = maker.make(name, expires_in_s, now)?;
         let add = |secrets: &mut _| client_secrets::add(secrets, &added.record, now);
-        Ok((self.change_secrets(name, add).await?, added))
+        let (broker, ()) = self.change_secrets(name, add).await?;
+        Ok((broker, added))
     }
 
     /// Makes a new secret for a broker; those that it has end after `overlap_s`
@@ -41,8 +42,10 @@ impl Brokers {
         maker: &SecretMaker,
         now: UnixSeconds,
     ) -> Result<(Arc<BrokerRecord>, RotatedSecret), BrokerError> {
-        let rotated = maker.make_successor(name, overlap_s, now)?;
-        Ok((self.change_secrets(name, |secrets| rotated.succeed(secrets, now)).await?, rotated))
+        let successor = maker.make_successor(name, overlap_s, now)?;
+        let (broker, has_others) =
+            self.change_secrets(name, |secrets| successor.succeed(secrets, now)).await?;
+        Ok((broker, successor.rotated(has_others)))
     }
 
     /// Takes a secret from a broker, which is then as returned. It may have
@@ -51,14 +54,15 @@ impl Brokers {
     /// # Errors
     /// As [`Self::add_secret`].
     pub(crate) async fn remove_secret(&self, name: &str, id: &str) -> Result<Arc<BrokerRecord>, BrokerError> {
-        self.change_secrets(name, |secrets| client_secrets::remove(secrets, name, id)).await
+        let remove = |secrets: &mut _| client_secrets::remove(secrets, name, id);
+        self.change_secrets(name, remove).await.map(|(broker, ())| broker)
     }
 
-    async fn change_secrets(
+    async fn change_secrets<T>(
         &self,
         name: &str,
-        change: impl FnOnce(&mut Vec<SecretRecord>) -> Result<(), SecretError>,
-    ) -> Result<Arc<BrokerRecord>, BrokerError> {
+        change: impl FnOnce(&mut Vec<SecretRecord>) -> Result<T, SecretError>,
+    ) -> Result<(Arc<BrokerRecord>, T), BrokerError> {
         self.change(name, |broker| Ok(change(&mut broker.secrets)?)).await
     }
 }

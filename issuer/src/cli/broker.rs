@@ -1,12 +1,14 @@
 //! `fleetbadge-issuer broker …`.
 
-use clap::builder::{PossibleValuesParser, TypedValueParser as _};
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 use fleetbadge_validator::jwk::Algorithm;
 use reqwest::Method;
 
 use super::client::{Failure, Operator};
+use super::key::algorithm;
 use super::secret::{self, BROKER};
+use super::table::show_list;
 use super::{broker_secret, date, print, print_json};
 use crate::admin::brokers::{AddBroker, AddedBrokerDocument, BrokerDocument};
 use crate::profile::Profile;
@@ -60,16 +62,12 @@ struct Add {
     profile: String,
     /// What its tokens are signed with [default: the first that the profile
     /// has, ES256 if possible]
-    #[arg(
-        long,
-        value_name = "ALG",
-        value_parser = PossibleValuesParser::new(Algorithm::ALL.map(Algorithm::as_str)).try_map(algorithm)
-    )]
+    #[arg(long, value_name = "ALGORITHM", value_parser = algorithm())]
     algorithm: Option<Algorithm>,
     /// Virtual host of a RabbitMQ broker [default: /]
     #[arg(long, value_name = "NAME")]
     vhost: Option<String>,
-    /// Accept that RabbitMQ never compares the client ID of a connection with
+    /// RabbitMQ alone: accept that it never compares the client ID of a connection with
     /// its token: who subscribes is bound by the names of its queues, but who
     /// only publishes may connect as any client, and end another's connection
     #[arg(long)]
@@ -94,8 +92,11 @@ impl Broker {
             Verb::RotateSecret(rotate) => rotate.run(BROKER, broker_secret::show_added),
             Verb::List { operator } => operator.run(async |client| {
                 let brokers: Vec<BrokerDocument> = client.get(&["brokers"]).await?;
-                brokers.iter().try_for_each(|broker| {
-                    if operator.json { print_json(broker) } else { print(&line(broker)) }
+                let header = ["CLIENT_ID", "AUDIENCE", "PROFILE", "ALGORITHM", "RESOURCE"];
+                show_list(&brokers, operator.json, header, |broker| {
+                    let BrokerDocument { client_id, audience, resource, profile, algorithm, .. } = broker;
+                    let algorithm = algorithm.as_str().to_owned();
+                    [client_id.clone(), audience.clone(), profile.clone(), algorithm, resource.clone()]
                 })
             }),
             Verb::Show(Named { name, operator }) => operator.run(async |client| {
@@ -143,11 +144,6 @@ impl Add {
     }
 }
 
-fn line(broker: &BrokerDocument) -> String {
-    let BrokerDocument { client_id, audience, resource, profile, algorithm, .. } = broker;
-    format!("{client_id}  {audience}  {profile}  {}  {resource}\n", algorithm.as_str())
-}
-
 fn page(broker: &BrokerDocument) -> String {
     let secrets = broker.secrets.iter().map(secret::line);
     let vhost = broker.vhost.as_ref().map(|vhost| format!("vhost      {vhost}\n")).unwrap_or_default();
@@ -168,8 +164,4 @@ fn page(broker: &BrokerDocument) -> String {
         date(broker.created_at),
         secrets.collect::<Vec<_>>().join("\n           "),
     )
-}
-
-fn algorithm(name: String) -> Result<Algorithm, String> {
-    Algorithm::from_name(&name).ok_or(name)
 }

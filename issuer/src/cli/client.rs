@@ -49,9 +49,12 @@ pub(super) enum Failure {
     /// The server said no.
     #[error("{}", .0.detail)]
     Refused(Problem),
-    /// What was asked about may not be.
-    #[error("denied: {0}")]
-    Denied(String),
+    /// What was asked about may not be, which is an answer and was printed.
+    #[error("denied")]
+    Denied,
+    /// The command line contradicts itself.
+    #[error("{0}")]
+    Usage(String),
     /// The configuration is wrong.
     #[error(transparent)]
     Config(#[from] InvalidConfig),
@@ -93,8 +96,8 @@ impl Failure {
     /// See [`crate::cli`].
     pub(super) const fn exit_code(&self) -> u8 {
         match self {
-            Self::Refused(_) | Self::Denied(_) => 1,
-            Self::Config(_) | Self::Input { .. } => 2,
+            Self::Refused(_) | Self::Denied => 1,
+            Self::Usage(_) | Self::Config(_) | Self::Input { .. } => 2,
             Self::NotRunning { .. } => 3,
             Self::Open(_) | Self::Serve(_) | Self::Http(_) | Self::Io(_) | Self::Json(_) | Self::Toml(_) => 4,
         }

@@ -1,16 +1,19 @@
 //! `fleetbadge-issuer device …`.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use reqwest::Method;
+use url::form_urlencoded;
 
 use super::client::{AdminClient, Failure, Operator};
 use super::device_certificate::{self, Certificate};
 use super::device_key::{self, Key};
 use super::secret::{self, DEVICE};
 use super::static_password::{self, Password};
+use super::table::show_list;
 use super::{date, device_secret, print, print_json};
 use crate::admin::devices::{AddDevice, AddedDeviceDocument, DeviceDocument, DevicePage};
 use crate::devices::DeviceChange;
@@ -24,7 +27,7 @@ pub(super) struct Device {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Add a device and print its secret, once; or add one with its public keys
+    /// Add a device and print its secret, once; or one with another credential
     Add(Add),
     /// List the devices, by name
     List(List),
@@ -73,6 +76,10 @@ struct Add {
     /// Make a secret, too
     #[arg(long, requires = "jwks")]
     secret: bool,
+    /// Make no secret: for a device that gets a certificate, a key or a static
+    /// password afterwards
+    #[arg(long, conflicts_with = "secret")]
+    no_secret: bool,
     #[command(flatten)]
     operator: Operator,
 }
@@ -93,6 +100,15 @@ struct List {
 struct Set {
     /// Name of the device
     name: String,
+    #[command(flatten)]
+    change: Change,
+    #[command(flatten)]
+    operator: Operator,
+}
+
+#[derive(Args)]
+#[group(required = true, multiple = true)]
+struct Change {
     /// Group whose policy it gets
     #[arg(long, value_name = "NAME")]
     group: Option<String>,
@@ -107,8 +123,6 @@ struct Set {
     /// Attributes that it has no longer
     #[arg(long, value_name = "NAME", num_args = 1..)]
     no_attribute: Vec<String>,
-    #[command(flatten)]
-    operator: Operator,
 }
 
 #[derive(Args)]
@@ -166,14 +180,15 @@ impl Named {
 
 impl Add {
     fn run(self) -> Result<(), Failure> {
-        let Self { name, group, mqtt_client_id, attribute, jwks, secret, operator } = self;
+        let Self { name, group, mqtt_client_id, attribute, jwks, secret, no_secret, operator } = self;
+        let has_jwks = jwks.is_some();
         let new = AddDevice {
             name,
             group,
             mqtt_client_ids: mqtt_client_id,
-            attributes: attribute.into_iter().collect(),
+            attributes: each_once(attribute)?,
             jwks: jwks.as_deref().map(device_key::read).transpose()?,
-            make_secret: secret.then_some(true),
+            make_secret: if no_secret { Some(false) } else { secret.then_some(true) },
         };
         operator.run(async |client| {
             let added: AddedDeviceDocument = client.send_json(Method::POST, &["devices"], &new).await?;
@@ -184,21 +199,32 @@ impl Add {
                 added;
             let ids = mqtt_client_ids.join(" ");
             let Some(client_secret) = client_secret else {
+                let way = if has_jwks {
+                    format!(
+                        "It gets a token with an assertion that its key signs (private_key_jwt) at\n\
+                         \x20 {token_endpoint}\n"
+                    )
+                } else {
+                    "It has nothing to prove itself with, and gets no tokens before it has. Go on with device\n\
+                     certificate set, device key add, device secret add or device password set.\n"
+                        .to_owned()
+                };
                 return print(&format!(
                     "Added device {client_id} in group {group}.\n\n\
                      \x20 client_id        {client_id}\n\
                      \x20 mqtt_client_ids  {ids}\n\n\
-                     It gets a token with an assertion that its key signs (private_key_jwt) at\n\
-                     \x20 {token_endpoint}\n"
+                     {way}"
                 ));
             };
+            // RFC 6749 §2.3.1. Secrets have no character that this would change.
+            let user: String = form_urlencoded::byte_serialize(client_id.as_bytes()).collect();
             print(&format!(
                 "Added device {client_id} in group {group}.\n\n\
                  \x20 client_id        {client_id}\n\
                  \x20 client_secret    {client_secret}\n\
                  \x20 mqtt_client_ids  {ids}\n\n\
                  The secret is shown this once. Put it on the device, which gets a token with:\n\
-                 \x20 curl -u '{client_id}:SECRET' -d grant_type=client_credentials {token_endpoint}\n"
+                 \x20 curl -u '{user}:SECRET' -d grant_type=client_credentials {token_endpoint}\n"
             ))
         })
     }
@@ -206,10 +232,10 @@ impl Add {
 
 impl Set {
     fn run(self) -> Result<(), Failure> {
-        let Self { name, group, mqtt_client_id, attribute, no_attribute, operator } = self;
-        let mut attributes: BTreeMap<String, Option<String>> =
-            attribute.into_iter().map(|(name, value)| (name, Some(value))).collect();
-        attributes.extend(no_attribute.into_iter().map(|name| (name, None)));
+        let Self { name, change, operator } = self;
+        let Change { group, mqtt_client_id, attribute, no_attribute } = change;
+        let set = attribute.into_iter().map(|(name, value)| (name, Some(value)));
+        let attributes = each_once(set.chain(no_attribute.into_iter().map(|name| (name, None))))?;
         let change = DeviceChange { group, mqtt_client_ids: mqtt_client_id, attributes };
         operator.run(async |client| {
             let device: DeviceDocument =
@@ -239,11 +265,11 @@ async fn list(
         let query: Vec<(&str, &str)> =
             query.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
         let page: DevicePage = client.get_with(&["devices"], &query).await?;
-        if json {
-            page.devices.iter().try_for_each(print_json)?;
-        } else {
-            print(&table(&page.devices))?;
-        }
+        let header = ["CLIENT_ID", "GROUP", "STATUS", "MQTT_CLIENT_IDS"];
+        show_list(&page.devices, json, header, |device| {
+            let DeviceDocument { client_id, group, status, mqtt_client_ids, .. } = device;
+            [client_id.clone(), group.clone(), status.to_string(), mqtt_client_ids.join(" ")]
+        })?;
         after = page.next_after;
         if after.is_none() {
             return Ok(());
@@ -251,24 +277,21 @@ async fn list(
     }
 }
 
-/// Devices, each on a line, below what the columns are; nothing for none.
-fn table(devices: &[DeviceDocument]) -> String {
-    if devices.is_empty() {
-        return String::new();
+/// Attributes by name. Of two values for one, neither is the one that is meant.
+fn each_once<V>(attributes: impl IntoIterator<Item = (String, V)>) -> Result<BTreeMap<String, V>, Failure> {
+    let mut once = BTreeMap::new();
+    for (name, value) in attributes {
+        match once.entry(name) {
+            Entry::Vacant(place) => place.insert(value),
+            Entry::Occupied(place) => {
+                return Err(Failure::Usage(format!(
+                    "attribute {} is named twice; name it once",
+                    place.key()
+                )));
+            }
+        };
     }
-    let ids: Vec<String> = devices.iter().map(|device| device.mqtt_client_ids.join(" ")).collect();
-    let header = ("CLIENT_ID", "GROUP", "STATUS", "MQTT_CLIENT_IDS");
-    let rows = devices.iter().zip(&ids).map(|(device, ids)| {
-        (device.client_id.as_str(), device.group.as_str(), device.status.as_str(), ids.as_str())
-    });
-    let rows: Vec<_> = std::iter::once(header).chain(rows).collect();
-    let width = |column: fn(&(&str, &str, &str, &str)) -> usize| rows.iter().map(column).max().unwrap_or(0);
-    let (first, second, third) =
-        (width(|row| row.0.len()), width(|row| row.1.len()), width(|row| row.2.len()));
-    let line = |(id, group, status, ids): &(&str, &str, &str, &str)| {
-        format!("{id:first$}  {group:second$}  {status:third$}  {ids}\n")
-    };
-    rows.iter().map(line).collect()
+    Ok(once)
 }
 
 /// Reads `NAME=VALUE`.

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use reqwest::Method;
 
 use super::client::{Failure, Operator};
-use super::{date, print, print_json};
+use super::{date, last_used, print, print_json};
 use crate::admin::device_certificate::{CertificateDocument, SetCertificate};
 use crate::admin::devices::DeviceDocument;
 
@@ -30,7 +30,9 @@ struct Set {
     name: String,
     #[command(flatten)]
     subject: Subject,
-    /// Bind the device's tokens to the certificate that it shows (RFC 8705)
+    /// Bind the device's tokens to the certificate that it shows: its broker
+    /// must be able to check that (RFC 8705 §3). The Mosquitto plugin cannot
+    /// yet, and refuses such tokens
     #[arg(long)]
     bound_access_tokens: bool,
     #[command(flatten)]
@@ -115,9 +117,10 @@ pub(super) fn show(certificate: Option<&CertificateDocument>) -> Result<(), Fail
     };
     let bound = if certificate.tls_client_certificate_bound_access_tokens { "bound" } else { "not bound" };
     print(&format!(
-        "certificate      {} = {}, set {}, tokens {bound} to it\n",
+        "certificate      {} = {}, set {}, tokens {bound} to it, {}\n",
         certificate.subject.field(),
         certificate.subject.value(),
         date(certificate.created_at),
+        last_used(certificate.last_used_at),
     ))
 }

@@ -8,7 +8,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::client::{Failure, Operator};
-use super::{date, input, print, print_json, secret};
+use super::table::show_list;
+use super::{date, input, last_used, print, print_json, secret};
 use crate::admin::device_keys::{AddKeys, DeviceKeyDocument, RemovedKeyDocument};
 use crate::device_keys::DeviceKey;
 
@@ -50,7 +51,7 @@ enum Verb {
         /// Name of the device
         name: String,
         /// Thumbprint of the key, as `list` shows it
-        #[arg(value_name = "KEYID", allow_hyphen_values = true)]
+        #[arg(value_name = "THUMBPRINT", allow_hyphen_values = true)]
         thumbprint: String,
         #[command(flatten)]
         operator: Operator,
@@ -102,10 +103,13 @@ pub(super) fn read(path: &Path) -> Result<Value, Failure> {
 pub(super) fn line(key: &DeviceKeyDocument) -> String {
     let DeviceKeyDocument { thumbprint, kid, alg, created_at, last_used_at } = key;
     let kid = if kid == thumbprint.as_str() { String::new() } else { format!("  kid {kid}") };
-    let used = last_used_at.map_or_else(|| "never used".into(), |at| format!("last used {}", date(at)));
-    format!("{thumbprint}  {alg}{kid}  added {}  {used}", date(*created_at))
+    format!("{thumbprint}  {alg}{kid}  added {}  {}", date(*created_at), last_used(*last_used_at))
 }
 
 fn show(keys: &[DeviceKeyDocument], json: bool) -> Result<(), Failure> {
-    keys.iter().try_for_each(|key| if json { print_json(key) } else { print(&(line(key) + "\n")) })
+    show_list(keys, json, ["THUMBPRINT", "ALGORITHM", "KID", "ADDED", "LAST_USED"], |key| {
+        let DeviceKeyDocument { thumbprint, kid, alg, created_at, last_used_at } = key;
+        let used = last_used_at.map_or_else(|| "never".into(), date);
+        [thumbprint.to_string(), alg.clone(), kid.clone(), date(*created_at), used]
+    })
 }

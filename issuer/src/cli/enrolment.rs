@@ -4,6 +4,7 @@ use clap::{Args, Subcommand};
 use reqwest::Method;
 
 use super::client::{Failure, Operator};
+use super::table::show_list;
 use super::{date, duration, print, print_json};
 use crate::admin::enrolments::{CreateEnrolment, CreatedEnrolmentDocument, EnrolmentDocument};
 
@@ -28,6 +29,7 @@ enum Verb {
     /// Remove an enrolment: its token enrols nobody any more; its devices stay
     Remove {
         /// What the enrolment is named by, as `enrolment list` shows it
+        #[arg(value_name = "ID")]
         id: String,
         #[command(flatten)]
         operator: Operator,
@@ -62,7 +64,19 @@ impl Enrolment {
             Verb::Create(create) => create.run(),
             Verb::List { operator } => operator.run(async |client| {
                 let enrolments: Vec<EnrolmentDocument> = client.get(&["enrolments"]).await?;
-                enrolments.iter().try_for_each(|enrolment| show(enrolment, operator.json))
+                let header = ["ID", "GROUP", "NAME_PATTERN", "USES_LEFT", "ENDS", "APPROVAL"];
+                show_list(&enrolments, operator.json, header, |enrolment| {
+                    let EnrolmentDocument { id, group, name_pattern, uses, uses_left, .. } = enrolment;
+                    let approval = if enrolment.approval { "each device" } else { "none" };
+                    [
+                        id.to_string(),
+                        group.clone(),
+                        name_pattern.clone(),
+                        format!("{uses_left} of {uses}"),
+                        date(enrolment.expires_at),
+                        approval.into(),
+                    ]
+                })
             }),
             Verb::Remove { id, operator } => operator.run(async |client| {
                 client.delete(&["enrolments", &id]).await?;
@@ -102,16 +116,4 @@ impl Create {
             ))
         })
     }
-}
-
-fn show(enrolment: &EnrolmentDocument, json: bool) -> Result<(), Failure> {
-    if json {
-        return print_json(enrolment);
-    }
-    let EnrolmentDocument { id, group, name_pattern, uses, uses_left, expires_at, approval, .. } = enrolment;
-    print(&format!(
-        "{id}  {group}  {name_pattern}  {uses_left} of {uses} left  until {}{}\n",
-        date(*expires_at),
-        if *approval { "  approval" } else { "" },
-    ))
 }

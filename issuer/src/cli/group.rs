@@ -4,7 +4,9 @@ use clap::{Args, Subcommand};
 use reqwest::Method;
 
 use super::client::{Failure, Operator};
-use super::{date, print, print_json};
+use super::table::show_list;
+use super::{date, note, print, print_json};
+use crate::admin::brokers::BrokerDocument;
 use crate::admin::groups::GroupDocument;
 use crate::groups::PolicyChange;
 use crate::policy::RefreshWindow;
@@ -54,7 +56,8 @@ struct Set {
     /// a fleet does not renew in step
     #[arg(long, value_name = "N")]
     token_lifetime_s: Option<u64>,
-    /// In which part of a token's life agents renew it, in percent: 50-80
+    /// In which part of a token's life agents renew it, in percent, between 1
+    /// and 95: 50-80
     #[arg(long, value_name = "FROM-TO", value_parser = refresh_window)]
     refresh_window: Option<RefreshWindow>,
     /// Which audiences the tokens may be for, the first unless a device names a
@@ -62,7 +65,7 @@ struct Set {
     #[arg(long, value_name = "AUDIENCE", num_args = 1..)]
     audience: Option<Vec<String>>,
     /// What tokens may be for: mqtt.connect, mqtt.publish, mqtt.subscribe
-    #[arg(long, value_name = "WORD", num_args = 1..)]
+    #[arg(long, value_name = "SCOPE", num_args = 1..)]
     scope: Option<Vec<String>>,
     /// Whether devices may have static passwords, which registered brokers
     /// exchange for tokens: for clients that cannot do OAuth
@@ -82,7 +85,12 @@ impl Group {
             Verb::Set(set) => set.run(),
             Verb::List { operator } => operator.run(async |client| {
                 let groups: Vec<GroupDocument> = client.get(&["groups"]).await?;
-                groups.iter().try_for_each(|group| show(group, operator.json))
+                let header = ["GROUP", "AUDIENCES", "TOKEN_LIFETIME_S", "PUBLISH", "SUBSCRIBE"];
+                show_list(&groups, operator.json, header, |GroupDocument { name, policy, .. }| {
+                    let lifetime_s = policy.token_lifetime_s.to_string();
+                    let (publish, subscribe) = (in_short(&policy.publish), in_short(&policy.subscribe));
+                    [name.clone(), policy.audiences.join(" "), lifetime_s, publish, subscribe]
+                })
             }),
             Verb::Show { name, operator } => operator.run(async |client| {
                 let group: GroupDocument = client.get(&["groups", &name]).await?;
@@ -107,7 +115,19 @@ impl Set {
         let (name, operator) = (self.name, self.operator);
         operator.run(async |client| {
             let group: GroupDocument = client.send_json(Method::PATCH, &["groups", &name], &change).await?;
-            show(&group, operator.json)
+            show(&group, operator.json)?;
+            if change.audiences.is_some() && !operator.json {
+                let brokers: Vec<BrokerDocument> = client.get(&["brokers"]).await?;
+                for audience in &group.policy.audiences {
+                    if !brokers.iter().any(|broker| broker.audience == *audience) {
+                        note(&format!(
+                            "no broker has the audience {audience} yet: tokens for it are written for the profile \
+                             fleetbadge"
+                        ));
+                    }
+                }
+            }
+            Ok(())
         })
     }
 }
@@ -141,6 +161,15 @@ fn show(group: &GroupDocument, json: bool) -> Result<(), Failure> {
         date(group.created_at),
         date(group.updated_at),
     ))
+}
+
+/// A filter, or how many there are.
+fn in_short(filters: &[String]) -> String {
+    match filters {
+        [] => "nothing".into(),
+        [filter] => filter.clone(),
+        filters => format!("{} filters", filters.len()),
+    }
 }
 
 /// Reads `50-80`. Whether it is a window is the server's to say.

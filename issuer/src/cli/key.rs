@@ -6,7 +6,9 @@ use fleetbadge_validator::jwk::Algorithm;
 use reqwest::Method;
 
 use super::client::{Failure, Operator};
-use super::{date, print, print_json};
+use super::table::show_list;
+use super::{date, note};
+use crate::admin::brokers::BrokerDocument;
 use crate::admin::keys::{KeyDocument, Rotate};
 use crate::signing_keys::KeyState;
 
@@ -29,7 +31,7 @@ enum Verb {
     /// time to fetch it. Tokens of the old one stay good.
     Rotate {
         /// Replace the key of this algorithm only, not of every one in use
-        #[arg(long, value_parser = algorithm())]
+        #[arg(long, value_name = "ALGORITHM", value_parser = algorithm())]
         algorithm: Option<Algorithm>,
         /// Sign with the new key at once; brokers that do not have it yet deny
         /// its tokens until they have fetched it
@@ -48,31 +50,66 @@ impl Key {
             Verb::Rotate { algorithm, now, operator } => operator.run(async |client| {
                 let (path, rotate) = (["keys", "rotate"], Rotate { algorithm, now });
                 let keys: Vec<KeyDocument> = client.send_json(Method::POST, &path, &rotate).await?;
-                show(&keys, operator.json)
+                show(&keys, operator.json)?;
+                if algorithm.is_none() && !operator.json {
+                    let brokers: Vec<BrokerDocument> = client.get(&["brokers"]).await?;
+                    for being_made in first_keys_being_made(&keys, &brokers) {
+                        note(&format!("the first {being_made} key is still being made; it was not rotated"));
+                    }
+                }
+                Ok(())
             }),
         }
     }
 }
 
-fn algorithm() -> impl TypedValueParser<Value = Algorithm> {
+/// The algorithms that brokers want and no key signs with yet.
+fn first_keys_being_made(keys: &[KeyDocument], brokers: &[BrokerDocument]) -> Vec<&'static str> {
+    let signs = |alg: &str| keys.iter().any(|key| key.alg == alg && key.state == KeyState::Active);
+    let is_wanted = |algorithm: &Algorithm| brokers.iter().any(|broker| broker.algorithm == *algorithm);
+    let wanted = Algorithm::ALL.into_iter().filter(is_wanted).map(Algorithm::as_str);
+    wanted.filter(|alg| !signs(alg)).collect()
+}
+
+pub(super) fn algorithm() -> impl TypedValueParser<Value = Algorithm> {
     PossibleValuesParser::new(Algorithm::ALL.map(Algorithm::as_str))
         .try_map(|name| Algorithm::from_name(&name).ok_or("is no algorithm"))
 }
 
 fn show(keys: &[KeyDocument], json: bool) -> Result<(), Failure> {
-    for key in keys {
-        if json {
-            print_json(key)?;
-            continue;
-        }
-        let next = match (key.state, key.retired_at, key.dropped_at) {
+    show_list(keys, json, ["KID", "ALGORITHM", "STATE", "SCHEDULE"], |key| {
+        let schedule = match (key.state, key.retired_at, key.dropped_at) {
             (KeyState::Announced, ..) => format!("signs from {}", date(key.active_at)),
             (KeyState::Active, Some(retired_at), _) => format!("signs until {}", date(retired_at)),
             (KeyState::Active, None, _) => format!("signs since {}", date(key.active_at)),
             (KeyState::Retired, _, Some(dropped_at)) => format!("published until {}", date(dropped_at)),
             (KeyState::Retired, _, None) | (KeyState::Dropped, ..) => String::new(),
         };
-        print(&format!("{}  {}  {:9}  {next}\n", key.kid, key.alg, key.state))?;
+        [key.kid.clone(), key.alg.clone(), key.state.to_string(), schedule]
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_brokers_want_and_no_key_signs_is_being_made() {
+        let key = |alg, state| {
+            let key = json!({"kid": "k", "alg": alg, "state": state, "announced_at": 1, "active_at": 1,
+                             "retired_at": null, "dropped_at": null});
+            serde_json::from_value(key).unwrap()
+        };
+        let broker = |algorithm| {
+            let broker = json!({"client_id": "b", "audience": "b", "resource": "b", "profile": "fleetbadge",
+                                "algorithm": algorithm, "created_at": 1, "secrets": []});
+            serde_json::from_value(broker).unwrap()
+        };
+        let keys: [KeyDocument; 2] = [key("ES256", "active"), key("RS256", "announced")];
+        assert!(first_keys_being_made(&keys, &[broker("ES256")]).is_empty());
+        let brokers = ["ES256", "EdDSA", "EdDSA", "RS256"].map(broker);
+        assert_eq!(first_keys_being_made(&keys, &brokers), ["RS256", "EdDSA"]);
     }
-    Ok(())
 }

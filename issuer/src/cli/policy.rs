@@ -68,7 +68,7 @@ impl Explain {
             } else {
                 print(&page(&answer))?;
             }
-            if answer.allowed { Ok(()) } else { Err(Failure::Denied(answer.reason)) }
+            if answer.allowed { Ok(()) } else { Err(Failure::Denied) }
         })
     }
 }

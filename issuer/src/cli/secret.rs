@@ -2,11 +2,13 @@
 //! `rotate-secret`.
 
 use clap::{Args, Subcommand};
+use fleetbadge_validator::time::UnixSeconds;
 use reqwest::Method;
 use serde::de::DeserializeOwned;
 
 use super::client::{Failure, Operator};
-use super::{date, duration, print, print_json};
+use super::table::show_list;
+use super::{date, duration, last_used, print, print_json};
 use crate::admin::secrets::{AddedSecretTerms, RemovedSecretDocument, RotateSecret, SecretDocument};
 
 /// Whose secrets.
@@ -52,6 +54,7 @@ pub(super) enum Kept {
         /// Name of the device or broker
         name: String,
         /// Id of the secret, as `list` shows it
+        #[arg(value_name = "ID")]
         id: String,
         #[command(flatten)]
         operator: Operator,
@@ -93,8 +96,12 @@ impl Kept {
         match self {
             Self::List { name, operator } => operator.run(async |client| {
                 let secrets: Vec<SecretDocument> = client.get(&owner.secrets(&name)).await?;
-                secrets.iter().try_for_each(|secret| {
-                    if operator.json { print_json(secret) } else { print(&(line(secret) + "\n")) }
+                let header = ["ID", "KIND", "CREATED", "ENDS", "LAST_USED"];
+                show_list(&secrets, operator.json, header, |secret| {
+                    let SecretDocument { id, imported, created_at, expires_at, last_used_at } = secret;
+                    let kind = if *imported { "imported" } else { "made" };
+                    let at = |time: &Option<UnixSeconds>| time.map_or_else(|| "never".into(), date);
+                    [id.to_string(), kind.into(), date(*created_at), at(expires_at), at(last_used_at)]
                 })
             }),
             Self::Remove { name, id, operator } => operator.run(async |client| {
@@ -132,8 +139,7 @@ pub(super) fn line(secret: &SecretDocument) -> String {
     let SecretDocument { id, imported, created_at, expires_at, last_used_at } = secret;
     let made = if *imported { "imported" } else { "made" };
     let end = expires_at.map_or_else(|| "no end".into(), |end| format!("ends {}", date(end)));
-    let used = last_used_at.map_or_else(|| "never used".into(), |at| format!("last used {}", date(at)));
-    format!("{id}  {made} {}  {end}  {used}", date(*created_at))
+    format!("{id}  {made} {}  {end}  {}", date(*created_at), last_used(*last_used_at))
 }
 
 /// What is said of a secret that was added: with itself, if it was made.

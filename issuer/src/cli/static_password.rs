@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use reqwest::Method;
 
 use super::client::{Failure, Operator};
-use super::{date, duration, print, print_json};
+use super::{date, duration, last_used, print, print_json};
 use crate::admin::static_password::{PasswordDocument, SetPassword, SetPasswordDocument};
 
 #[derive(Args)]
@@ -24,8 +24,8 @@ enum Verb {
     Set {
         /// Name of the device
         name: String,
-        /// After how long it ends, such as 30d or 12h [default: never]
-        #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+        /// For how long it is good: 30s, 15m, 24h, 30d [default: no end]
+        #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
         expires: Option<u64>,
         #[command(flatten)]
         operator: Operator,
@@ -85,6 +85,5 @@ pub(super) fn line(password: Option<&PasswordDocument>) -> String {
     };
     let made = format!("made {}", date(*created_at));
     let ends = expires_at.map(|end| format!(", ends {}", date(end))).unwrap_or_default();
-    let used = last_used_at.map_or(", never used".into(), |used| format!(", last used {}", date(used)));
-    made + &ends + &used
+    format!("{made}{ends}, {}", last_used(*last_used_at))
 }

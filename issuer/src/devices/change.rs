@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use fleetbadge_validator::ids::{AttributeName, AttributeValue, GroupName};
 use serde::{Deserialize, Serialize};
 
-use super::{DeviceError, Devices, MAX_ATTRIBUTES, parse_mqtt_client_ids};
+use super::{DeviceError, Devices, MAX_ATTRIBUTES, parse_attribute_value, parse_mqtt_client_ids};
 use crate::groups::MisreadName;
 use crate::names::parse_name;
 use crate::store::{Attributes, DeviceRecord};
@@ -39,8 +39,9 @@ impl Devices {
         let attributes = attributes
             .into_iter()
             .map(|(name, value)| {
-                let value = value.map(|value| parse_name("attributes", value)).transpose()?;
-                Ok((parse_name("attributes", name)?, value))
+                let name = parse_name("attributes", name)?;
+                let value = value.map(|value| parse_attribute_value(&name, value)).transpose()?;
+                Ok((name, value))
             })
             .collect::<Result<Vec<(AttributeName, Option<AttributeValue>)>, DeviceError>>()?;
         let set = |device: &mut DeviceRecord| {
@@ -119,7 +120,8 @@ mod tests {
             (group("nowhere"), "group"),
             (group("a/b"), "group"),
             (attributes(&many), "attributes"),
-            (attributes(&[("hall", Some("a/b"))]), "attributes"),
+            (attributes(&[("hall", Some("a/b"))]), "attributes: hall"),
+            (attributes(&[("line", Some("9")), ("no line", Some("9"))]), "attributes"),
             (DeviceChange { group: Some("nowhere".into()), ..ids(&["c"]) }, "group"),
         ] {
             let refused = app.devices.set("pump-1", wrong).await.unwrap_err().to_string();
@@ -140,7 +142,8 @@ mod tests {
         assert_eq!(issuer.token("pump-1", &secret, "&mqtt_client_id=b").await.error(), "invalid_request");
         for taken in ["b", "B", "pump-1"] {
             let refused = app.devices.set("pump-2", ids(&[taken])).await.unwrap_err();
-            assert!(matches!(refused, DeviceError::NameTaken(_)), "{refused}");
+            assert!(matches!(refused, DeviceError::NameTaken { field: "mqtt_client_ids", .. }), "{refused}");
+            assert!(refused.to_string().starts_with("mqtt_client_ids: "), "{refused}");
         }
         app.devices.set("pump-1", ids(&["b"])).await.unwrap();
         assert_eq!(issuer.token("pump-1", &secret, "").await.json()["mqtt_client_id"], "b");

@@ -1,5 +1,7 @@
 //! Why a device cannot be added or changed.
 
+use fleetbadge_validator::ids::{AttributeName, InvalidName};
+
 use super::{MAX_ATTRIBUTES, MAX_MQTT_CLIENT_IDS};
 use crate::certificate::InvalidSubject;
 use crate::client_secrets::SecretError;
@@ -33,9 +35,24 @@ pub enum DeviceError {
         /// How many.
         count: usize,
     },
+    /// The value of an attribute that cannot be one.
+    #[error("attributes: {attribute}: {found:?} {reason}")]
+    AttributeValue {
+        /// Of which.
+        attribute: AttributeName,
+        /// What was given.
+        found: String,
+        /// Why not.
+        reason: InvalidName,
+    },
     /// One of its names is, or was, another client's.
-    #[error(transparent)]
-    NameTaken(#[from] NameTaken),
+    #[error("{field}: {reason}")]
+    NameTaken {
+        /// The field that the name stands in.
+        field: &'static str,
+        /// Why it cannot be had.
+        reason: NameTaken,
+    },
     /// A broker of its group would take one of its names for another.
     #[error(transparent)]
     MisreadName(#[from] MisreadName),
@@ -115,14 +132,16 @@ pub enum DeviceError {
     Store(#[from] StoreError),
 }
 
-impl From<DeviceNotWritten> for DeviceError {
-    fn from(error: DeviceNotWritten) -> Self {
-        match error {
-            DeviceNotWritten::NameTaken(error) => Self::NameTaken(error),
-            DeviceNotWritten::KeyTaken { thumbprint, device } => Self::KeyTaken { thumbprint, device },
-            DeviceNotWritten::NoSuchGroup { group } => Self::NoSuchGroup { group },
-            DeviceNotWritten::Store(error) => Self::Store(error),
+/// What the store refused of a device of this name.
+pub(crate) fn not_written(error: DeviceNotWritten, device: &str) -> DeviceError {
+    match error {
+        DeviceNotWritten::NameTaken(reason) => {
+            let field = if reason.name == device { "name" } else { "mqtt_client_ids" };
+            DeviceError::NameTaken { field, reason }
         }
+        DeviceNotWritten::KeyTaken { thumbprint, device } => DeviceError::KeyTaken { thumbprint, device },
+        DeviceNotWritten::NoSuchGroup { group } => DeviceError::NoSuchGroup { group },
+        DeviceNotWritten::Store(error) => DeviceError::Store(error),
     }
 }
 

@@ -60,9 +60,9 @@ impl Devices {
         overlap_s: u64,
         now: UnixSeconds,
     ) -> Result<RotatedSecret, DeviceError> {
-        let rotated = self.secrets.make_successor(name, overlap_s, now)?;
-        self.change_secrets(name, |secrets| rotated.succeed(secrets, now)).await?;
-        Ok(rotated)
+        let successor = self.secrets.make_successor(name, overlap_s, now)?;
+        let (_, has_others) = self.change_secrets(name, |secrets| successor.succeed(secrets, now)).await?;
+        Ok(successor.rotated(has_others))
     }
 
     /// Takes a secret from a device, which is then as returned. It may have
@@ -71,16 +71,16 @@ impl Devices {
     /// # Errors
     /// [`DeviceError`].
     pub async fn remove_secret(&self, name: &str, id: &str) -> Result<DeviceRecord, DeviceError> {
-        self.change_secrets(name, |secrets| client_secrets::remove(secrets, name, id)).await
+        let remove = |secrets: &mut _| client_secrets::remove(secrets, name, id);
+        self.change_secrets(name, remove).await.map(|(device, ())| device)
     }
 
-    async fn change_secrets(
+    async fn change_secrets<T>(
         &self,
         name: &str,
-        change: impl Fn(&mut Vec<SecretRecord>) -> Result<(), SecretError>,
-    ) -> Result<DeviceRecord, DeviceError> {
-        let change = |device: &mut DeviceRecord| Ok(change(&mut device.credentials.secrets)?);
-        self.change(name, change).await.map(|(device, ())| device)
+        change: impl Fn(&mut Vec<SecretRecord>) -> Result<T, SecretError>,
+    ) -> Result<(DeviceRecord, T), DeviceError> {
+        self.change(name, |device| Ok(change(&mut device.credentials.secrets)?)).await
     }
 }
 

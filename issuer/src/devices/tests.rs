@@ -47,11 +47,13 @@ async fn what_is_refused_says_which_field_and_why() {
 async fn a_taken_name_says_by_whom_and_whether_for_ever() {
     let issuer = TestIssuer::new().await;
     issuer.add("a", &["a1"]).await;
-    assert_eq!(refused(&issuer, new("a", None, &["x"])).await, "there is a device or broker a already");
-    assert!(refused(&issuer, new("b", None, &["a1"])).await.starts_with("a1 belongs to a;"));
+    assert_eq!(refused(&issuer, new("a", None, &["x"])).await, "name: there is a device or broker a already");
+    assert!(refused(&issuer, new("b", None, &["a1"])).await.starts_with("mqtt_client_ids: a1 belongs to a;"));
     issuer.app().devices.remove("a").await.unwrap();
     assert!(refused(&issuer, new("a", None, &["x"])).await.contains("never used again"));
-    assert!(refused(&issuer, new("b", None, &["a1"])).await.starts_with("a1 belonged to a,"));
+    assert!(
+        refused(&issuer, new("b", None, &["a1"])).await.starts_with("mqtt_client_ids: a1 belonged to a,")
+    );
 }
 
 #[tokio::test]

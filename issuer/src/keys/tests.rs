@@ -192,3 +192,24 @@ async fn two_rotations_at_the_same_time_announce_one_key() {
     assert!(one.is_ok() != other.is_ok());
     assert_eq!(kids(&keys).len(), 3);
 }
+
+/// Its `active_at` is after the moment at which the rotation began, which is no
+/// sign of a wrong clock.
+#[tokio::test]
+async fn a_first_key_that_comes_meanwhile_is_left_out_of_a_rotation() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = open(&folder, NOW).await;
+    keys.ensure(Algorithm::EdDSA, NOW).await.unwrap();
+    let es = active(&keys, NOW);
+    // Still being made.
+    keys.rotate(None, true, NOW).await.unwrap();
+    assert_ne!(active(&keys, NOW), es);
+    ensure(&keys, Algorithm::EdDSA, NOW.plus(2)).await;
+    let ed = active_of(&keys, Algorithm::EdDSA, NOW.plus(2));
+    keys.rotate(None, true, NOW.plus(1)).await.unwrap();
+    assert_eq!(active_of(&keys, Algorithm::EdDSA, NOW.plus(2)), ed);
+    assert_eq!(kids(&keys).len(), 4);
+    // Where no key at all is active, the clock is asked about.
+    let refused = keys.rotate(None, true, UnixSeconds(NOW.0 - 1)).await;
+    assert!(matches!(refused, Err(KeyError::Refused(RotationRefused::NoActiveKey { .. }))));
+}

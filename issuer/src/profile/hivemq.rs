@@ -26,7 +26,11 @@ pub(super) fn check_client_id(grant: &Grant<'_>) -> Result<(), Misread> {
     if grant.mqtt_client_id.as_str() == grant.device.as_str() {
         return Ok(());
     }
-    Err(Misread::OtherClientId { profile: "hivemq", found: grant.mqtt_client_id.to_string() })
+    Err(Misread::OtherClientId {
+        profile: "hivemq",
+        device: grant.device.to_string(),
+        found: grant.mqtt_client_id.to_string(),
+    })
 }
 
 pub(super) fn write(content: &Content<'_>, payload: &mut Vec<u8>) -> serde_json::Result<()> {

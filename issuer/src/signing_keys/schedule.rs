@@ -140,6 +140,15 @@ pub enum RotationRefused {
         /// The algorithm.
         algorithm: Algorithm,
     },
+    /// The first key of this algorithm is not there yet.
+    #[error(
+        "the first {} key is still being made; try again in a moment",
+        algorithm.as_str()
+    )]
+    BeingMade {
+        /// Whose key.
+        algorithm: Algorithm,
+    },
     /// No key is active: the clock went back.
     #[error("no {} key is active at {}; is the clock right?", algorithm.as_str(), date(*now))]
     NoActiveKey {

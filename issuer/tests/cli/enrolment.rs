@@ -34,6 +34,12 @@ fn a_device_enrols_and_is_approved() {
     let listed = place.json(&["enrolment", "list"]);
     assert_eq!((&listed["id"], &listed["uses_left"]), (&made["id"], &0.into()));
     let id = made["id"].as_str().unwrap();
+    let table = place.text(&["enrolment", "list"]);
+    assert!(table.starts_with("ID        GROUP    NAME_PATTERN  USES_LEFT  ENDS "), "{table}");
+    assert!(
+        table.lines().nth(1).unwrap().starts_with(&format!("{id}  default  pump-*        0 of 1 ")),
+        "{table}"
+    );
     assert_eq!(place.json(&["enrolment", "remove", id]), json!({"id": id, "removed": true}));
     assert_eq!(place.refused(&["enrolment", "remove", id]).0, 1);
     for expires in ["24", "1w", "400d", "0s"] {

@@ -35,7 +35,37 @@ fn audiences_refresh_window_and_consents() {
     assert_eq!((&group["static_passwords"], &group["device_password_grant"]), (&true.into(), &true.into()));
     let shown = place.text(&["group", "show", "pumps"]);
     assert!(shown.contains("refresh window         40-60 %\n"), "{shown}");
+    let listed = place.text(&["group", "list"]);
+    assert_eq!(
+        listed,
+        "GROUP    AUDIENCES  TOKEN_LIFETIME_S  PUBLISH                SUBSCRIBE\n\
+         default  mqtt       900               devices/${clientid}/#  devices/${clientid}/#\n\
+         pumps    mqtt eu    900               nothing                nothing\n"
+    );
     assert_eq!(place.refused(&["group", "set", "pumps", "--refresh-window", "50"]).0, 2);
     let (code, said) = place.refused(&["group", "set", "pumps", "--refresh-window", "80-50"]);
     assert!(code == 1 && said.contains("refresh_window: 80 to 50 percent"), "{said}");
+}
+
+#[test]
+fn an_audience_that_no_broker_has_is_told() {
+    let place = Place::new();
+    let _server = place.serve(&[]);
+    place.json(&["broker", "add", "site-1", "--audience", "eu", "--profile", "emqx"]);
+    let set = place.run(&["group", "set", "pumps", "--audience", "eu", "nope"]);
+    let said = String::from_utf8(set.stderr).unwrap();
+    assert_eq!(
+        said,
+        "note: no broker has the audience nope yet: tokens for it are written for the profile fleetbadge\n"
+    );
+    assert!(set.status.success());
+    // Who does not name audiences, or reads JSON, is told nothing.
+    for more in [&["--publish", "up"][..], &["--audience", "nope", "--json"]] {
+        let set = place.run(&[&["group", "set", "pumps"], more].concat());
+        assert_eq!((set.status.success(), &set.stderr[..]), (true, &b""[..]));
+    }
+    // A new group may start with nothing, and one that is there may stay as it is.
+    for _ in 0..2 {
+        place.json(&["group", "set", "empty"]);
+    }
 }

@@ -9,7 +9,14 @@ fn signing_keys_are_listed_and_rotated() {
     let device = place.json(&["device", "add", "pump-1"]);
     let key = place.json(&["key", "list"]);
     assert_eq!((&key["alg"], &key["state"]), (&"ES256".into(), &"active".into()));
-    assert!(place.run(&["key", "rotate"]).status.success());
+    let table = place.text(&["key", "rotate"]);
+    let lines: Vec<&str> = table.lines().collect();
+    assert!(
+        lines[0].starts_with("KID  ") && lines[0].ends_with("  ALGORITHM  STATE      SCHEDULE"),
+        "{table}"
+    );
+    assert!(lines[1].contains("  ES256      active     signs until 20"), "{table}");
+    assert!(lines[2].contains("  ES256      announced  signs from 20"), "{table}");
     let (code, said) = place.refused(&["key", "rotate"]);
     let expected = "fleetbadge-issuer: the next ES256 key is announced already and signs from 20";
     assert_eq!((code, said.starts_with(expected)), (1, true), "{said}");

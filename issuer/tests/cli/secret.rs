@@ -63,14 +63,17 @@ fn secrets_come_and_go_and_the_last_use_outlives_the_server() {
     assert!(server.stop("-TERM").success());
     let server = place.serve(&[]);
     let secrets = place.text(&["device", "secret", "list", "pump-1"]);
-    let lines: Vec<&str> = secrets.lines().collect();
-    assert!(lines[0].contains("  ends 20") && lines[0].contains("  last used 20"), "{secrets}");
-    assert!(lines[1].contains("  no end  last used 20"), "{secrets}");
-    assert!(lines[2].contains("  ends 20") && lines[2].ends_with("  never used"), "{secrets}");
-    assert!(place.text(&["device", "show", "pump-1"]).contains(lines[1]));
+    let rows: Vec<Vec<&str>> = secrets.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[0], ["ID", "KIND", "CREATED", "ENDS", "LAST_USED"]);
+    for (row, (ends, used)) in rows[1..].iter().zip([("20", "20"), ("never", "20"), ("20", "never")]) {
+        assert!(row[1] == "made" && row[3].starts_with(ends) && row[4].starts_with(used), "{secrets}");
+    }
+    let shown = place.text(&["device", "show", "pump-1"]);
+    let [id, _, created, _, used] = rows[2][..] else { panic!("{secrets}") };
+    assert!(shown.contains(&format!("{id}  made {created}  no end  last used {used}\n")), "{shown}");
 
-    for (line, is_last) in lines.into_iter().zip([false, false, true]) {
-        let said = place.text(&["device", "secret", "remove", "pump-1", line.split(' ').next().unwrap()]);
+    for (row, is_last) in rows[1..].iter().zip([false, false, true]) {
+        let said = place.text(&["device", "secret", "remove", "pump-1", row[0]]);
         assert_eq!(said.contains("It was the last credential"), is_last, "{said}");
     }
     assert_eq!(server.token(&rotated).0, 401);

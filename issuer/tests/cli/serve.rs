@@ -66,8 +66,13 @@ fn a_server_that_cannot_be_safe_does_not_start() {
     assert_eq!((code, said.contains("write 10.0.0.0/8")), (2, true), "{said}");
     assert!(!place.data_dir().exists());
 
-    let (code, said) = place.refused(&["serve", "--listen", "loopback"]);
-    assert_eq!((code, said.contains("'--listen <IP:PORT>'")), (2, true), "{said}");
+    for (option, wrong) in [("--listen", "localhost:8080"), ("--listen", "8080"), ("--ops-listen", ":1")] {
+        let (code, said) = place.refused(&["serve", option, wrong]);
+        let expected = format!(
+            "'{wrong}' for '{option} <IP:PORT>': is not an IP address and port, such as 127.0.0.1:8080"
+        );
+        assert_eq!((code, said.contains(&expected)), (2, true), "{said}");
+    }
     let file = place.file("file", "");
     let (code, said) = refused(&["--issuer", ISSUER, "--data-dir", &file]);
     assert_eq!((code, said.contains(&format!("data_dir: {file}: is no folder"))), (4, true), "{said}");

@@ -54,7 +54,7 @@ async fn the_life_of_a_broker() {
         assert_eq!(answer.json()["detail"], "there is no broker \"site-1\"");
     }
     let again = refused(&issuer, json!({"name": "Site-1", "audience": "x", "profile": "emqx"})).await;
-    assert_eq!((again.0, again.1), (409, None));
+    assert_eq!((again.0, again.1.as_deref()), (409, Some("name")));
     assert!(again.2.contains("there was a device or broker site-1"), "{}", again.2);
 }
 
@@ -79,6 +79,12 @@ async fn each_refusal_names_its_field() {
             "there is no \"mosquitto\"; there are fleetbadge",
         ),
         (json!({"vhost": "/"}), 422, Some("vhost"), "is for profile rabbitmq, not for fleetbadge"),
+        (
+            json!({"accept_unbound_publishers": true}),
+            422,
+            Some("accept_unbound_publishers"),
+            "is for profile rabbitmq, not for fleetbadge",
+        ),
         (json!({"resource": "site"}), 422, Some("resource"), "\"site\" is not an absolute URI"),
         (json!({"resource": "https://a#b"}), 422, Some("resource"), "without a fragment"),
         (json!({"resource": "urn:fleetbadge:broker:site-1"}), 409, None, "belongs to another broker"),
@@ -89,9 +95,14 @@ async fn each_refusal_names_its_field() {
             Some("audience"),
             "algorithm ES256; brokers of one audience read the same tokens",
         ),
-        (json!({"name": "pump-1"}), 409, None, "there is a device or broker pump-1 already"),
-        (json!({"name": "c1"}), 409, None, "c1 belongs to pump-1; client IDs and names are one namespace"),
-        (json!({"name": "SITE-1"}), 409, None, "differs from site-1 by case alone"),
+        (json!({"name": "pump-1"}), 409, Some("name"), "name: there is a device or broker pump-1 already"),
+        (
+            json!({"name": "c1"}),
+            409,
+            Some("name"),
+            "c1 belongs to pump-1; client IDs and names are one namespace",
+        ),
+        (json!({"name": "SITE-1"}), 409, Some("name"), "differs from site-1 by case alone"),
         (json!({"algorithm": "HS256"}), 422, None, "HS256"),
         (json!({"secret": "x"}), 422, None, "unknown field `secret`"),
     ] {
@@ -210,7 +221,10 @@ async fn rabbitmq_wants_its_risk_accepted() {
 async fn a_broker_that_cannot_express_a_groups_rules_is_refused() {
     let issuer = TestIssuer::new().await;
     issuer.set_group(rules(&["up/+"], &["down/+/x"])).await;
-    let of = |profile: &str| json!({"name": "new", "audience": "mqtt", "profile": profile, "accept_unbound_publishers": true});
+    let of = |profile: &str| {
+        json!({"name": "new", "audience": "mqtt", "profile": profile,
+               "accept_unbound_publishers": profile == "rabbitmq"})
+    };
     for (profile, text) in [
         (
             "rabbitmq",

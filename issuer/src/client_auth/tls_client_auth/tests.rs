@@ -75,6 +75,21 @@ async fn the_certificate_of_the_device_is_enough() {
     assert!(issuer.verify(&answer, "pump").is_ok());
 }
 
+#[tokio::test]
+async fn its_last_use_is_shown_and_not_that_of_a_former_one() {
+    let (issuer, _) = issuer(false).await;
+    let shown = async || {
+        issuer.admin(Method::GET, "/admin/v1/devices/pump", None).await.json()["certificate"].clone()
+    };
+    assert_eq!(shown().await.get("last_used_at"), None);
+    issuer.clock.advance(5);
+    assert_eq!(ask(&issuer, Some(&certificate_of("pump")), "&client_id=pump").await.status, StatusCode::OK);
+    assert_eq!(shown().await["last_used_at"], NOW.0 + 5);
+    issuer.clock.advance(1);
+    set(&issuer, json!({"tls_client_auth_san_dns": "pump.example"})).await;
+    assert_eq!(shown().await.get("last_used_at"), None);
+}
+
 /// Nobody learns which devices there are, nor what they are known by.
 #[tokio::test]
 async fn whatever_is_wrong_the_answer_is_the_same() {

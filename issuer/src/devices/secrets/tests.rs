@@ -80,7 +80,8 @@ async fn there_are_at_most_so_many_and_ended_ones_make_room() {
         let refused = refused.unwrap_err().to_string();
         assert_eq!(
             refused,
-            "secrets: there are 8 already, the most that a client may have; remove one first"
+            "secrets: there are 8 already, the most that a client may have; see which with `secret list` and take one \
+             away with `secret remove` first"
         );
     }
     assert_eq!(secrets(&issuer).await.len(), MAX_SECRETS);
@@ -139,6 +140,6 @@ async fn what_cannot_be_imported_says_why_and_does_not_repeat_it() {
         import(&issuer, "pump-1", &format!("{CHOSEN} {n}")).await.unwrap();
     }
     let refused = import(&issuer, "pump-1", CHOSEN).await.unwrap_err().to_string();
-    assert!(refused.contains("there are 2 already"), "{refused}");
+    assert!(refused.contains("there are 2 imported secrets already"), "{refused}");
     add(&issuer, None).await.unwrap();
 }

@@ -111,7 +111,7 @@ impl From<InvalidProof> for RegistrationError {
 impl From<DeviceError> for RegistrationError {
     fn from(error: DeviceError) -> Self {
         match error {
-            DeviceError::NameTaken(_) => {
+            DeviceError::NameTaken { .. } => {
                 tracing::info!(%error, "a device wished for a name that is taken");
                 Self::InvalidClientMetadata("client_name: the name is, or was, another device's".into())
             }
@@ -128,6 +128,7 @@ impl From<DeviceError> for RegistrationError {
             | DeviceError::DuplicateMqttClientId { .. }
             | DeviceError::TooManyMqttClientIds { .. }
             | DeviceError::TooManyAttributes { .. }
+            | DeviceError::AttributeValue { .. }
             | DeviceError::NoSuchCredential { .. }
             | DeviceError::NoSuchGroup { .. }
             | DeviceError::Pending { .. }

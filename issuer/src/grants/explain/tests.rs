@@ -147,7 +147,8 @@ async fn device_scope_and_broker_may_stand_in_the_way() {
     );
     assert_eq!(asked["token"]["algorithm"], "RS256");
     let (allowed, reason) = answer(&issuer, &[("resource", "urn:fleetbadge:broker:hive")]).await;
-    assert!(!allowed && reason.contains("can only bind a token to the device's name"), "{reason}");
+    assert!(!allowed && reason.contains("can only bind a token to the device's name, not to c1"), "{reason}");
+    assert!(reason.contains("the device's first MQTT client ID must be pump-1"), "{reason}");
 }
 
 #[tokio::test]
