@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
+use fleetbadge_validator::time::UnixSeconds;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +12,7 @@ use super::problem::{Json, Problem};
 use super::secrets::{AddedSecretTerms, RemovedSecretDocument, RotateSecret, SecretDocument};
 use crate::app::App;
 use crate::client_secrets::{AddedSecret, RotatedSecret};
+use crate::store::BrokerRecord;
 
 /// A secret to make.
 #[derive(Default, Serialize, Deserialize)]
@@ -45,11 +47,8 @@ pub(crate) async fn add(
 ) -> Result<(StatusCode, axum::Json<AddedBrokerSecretDocument>), Problem> {
     let maker = app.devices.secret_maker();
     let (broker, added) = app.brokers.add_secret(&name, expires_in_s, maker, app.now()).await?;
-    let AddedSecret { secret, record } = added;
-    tracing::info!(broker = %broker.name, secret = %record.id, "secret added");
-    let credentials = AddedBrokerDocument::new(&broker, &secret);
-    let terms = AddedSecretTerms::new(record, None);
-    Ok((StatusCode::CREATED, axum::Json(AddedBrokerSecretDocument { credentials, terms })))
+    tracing::info!(broker = %broker.name, secret = %added.record.id, "secret added");
+    Ok((StatusCode::CREATED, axum::Json(added_document(&broker, added, None))))
 }
 
 pub(crate) async fn remove(
@@ -68,11 +67,20 @@ pub(crate) async fn rotate(
 ) -> Result<(StatusCode, axum::Json<AddedBrokerSecretDocument>), Problem> {
     let maker = app.devices.secret_maker();
     let (broker, rotated) = app.brokers.rotate_secret(&name, overlap_s, maker, app.now()).await?;
-    let RotatedSecret { added: AddedSecret { secret, record }, others_end_at } = rotated;
-    tracing::info!(broker = %broker.name, secret = %record.id, others_end_at = others_end_at.map(|end| end.0), "secret rotated");
-    let credentials = AddedBrokerDocument::new(&broker, &secret);
-    let terms = AddedSecretTerms::new(record, others_end_at);
-    Ok((StatusCode::CREATED, axum::Json(AddedBrokerSecretDocument { credentials, terms })))
+    let RotatedSecret { added, others_end_at } = rotated;
+    tracing::info!(broker = %broker.name, secret = %added.record.id, others_end_at = others_end_at.map(|end| end.0), "secret rotated");
+    Ok((StatusCode::CREATED, axum::Json(added_document(&broker, added, others_end_at))))
+}
+
+fn added_document(
+    broker: &BrokerRecord,
+    AddedSecret { secret, record }: AddedSecret,
+    others_end_at: Option<UnixSeconds>,
+) -> AddedBrokerSecretDocument {
+    AddedBrokerSecretDocument {
+        credentials: AddedBrokerDocument::new(broker, &secret),
+        terms: AddedSecretTerms::new(record, others_end_at),
+    }
 }
 
 #[cfg(test)]
