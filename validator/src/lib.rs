@@ -32,6 +32,7 @@ pub mod jwk;
 pub mod jws;
 pub mod keys;
 pub mod memory;
+pub mod revocations;
 pub mod scope;
 #[cfg(any(test, feature = "test-support"))]
 pub mod test_support;
