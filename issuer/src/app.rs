@@ -12,12 +12,15 @@ use crate::client_auth::private_key_jwt::ParsedKeys;
 use crate::credential_uses::CredentialUses;
 use crate::devices::Devices;
 use crate::enrolments::Enrolments;
-use crate::groups::Groups;
+use crate::groups::{GroupError, Groups};
 use crate::imported_secrets::ImportedSecrets;
+use crate::issued_revocations::IssuedRevocations;
 use crate::issuer_url::IssuerUrl;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
+use crate::node::Node;
 use crate::random::Random;
+use crate::revoker::Revoker;
 use crate::static_password::StaticPasswords;
 use crate::store::{Store, StoreError};
 use crate::used_jtis::UsedJtis;
@@ -38,6 +41,9 @@ pub(crate) struct App {
     pub(crate) used_jtis: UsedJtis,
     pub(crate) parsed_keys: ParsedKeys,
     pub(crate) keys: Keys,
+    pub(crate) revocations: IssuedRevocations,
+    pub(crate) revoker: Revoker,
+    pub(crate) node: Node,
     pub(crate) metrics: Metrics,
     pub(crate) metadata: Bytes,
     pub(crate) jwks_cache_control: String,
@@ -76,6 +82,13 @@ impl App {
         self.algorithms().filter(|algorithm| keys.ring.active(*algorithm, now).is_none()).collect()
     }
 
+    /// Takes up groups and brokers that another node has changed.
+    pub(crate) async fn reload_settings(&self) -> Result<(), GroupError> {
+        let _one_at_a_time = self.brokers.hold().await;
+        self.brokers.reload().await?;
+        self.groups.reload().await
+    }
+
     /// Writes what waits to be written: every second, and at the end.
     pub(crate) async fn flush(&self) {
         if let Err(error) = self.credential_uses.flush().await {
@@ -94,6 +107,13 @@ impl App {
             tracing::error!(%error, "the signing keys could not be brought up to date");
         }
         self.flush().await;
+        self.revocations.forget_expired(self.now());
+        if let Err(error) = self.store.forget_revocations(self.now()).await {
+            tracing::warn!(%error, "revocations of tokens that have died could not be forgotten");
+        }
+        if let Err(error) = self.node.forget_old_changes(self).await {
+            tracing::warn!(%error, "old changes could not be forgotten");
+        }
         if let Err(error) = self.used_jtis.forget_ended(self.now()).await {
             tracing::warn!(%error, "statements that have ended could not be forgotten");
         }

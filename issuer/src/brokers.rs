@@ -183,12 +183,24 @@ pub struct Brokers {
     change: Mutex<()>,
 }
 
+type ByName = BTreeMap<BrokerName, Arc<BrokerRecord>>;
+
+async fn read(store: &dyn Store) -> Result<ByName, StoreError> {
+    let brokers = store.brokers().await?;
+    Ok(brokers.into_iter().map(|broker| (broker.name.clone(), Arc::new(broker))).collect())
+}
+
 impl Brokers {
     /// Reads the brokers.
     pub(crate) async fn open(store: Arc<dyn Store>) -> Result<Self, StoreError> {
-        let brokers = store.brokers().await?;
-        let current = brokers.into_iter().map(|broker| (broker.name.clone(), Arc::new(broker))).collect();
-        Ok(Self { store, current: ArcSwap::from_pointee(current), change: Mutex::default() })
+        let current = ArcSwap::from_pointee(read(&*store).await?);
+        Ok(Self { store, current, change: Mutex::default() })
+    }
+
+    /// Takes up what another node has changed. Whoever asks holds the lock.
+    pub(crate) async fn reload(&self) -> Result<(), StoreError> {
+        self.current.store(Arc::new(read(&*self.store).await?));
+        Ok(())
     }
 
     /// The broker of this name.

@@ -87,6 +87,10 @@ pub struct Options {
     /// [default: twice jwks_max_age_s]
     #[arg(long, env = "FLEETBADGE_KEY_ANNOUNCE_S", value_name = "S")]
     pub key_announce_s: Option<u64>,
+    /// How long this node may go on issuing tokens without hearing of the
+    /// database, in seconds [default: 5]
+    #[arg(long, env = "FLEETBADGE_PROPAGATION_BOUND_S", value_name = "S")]
+    pub propagation_bound_s: Option<u64>,
     /// How many devices are kept in memory [default: 200000]
     #[arg(long, env = "FLEETBADGE_DEVICE_CACHE_CAPACITY", value_name = "N")]
     pub device_cache_capacity: Option<usize>,
@@ -129,6 +133,7 @@ pub struct Config {
     pub skew_s: u64,
     pub jwks_max_age_s: u64,
     pub key_announce_s: u64,
+    pub propagation_bound_s: u64,
     pub device_cache_capacity: usize,
     pub request_timeout_s: u64,
     pub shutdown_timeout_s: u64,
@@ -245,6 +250,7 @@ impl Options {
             skew_s: self.skew_s.or(weaker.skew_s),
             jwks_max_age_s: self.jwks_max_age_s.or(weaker.jwks_max_age_s),
             key_announce_s: self.key_announce_s.or(weaker.key_announce_s),
+            propagation_bound_s: self.propagation_bound_s.or(weaker.propagation_bound_s),
             device_cache_capacity: self.device_cache_capacity.or(weaker.device_cache_capacity),
             request_timeout_s: self.request_timeout_s.or(weaker.request_timeout_s),
             shutdown_timeout_s: self.shutdown_timeout_s.or(weaker.shutdown_timeout_s),
@@ -307,6 +313,12 @@ impl Options {
                 self.key_announce_s.unwrap_or(two_fetches_s),
                 two_fetches_s,
                 30 * 86_400,
+            )?,
+            propagation_bound_s: in_range(
+                "propagation_bound_s",
+                self.propagation_bound_s.unwrap_or(5),
+                2,
+                60,
             )?,
             device_cache_capacity: count_in_range(
                 "device_cache_capacity",

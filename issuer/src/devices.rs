@@ -20,6 +20,7 @@ use crate::credentials::Credentials;
 use crate::device_keys::{self, DeviceKey};
 use crate::groups::Groups;
 use crate::names::parse_name;
+use crate::revoker::Revoker;
 use crate::secret::{ClientSecret, SecretHasher};
 use crate::store::{
     Attributes, DeviceNotUpdated, DeviceQuery, DeviceRecord, DeviceStatus, Store, StoreError,
@@ -76,6 +77,7 @@ pub struct Devices {
     changes: Mutex<u64>,
     misses: Counter,
     secrets: SecretMaker,
+    revoker: Revoker,
     #[cfg(test)]
     lookups: std::sync::atomic::AtomicUsize,
 }
@@ -87,6 +89,7 @@ impl Devices {
         capacity: usize,
         misses: Counter,
         secrets: SecretMaker,
+        revoker: Revoker,
     ) -> Self {
         Self {
             store,
@@ -95,6 +98,7 @@ impl Devices {
             changes: Mutex::default(),
             misses,
             secrets,
+            revoker,
             #[cfg(test)]
             lookups: std::sync::atomic::AtomicUsize::default(),
         }
@@ -166,11 +170,18 @@ impl Devices {
         }
     }
 
-    /// After every change, or attempt at one.
-    fn forget(&self, name: &str) {
+    /// After every change, or attempt at one, here or on another node.
+    pub(crate) fn forget(&self, name: &str) {
         let mut changes = self.changes();
         *changes += 1;
         self.cache.remove(name);
+    }
+
+    /// After changes of nobody knows which devices.
+    pub(crate) fn forget_all(&self) {
+        let mut changes = self.changes();
+        *changes += 1;
+        self.cache.clear();
     }
 
     fn changes(&self) -> MutexGuard<'_, u64> {
@@ -226,7 +237,8 @@ impl Devices {
 
     /// Changes a device, as a whole or not at all. `change` may be called
     /// several times, each time with what the device is then. Takes effect
-    /// with the next request.
+    /// with the next request. The tokens of one that may have no more are taken
+    /// back with it.
     ///
     /// # Errors
     /// What `change` says; [`DeviceError::NoSuchDevice`],
@@ -244,7 +256,9 @@ impl Devices {
             if device == former {
                 return Ok((device, result));
             }
-            let written = self.store.update_device(&device).await;
+            let is_shut_out = former.check_enabled().is_ok() && device.check_enabled().is_err();
+            let revoke = is_shut_out.then(|| self.revoker.device(name));
+            let written = self.store.update_device(&device, revoke.as_ref()).await;
             self.forget(name);
             match written {
                 Ok(()) => {
@@ -296,12 +310,12 @@ impl Devices {
         self.change(name, approve).await.map(|(device, ())| device)
     }
 
-    /// Removes a device. Its names stay taken.
+    /// Removes a device and takes back its tokens. Its names stay taken.
     ///
     /// # Errors
     /// [`DeviceError::NoSuchDevice`], [`DeviceError::Store`].
     pub async fn remove(&self, name: &str) -> Result<(), DeviceError> {
-        let removed = self.store.remove_device(name).await;
+        let removed = self.store.remove_device(name, &self.revoker.device(name)).await;
         self.forget(name);
         if removed? { Ok(()) } else { Err(error::no_such_device(name)) }
     }

@@ -132,19 +132,10 @@ impl Groups {
         brokers: Arc<Brokers>,
         now: UnixSeconds,
     ) -> Result<Self, GroupError> {
-        let records = store.groups().await?;
-        let is_first_start = records.is_empty();
-        let groups = records.into_iter().map(|record| {
-            let GroupRecord { name, policy, created_at, updated_at } = record;
-            match policy_of(&policy, max_token_lifetime_s, issuer, &brokers) {
-                Ok(policy) => Ok((name.clone(), Arc::new(Group { name, policy, created_at, updated_at }))),
-                Err(GroupError::Policy(reason)) => Err(GroupError::Stored { name, reason }),
-                Err(error) => Err(error),
-            }
-        });
-        let current = ArcSwap::from_pointee(groups.collect::<Result<_, _>>()?);
+        let current = ArcSwap::default();
         let groups = Self { store, issuer: issuer.into(), max_token_lifetime_s, brokers, current };
-        if is_first_start {
+        groups.reload().await?;
+        if groups.current.load().is_empty() {
             let own_topics = Some(vec!["devices/${clientid}/#".to_owned()]);
             let change = PolicyChange {
                 publish: own_topics.clone(),
@@ -154,6 +145,20 @@ impl Groups {
             groups.set(DEFAULT_GROUP, change, now).await?;
         }
         Ok(groups)
+    }
+
+    /// Takes up what is in the store. Whoever asks holds the brokers' lock.
+    pub(crate) async fn reload(&self) -> Result<(), GroupError> {
+        let groups = self.store.groups().await?.into_iter().map(|record| {
+            let GroupRecord { name, policy, created_at, updated_at } = record;
+            match policy_of(&policy, self.max_token_lifetime_s, &self.issuer, &self.brokers) {
+                Ok(policy) => Ok((name.clone(), Arc::new(Group { name, policy, created_at, updated_at }))),
+                Err(GroupError::Policy(reason)) => Err(GroupError::Stored { name, reason }),
+                Err(error) => Err(error),
+            }
+        });
+        self.current.store(Arc::new(groups.collect::<Result<_, _>>()?));
+        Ok(())
     }
 
     /// The group of this name.

@@ -25,7 +25,9 @@ use crate::signing_keys::{
     KeyRing, KeyState, KeyTiming, Rotation, RotationRefused, Schedule, ScheduledKey, SigningKey,
     UnusableSigningKey, plan_rotation,
 };
-use crate::store::{SigningKeyRecord, Store, StoreError};
+use crate::store::{
+    SigningKeyChange, SigningKeyRecord, SigningKeySet, SigningKeysNotChanged, Store, StoreError,
+};
 
 mod workshop;
 
@@ -91,10 +93,15 @@ impl Keys {
         now: UnixSeconds,
     ) -> Result<Self, KeyError> {
         let sealer = Arc::new(sealer);
-        let records = store.signing_keys().await?;
-        if records.iter().all(|record| record.algorithm != Algorithm::ES256) {
+        let SigningKeySet { revision, keys } = store.signing_keys().await?;
+        if keys.iter().all(|record| record.algorithm != Algorithm::ES256) {
             let first = NewKey::make(Algorithm::ES256, &sealer)?.scheduled(Schedule::first(now));
-            store.set_signing_keys(&[first]).await?;
+            let added = SigningKeyChange { revision, set: &[first], ..SigningKeyChange::default() };
+            match store.change_signing_keys(&added).await {
+                // Another node made the first one.
+                Ok(()) | Err(SigningKeysNotChanged::Conflict) => {}
+                Err(SigningKeysNotChanged::Store(error)) => return Err(error.into()),
+            }
         }
         let current = load(&*store, &sealer, issuer, now).await?;
         let current = ArcSwap::from_pointee(current);
@@ -125,7 +132,7 @@ impl Keys {
         if !is_due && !self.is_stale.load(Ordering::Acquire) {
             return Ok(());
         }
-        let _one_at_a_time = self.change.lock().await;
+        self.drop_ended(now).await?;
         self.reload(now).await
     }
 
@@ -142,16 +149,22 @@ impl Keys {
         }
         let _one_at_a_time = self.change.lock().await;
         // If the database fails, no work is begun that could not be kept.
-        let records = self.store.signing_keys().await?;
-        if records.iter().all(|record| record.algorithm != algorithm) {
+        let SigningKeySet { revision, keys } = self.store.signing_keys().await?;
+        if keys.iter().all(|record| record.algorithm != algorithm) {
             let Some(key) = self.first_keys.collect(algorithm, &self.sealer).await? else {
                 return Ok(());
             };
-            self.is_stale.store(true, Ordering::Release);
-            self.store.set_signing_keys(&[key.scheduled(Schedule::first(now))]).await?;
-            tracing::info!(alg = algorithm.as_str(), kid = key.kid(), "the first key of an algorithm signs");
+            let first = [key.scheduled(Schedule::first(now))];
+            let added = SigningKeyChange { revision, set: &first, ..SigningKeyChange::default() };
+            if self.write(&added).await? {
+                tracing::info!(
+                    alg = algorithm.as_str(),
+                    kid = key.kid(),
+                    "the first key of an algorithm signs"
+                );
+            }
         }
-        self.reload(now).await
+        self.load(now).await
     }
 
     /// Replaces the active key of an algorithm, or of every algorithm that has
@@ -172,27 +185,57 @@ impl Keys {
         // have changed is seen in the next round.
         loop {
             let one_at_a_time = self.change.lock().await;
-            let records = self.store.signing_keys().await?;
-            match next_step(&records, algorithm, &made, self.timing, at_once, now)? {
+            let SigningKeySet { revision, keys } = self.store.signing_keys().await?;
+            match next_step(&keys, algorithm, &made, self.timing, at_once, now)? {
                 Step::Make(algorithm) => {
                     drop(one_at_a_time);
                     made.push(workshop::make(algorithm, &self.sealer).await?);
                 }
                 Step::Write(changed) => {
-                    self.is_stale.store(true, Ordering::Release);
-                    self.store.set_signing_keys(&changed).await?;
-                    return self.reload(now).await;
+                    let change = SigningKeyChange { revision, set: &changed, ..SigningKeyChange::default() };
+                    // Otherwise another node was faster; it is seen in the next round.
+                    if self.write(&change).await? {
+                        return self.load(now).await;
+                    }
                 }
             }
         }
     }
 
-    async fn reload(&self, now: UnixSeconds) -> Result<(), KeyError> {
-        for key in self.store.signing_keys().await? {
-            if key.schedule.state(now) == KeyState::Dropped {
-                self.store.delete_signing_key(&key.kid).await?;
-            }
+    /// Deletes the keys that are dropped.
+    async fn drop_ended(&self, now: UnixSeconds) -> Result<(), KeyError> {
+        let _one_at_a_time = self.change.lock().await;
+        let SigningKeySet { revision, keys } = self.store.signing_keys().await?;
+        let is_dropped = |key: &&SigningKeyRecord| key.schedule.state(now) == KeyState::Dropped;
+        let ended: Vec<&str> = keys.iter().filter(is_dropped).map(|key| key.kid.as_str()).collect();
+        if !ended.is_empty() {
+            // If another node was faster, it has deleted them, or the next tick does.
+            let change = SigningKeyChange { revision, delete: &ended, ..SigningKeyChange::default() };
+            self.write(&change).await?;
         }
+        Ok(())
+    }
+
+    /// Changes the stored keys; false if somebody else did meanwhile.
+    async fn write(&self, change: &SigningKeyChange<'_>) -> Result<bool, KeyError> {
+        self.is_stale.store(true, Ordering::Release);
+        match self.store.change_signing_keys(change).await {
+            Ok(()) => Ok(true),
+            Err(SigningKeysNotChanged::Conflict) => Ok(false),
+            Err(SigningKeysNotChanged::Store(error)) => Err(error.into()),
+        }
+    }
+
+    /// Takes up the keys that are stored, whoever changed them.
+    ///
+    /// # Errors
+    /// [`KeyError`]; the keys in use stay as they are.
+    pub async fn reload(&self, now: UnixSeconds) -> Result<(), KeyError> {
+        let _one_at_a_time = self.change.lock().await;
+        self.load(now).await
+    }
+
+    async fn load(&self, now: UnixSeconds) -> Result<(), KeyError> {
         let current = load(&*self.store, &self.sealer, &self.issuer, now).await?;
         self.current.store(Arc::new(current));
         self.is_stale.store(false, Ordering::Release);
@@ -261,6 +304,7 @@ async fn load(
     let keys: Result<Vec<ScheduledKey>, KeyError> = store
         .signing_keys()
         .await?
+        .keys
         .into_iter()
         .map(|SigningKeyRecord { kid, algorithm, sealed, schedule }| {
             Ok(ScheduledKey { key: SigningKey::open(&kid, algorithm, &sealed, sealer)?, schedule })

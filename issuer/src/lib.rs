@@ -57,17 +57,21 @@ mod form;
 mod grants;
 pub mod groups;
 mod imported_secrets;
+mod issued_revocations;
 pub mod issuer_url;
 pub mod keys;
 mod metrics;
 pub mod mint;
 pub mod names;
+pub mod node;
 pub mod open_files;
 pub mod peer;
 pub mod policy;
 pub mod profile;
 pub mod random;
 mod registration;
+pub mod reports;
+pub mod revoker;
 pub mod root_key;
 mod router;
 pub mod secret;
@@ -94,9 +98,12 @@ use devices::{AddedDevice, DeviceError, Devices, NewDevice};
 use enrolments::Enrolments;
 use groups::{GroupError, Groups};
 use imported_secrets::ImportedSecrets;
+use issued_revocations::IssuedRevocations;
 use keys::{KeyError, Keys};
 use metrics::Metrics;
+use node::{FollowError, Node};
 use random::Random;
+use revoker::Revoker;
 use serve::{BoundIssuer, ServeError};
 use static_password::StaticPasswords;
 use store::sqlite::SqliteStore;
@@ -124,6 +131,8 @@ pub enum OpenError {
     Keys(#[from] KeyError),
     #[error("metrics: {0}")]
     Metrics(#[from] metrics_exporter_prometheus::BuildError),
+    #[error(transparent)]
+    Follow(#[from] FollowError),
     #[error("metadata: {0}")]
     Metadata(#[from] serde_json::Error),
 }
@@ -155,6 +164,8 @@ impl Issuer {
         );
         let groups = Arc::new(groups.await?);
         let metrics = Metrics::new()?;
+        let margin_s = 0;
+        let revoker = Revoker::new(Arc::clone(&clock), margin_s, config.max_token_lifetime_s);
         let app = App {
             devices: Devices::new(
                 Arc::clone(&store),
@@ -162,6 +173,7 @@ impl Issuer {
                 config.device_cache_capacity,
                 metrics.device_cache_misses.clone(),
                 SecretMaker::new(root_key.secret_hasher(), Arc::clone(&random)),
+                revoker.clone(),
             ),
             enrolments: Enrolments::new(Arc::clone(&store), Arc::clone(&groups), Arc::clone(&random)),
             groups,
@@ -179,6 +191,9 @@ impl Issuer {
                 now,
             )
             .await?,
+            revocations: IssuedRevocations::new(),
+            revoker,
+            node: Node::new(config.propagation_bound_s),
             metadata: endpoints::metadata::document(&issuer, config.transport.has_client_certificates())?,
             jwks_cache_control: format!("public, max-age={}", config.jwks_max_age_s),
             request_timeout: Duration::from_secs(config.request_timeout_s),
@@ -188,7 +203,10 @@ impl Issuer {
             store,
             metrics,
         };
-        Ok(Self { app: Arc::new(app), config, data_dir })
+        let app = Arc::new(app);
+        app.node.catch_up(&app).await?;
+        node::start(&app);
+        Ok(Self { app, config, data_dir })
     }
 
     /// What it runs with.

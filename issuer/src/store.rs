@@ -1,4 +1,9 @@
-//! What is kept: devices, groups, brokers, enrolments and signing keys.
+//! What is kept: devices, groups, brokers, enrolments, signing keys and
+//! revocations.
+//!
+//! Several issuers may share a database. What the others must hear of is a row
+//! of its log of changes, written with the change itself; they follow it, see
+//! [`crate::node`].
 //!
 //! One trait, the same for every database; `contract` holds what each of them
 //! must do. A write is durable when it returns. To add to a record: change it
@@ -6,6 +11,7 @@
 //! database's file of that name; then the contract.
 
 use async_trait::async_trait;
+use fleetbadge_validator::revocations::Revocation;
 use fleetbadge_validator::time::UnixSeconds;
 
 use crate::credentials::CredentialId;
@@ -13,16 +19,18 @@ use crate::credentials::CredentialId;
 #[cfg(test)]
 mod contract;
 mod error;
+mod log;
 mod record;
 pub mod sqlite;
 
 pub use error::{
     BrokerNotAdded, BrokerNotUpdated, DeviceNotEnrolled, DeviceNotUpdated, DeviceNotWritten, NameTaken,
-    StoreError,
+    SigningKeysNotChanged, StoreError,
 };
+pub use log::{Change, ChangeLog, ChangedSubject, NumberedRevocation, SigningKeyChange, SigningKeySet};
 pub use record::{
     Attributes, BrokerRecord, CredentialUse, DeviceQuery, DeviceRecord, DeviceStatus, EnrolledBy,
-    EnrolmentRecord, EnrolmentTerms, GroupRecord, NotEnabled, SigningKeyRecord, UsedJti,
+    EnrolmentRecord, EnrolmentTerms, GroupRecord, NotEnabled, ReportRecord, SigningKeyRecord, UsedJti,
 };
 
 /// A database of an issuer.
@@ -38,11 +46,16 @@ pub trait Store: Send + Sync {
     async fn devices(&self, query: DeviceQuery<'_>) -> Result<Vec<DeviceRecord>, StoreError>;
     /// Replaces a device by what was made of the same revision of it; the new
     /// one has the next. Names that it did not have before are taken; when the
-    /// credentials that it no longer has were used is forgotten.
-    async fn update_device(&self, device: &DeviceRecord) -> Result<(), DeviceNotUpdated>;
-    /// Removes a device and its credentials; its names stay taken. False if
-    /// there is no such device.
-    async fn remove_device(&self, name: &str) -> Result<bool, StoreError>;
+    /// credentials that it no longer has were used is forgotten. With it,
+    /// tokens may be taken back.
+    async fn update_device(
+        &self,
+        device: &DeviceRecord,
+        revoke: Option<&Revocation>,
+    ) -> Result<(), DeviceNotUpdated>;
+    /// Removes a device and its credentials, and takes back its tokens; its
+    /// names stay taken. False if there is no such device.
+    async fn remove_device(&self, name: &str, revoke: &Revocation) -> Result<bool, StoreError>;
 
     /// All groups, in the order of their names' bytes.
     async fn groups(&self) -> Result<Vec<GroupRecord>, StoreError>;
@@ -85,12 +98,38 @@ pub trait Store: Send + Sync {
     /// When each credential of a client was last used, in no order.
     async fn credential_uses(&self, client: &str) -> Result<Vec<CredentialUse>, StoreError>;
 
-    /// All signing keys, the oldest first.
-    async fn signing_keys(&self) -> Result<Vec<SigningKeyRecord>, StoreError>;
-    /// Adds keys, or sets the schedules of those that are there: all or none.
-    async fn set_signing_keys(&self, keys: &[SigningKeyRecord]) -> Result<(), StoreError>;
-    /// Deletes a key, private half and all.
-    async fn delete_signing_key(&self, kid: &str) -> Result<(), StoreError>;
+    /// All signing keys.
+    async fn signing_keys(&self) -> Result<SigningKeySet, StoreError>;
+    /// Adds keys, sets the schedules of those that are there, deletes some,
+    /// and takes back what they signed: all or none, and none if the keys were
+    /// changed since they were read.
+    async fn change_signing_keys(&self, change: &SigningKeyChange<'_>) -> Result<(), SigningKeysNotChanged>;
+
+    /// Takes back tokens: all of these or none. Of two of one target, the
+    /// wider stays.
+    async fn revoke(&self, revocations: &[Revocation]) -> Result<(), StoreError>;
+    /// The revocations with an id above `after`, in the order of their ids, at
+    /// most so many.
+    async fn revocations(&self, after: u64, limit: u32) -> Result<Vec<NumberedRevocation>, StoreError>;
+    /// Forgets the revocations whose tokens have all died before `now`.
+    async fn forget_revocations(&self, now: UnixSeconds) -> Result<(), StoreError>;
+
+    /// What was committed after a change, and how far that is: the newest
+    /// state of everything when this was called, or a newer one.
+    async fn changes(&self, after: u64) -> Result<ChangeLog, StoreError>;
+    /// Forgets all but the newest so many changes.
+    async fn forget_changes(&self, kept: u64) -> Result<(), StoreError>;
+    /// Ends soon after somebody has changed something, and sometimes without
+    /// that. Whoever needs every change asks from time to time as well.
+    async fn changed(&self);
+
+    /// Keeps what a validator says, in place of what it said before. Nothing
+    /// is kept for a broker that there is not.
+    async fn set_report(&self, report: &ReportRecord) -> Result<(), StoreError>;
+    /// What validators said since a moment, by broker and instance.
+    async fn reports(&self, since: UnixSeconds) -> Result<Vec<ReportRecord>, StoreError>;
+    /// Forgets what was said before a moment.
+    async fn forget_reports(&self, before: UnixSeconds) -> Result<(), StoreError>;
 
     /// Whether the database answers.
     async fn ping(&self) -> Result<(), StoreError>;

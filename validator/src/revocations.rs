@@ -6,6 +6,7 @@
 //! it names has died, so their number stays bounded.
 
 use std::collections::HashMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +27,18 @@ pub enum RevocationTarget {
     Key(Box<str>),
     /// Every token that was issued before a moment.
     All,
+}
+
+impl fmt::Display for RevocationTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Token(jti) => write!(f, "token {jti}"),
+            Self::Device(name) => write!(f, "device {name}"),
+            Self::Group(name) => write!(f, "group {name}"),
+            Self::Key(kid) => write!(f, "key {kid}"),
+            Self::All => f.write_str("all"),
+        }
+    }
 }
 
 /// Tokens that were taken back.

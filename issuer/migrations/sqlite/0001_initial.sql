@@ -3,6 +3,35 @@
 -- What is read and written whole is one JSON document; what is looked for,
 -- counted down or must be unique has a column of its own.
 
+-- One row: what is known of the database as a whole.
+CREATE TABLE state (
+    one           INTEGER NOT NULL PRIMARY KEY CHECK (one = 1),
+    epoch         TEXT    NOT NULL, -- random; made anew when a backup is restored
+    last_change   INTEGER NOT NULL, -- the id of the newest change
+    settings      INTEGER NOT NULL, -- counted up by every change of groups and brokers
+    signing_keys  INTEGER NOT NULL  -- counted up by every change of signing keys
+) STRICT;
+
+INSERT INTO state VALUES (1, lower(hex(randomblob(16))), 0, 0, 0);
+
+-- What other nodes have to hear of, in the order in which it was committed.
+-- Old rows go: a node that has missed some reads everything anew.
+CREATE TABLE changes (
+    id   INTEGER NOT NULL PRIMARY KEY,
+    kind TEXT    NOT NULL CHECK (kind IN ('device', 'devices', 'settings', 'signing_keys', 'revocation')),
+    name TEXT    NOT NULL -- of the device; empty where there is none
+) STRICT;
+
+-- Tokens that were taken back; a row goes when all that it names have died.
+CREATE TABLE revocations (
+    id         INTEGER NOT NULL PRIMARY KEY, -- that of the change
+    target     TEXT    NOT NULL UNIQUE,      -- its kind and name
+    document   TEXT    NOT NULL,             -- JSON
+    expires_at INTEGER NOT NULL
+) STRICT;
+
+CREATE INDEX revocations_by_expiry ON revocations (expires_at);
+
 CREATE TABLE groups (
     name       TEXT    NOT NULL PRIMARY KEY,
     policy     TEXT    NOT NULL, -- JSON
@@ -82,4 +111,13 @@ CREATE TABLE signing_keys (
     active_at    INTEGER NOT NULL,
     retired_at   INTEGER,
     dropped_at   INTEGER
+) STRICT, WITHOUT ROWID;
+
+-- What the validators of a broker said last.
+CREATE TABLE reports (
+    broker      TEXT    NOT NULL REFERENCES brokers (name) ON DELETE CASCADE,
+    instance    TEXT    NOT NULL,
+    document    TEXT    NOT NULL, -- JSON
+    reported_at INTEGER NOT NULL,
+    PRIMARY KEY (broker, instance)
 ) STRICT, WITHOUT ROWID;

@@ -1,19 +1,21 @@
 //! What every database must do, checked against each of them.
 
+use fleetbadge_validator::revocations::Revocation;
 use fleetbadge_validator::time::UnixSeconds;
 
 use super::{
     Attributes, BrokerNotAdded, BrokerNotUpdated, BrokerRecord, CredentialUse, DeviceNotEnrolled,
     DeviceNotUpdated, DeviceNotWritten, DeviceQuery, DeviceRecord, DeviceStatus, EnrolledBy, EnrolmentRecord,
-    EnrolmentTerms, GroupRecord, NameTaken, SigningKeyRecord, Store, UsedJti,
+    EnrolmentTerms, GroupRecord, NameTaken, Store, UsedJti,
 };
 use crate::credentials::{CredentialId, Credentials, KeyRecord, SecretRecord, SecretVerifier};
 use crate::enrolments::NamePattern;
 use crate::policy::{PolicyDocument, RefreshWindow};
 use crate::profile::Profile;
 use crate::secret::SecretHash;
-use crate::signing_keys::Schedule;
 use fleetbadge_validator::jwk::{Algorithm, Jwk};
+
+mod log;
 
 /// Checks everything; `make` makes an empty store and whatever must live as
 /// long as it does.
@@ -31,10 +33,14 @@ pub(super) async fn check<S: Store, G>(make: impl AsyncFn() -> (S, G)) {
     uses_never_go_back(&make().await.0).await;
     uses_go_with_their_credentials(&make().await.0).await;
     groups_are_replaced(&make().await.0).await;
-    signing_keys_are_scheduled(&make().await.0).await;
+    log::check(make).await;
 }
 
 const NOW: UnixSeconds = UnixSeconds(1_800_000_000);
+
+fn taken_back(device: &str) -> Revocation {
+    Revocation::of_device(device, NOW, NOW.plus(60))
+}
 
 fn id(text: &str) -> CredentialId {
     CredentialId::from_text(text)
@@ -140,7 +146,7 @@ async fn names_are_taken_for_ever_or_not_at_all(store: &impl Store) {
     // A refused addition takes nothing.
     store.add_device(&device("b", &["x"])).await.unwrap();
 
-    assert!(store.remove_device("a").await.unwrap());
+    assert!(store.remove_device("a", &taken_back("a")).await.unwrap());
     assert_eq!(refused("a", &["a"]).await, taken("a", "a", true));
     assert_eq!(refused("c", &["a1"]).await, taken("a1", "a", true));
 }
@@ -195,20 +201,20 @@ async fn changes_and_removal(store: &impl Store) {
     let mut changed = DeviceRecord { status: DeviceStatus::Disabled, ..device("a", &["a2", "a"]) };
     changed.attributes = Attributes::default();
     changed.credentials.secrets.remove(0);
-    store.update_device(&changed).await.unwrap();
+    store.update_device(&changed, None).await.unwrap();
     changed.revision = 1;
     assert_eq!(store.device("a").await.unwrap().as_ref(), Some(&changed));
     assert!(matches!(store.add_device(&device("b", &["a2"])).await, Err(DeviceNotWritten::NameTaken(_))));
     let mut elsewhere = changed.clone();
     elsewhere.group = "nowhere".parse().unwrap();
     assert!(matches!(
-        store.update_device(&elsewhere).await,
+        store.update_device(&elsewhere, None).await,
         Err(DeviceNotUpdated::NotWritten(DeviceNotWritten::NoSuchGroup { .. }))
     ));
-    assert!(store.remove_device("a").await.unwrap());
+    assert!(store.remove_device("a", &taken_back("a")).await.unwrap());
     assert_eq!(store.device("a").await.unwrap(), None);
-    assert!(matches!(store.update_device(&changed).await, Err(DeviceNotUpdated::Gone)));
-    assert!(!store.remove_device("a").await.unwrap());
+    assert!(matches!(store.update_device(&changed, None).await, Err(DeviceNotUpdated::Gone)));
+    assert!(!store.remove_device("a", &taken_back("a")).await.unwrap());
 }
 
 async fn no_change_overwrites_another(store: &impl Store) {
@@ -217,8 +223,8 @@ async fn no_change_overwrites_another(store: &impl Store) {
     let read = store.device("a").await.unwrap().unwrap();
     let first = DeviceRecord { status: DeviceStatus::Disabled, ..read.clone() };
     let second = DeviceRecord { attributes: Attributes::default(), ..read };
-    store.update_device(&first).await.unwrap();
-    assert!(matches!(store.update_device(&second).await, Err(DeviceNotUpdated::Conflict)));
+    store.update_device(&first, None).await.unwrap();
+    assert!(matches!(store.update_device(&second, None).await, Err(DeviceNotUpdated::Conflict)));
     assert_eq!(store.device("a").await.unwrap().unwrap().status, DeviceStatus::Disabled);
 }
 
@@ -232,14 +238,14 @@ async fn a_key_is_of_one_device(store: &impl Store) {
     let (k1, k2, a) = (|| "k1".to_owned(), || "k2".to_owned(), || "a".to_owned());
     assert_eq!(taken(store.add_device(&with_keys("b", &["k3", "k2"])).await.unwrap_err()), (k2(), a()));
     store.add_device(&with_keys("b", &["k3"])).await.unwrap();
-    match store.update_device(&with_keys("b", &["k1"])).await {
+    match store.update_device(&with_keys("b", &["k1"]), None).await {
         Err(DeviceNotUpdated::NotWritten(error)) => assert_eq!(taken(error), (k1(), a())),
         other => panic!("{other:?}"),
     }
     // A key that its device gave up is free.
-    store.update_device(&with_keys("a", &["k2"])).await.unwrap();
-    store.update_device(&with_keys("b", &["k1", "k3"])).await.unwrap();
-    assert!(store.remove_device("b").await.unwrap());
+    store.update_device(&with_keys("a", &["k2"]), None).await.unwrap();
+    store.update_device(&with_keys("b", &["k1", "k3"]), None).await.unwrap();
+    assert!(store.remove_device("b", &taken_back("b")).await.unwrap());
     store.add_device(&with_keys("c", &["k1"])).await.unwrap();
     let owner =
         async |key: &str| store.device_of_key(&id(key)).await.unwrap().map(|device| device.name.to_string());
@@ -354,9 +360,9 @@ async fn uses_go_with_their_credentials(store: &impl Store) {
     device.credentials.secrets.remove(0);
     // What is not written forgets nothing.
     let outdated = DeviceRecord { revision: 7, ..device.clone() };
-    store.update_device(&outdated).await.unwrap_err();
+    store.update_device(&outdated, None).await.unwrap_err();
     assert_eq!(store.credential_uses("a").await.unwrap().len(), 3);
-    store.update_device(&device).await.unwrap();
+    store.update_device(&device, None).await.unwrap();
     let mut left = store.credential_uses("a").await.unwrap();
     left.sort_by(|a, b| a.credential.cmp(&b.credential));
     assert_eq!(left, [used("a", "2"), used("a", "certificate")]);
@@ -378,27 +384,4 @@ async fn groups_are_replaced(store: &impl Store) {
     store.set_group(&group("b", 60, NOW.plus(5))).await.unwrap();
     let changed = GroupRecord { created_at: NOW, ..group("b", 60, NOW.plus(5)) };
     assert_eq!(store.groups().await.unwrap(), [group("a", 900, NOW), changed]);
-}
-
-async fn signing_keys_are_scheduled(store: &impl Store) {
-    let schedule = |at: UnixSeconds| Schedule {
-        announced_at: at,
-        active_at: at.plus(1),
-        retired_at: None,
-        dropped_at: None,
-    };
-    let key = |kid: &str, schedule| SigningKeyRecord {
-        kid: kid.into(),
-        algorithm: Algorithm::EdDSA,
-        sealed: vec![1, 2, 3],
-        schedule,
-    };
-    store.set_signing_keys(&[key("z", schedule(NOW))]).await.unwrap();
-    let retired = Schedule { retired_at: Some(NOW.plus(9)), dropped_at: Some(NOW.plus(10)), ..schedule(NOW) };
-    let both = [key("z", retired), key("a", schedule(NOW.plus(8)))];
-    store.set_signing_keys(&both).await.unwrap();
-    assert_eq!(store.signing_keys().await.unwrap(), both);
-    store.delete_signing_key("z").await.unwrap();
-    store.delete_signing_key("z").await.unwrap();
-    assert_eq!(store.signing_keys().await.unwrap(), both[1..]);
 }

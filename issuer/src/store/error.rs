@@ -179,3 +179,20 @@ impl From<sqlx::Error> for BrokerNotUpdated {
         Self::Store(error.into())
     }
 }
+
+/// The signing keys cannot be changed. Nothing was written.
+#[derive(Debug, thiserror::Error)]
+pub enum SigningKeysNotChanged {
+    /// Somebody else changed them meanwhile.
+    #[error("the signing keys were changed meanwhile")]
+    Conflict,
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<sqlx::Error> for SigningKeysNotChanged {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Store(error.into())
+    }
+}

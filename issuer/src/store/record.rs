@@ -14,6 +14,7 @@ use crate::credentials::{CertificateRecord, CredentialId, Credentials, SecretRec
 use crate::enrolments::NamePattern;
 use crate::policy::PolicyDocument;
 use crate::profile::Profile;
+use crate::reports::Report;
 use crate::signing_keys::Schedule;
 
 /// What is known of a device beside its credentials: goes into topics.
@@ -219,4 +220,17 @@ pub struct SigningKeyRecord {
     pub sealed: Vec<u8>,
     /// When it does what.
     pub schedule: Schedule,
+}
+
+/// What a validator said last, as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReportRecord {
+    /// The broker that it serves.
+    pub broker: BrokerName,
+    /// Which of that broker's processes: text that it keeps.
+    pub instance: Box<str>,
+    /// What it said.
+    pub report: Report,
+    /// When.
+    pub reported_at: UnixSeconds,
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use fleetbadge_validator::revocations::Revocation;
 use fleetbadge_validator::time::UnixSeconds;
 use sqlx::SqlSafeStr as _;
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
@@ -11,19 +12,25 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 
+use tokio::sync::Notify;
+
 use super::{
-    BrokerNotAdded, BrokerNotUpdated, BrokerRecord, CredentialUse, DeviceNotEnrolled, DeviceNotUpdated,
-    DeviceNotWritten, DeviceQuery, DeviceRecord, EnrolmentRecord, GroupRecord, SigningKeyRecord, Store,
+    BrokerNotAdded, BrokerNotUpdated, BrokerRecord, ChangeLog, CredentialUse, DeviceNotEnrolled,
+    DeviceNotUpdated, DeviceNotWritten, DeviceQuery, DeviceRecord, EnrolmentRecord, GroupRecord,
+    NumberedRevocation, ReportRecord, SigningKeyChange, SigningKeySet, SigningKeysNotChanged, Store,
     StoreError, UsedJti,
 };
 use crate::credentials::CredentialId;
 
 mod brokers;
+mod changes;
 mod credential_uses;
 mod devices;
 mod enrolments;
 mod groups;
 mod names;
+mod reports;
+mod revocations;
 mod signing_keys;
 mod used_jtis;
 
@@ -38,6 +45,8 @@ const MAX_CONNECTIONS: u32 = 4;
 /// A [`super::Store`] in an SQLite file.
 pub struct SqliteStore {
     pool: SqlitePool,
+    /// Told of every change that may have been committed.
+    changed: Notify,
 }
 
 impl SqliteStore {
@@ -60,9 +69,16 @@ impl SqliteStore {
             .test_before_acquire(false)
             .connect_with(options)
             .await?;
-        let store = Self { pool };
+        let store = Self { pool, changed: Notify::new() };
         store.migrate().await?;
         Ok(store)
+    }
+
+    /// What became of a change. Whether it was committed is not asked: to wake
+    /// those who follow for nothing costs little.
+    fn told<T>(&self, outcome: T) -> T {
+        self.changed.notify_one();
+        outcome
     }
 
     async fn migrate(&self) -> Result<(), StoreError> {
@@ -95,12 +111,16 @@ impl Store for SqliteStore {
         devices::page(&self.pool, query).await
     }
 
-    async fn update_device(&self, device: &DeviceRecord) -> Result<(), DeviceNotUpdated> {
-        devices::update(&self.pool, device).await
+    async fn update_device(
+        &self,
+        device: &DeviceRecord,
+        revoke: Option<&Revocation>,
+    ) -> Result<(), DeviceNotUpdated> {
+        self.told(devices::update(&self.pool, device, revoke).await)
     }
 
-    async fn remove_device(&self, name: &str) -> Result<bool, StoreError> {
-        devices::remove(&self.pool, name).await
+    async fn remove_device(&self, name: &str, revoke: &Revocation) -> Result<bool, StoreError> {
+        self.told(devices::remove(&self.pool, name, revoke).await)
     }
 
     async fn groups(&self) -> Result<Vec<GroupRecord>, StoreError> {
@@ -108,7 +128,7 @@ impl Store for SqliteStore {
     }
 
     async fn set_group(&self, group: &GroupRecord) -> Result<(), StoreError> {
-        groups::set(&self.pool, group).await
+        self.told(groups::set(&self.pool, group).await)
     }
 
     async fn brokers(&self) -> Result<Vec<BrokerRecord>, StoreError> {
@@ -116,15 +136,15 @@ impl Store for SqliteStore {
     }
 
     async fn add_broker(&self, broker: &BrokerRecord) -> Result<(), BrokerNotAdded> {
-        brokers::add(&self.pool, broker).await
+        self.told(brokers::add(&self.pool, broker).await)
     }
 
     async fn update_broker(&self, broker: &BrokerRecord) -> Result<(), BrokerNotUpdated> {
-        brokers::update(&self.pool, broker).await
+        self.told(brokers::update(&self.pool, broker).await)
     }
 
     async fn remove_broker(&self, name: &str) -> Result<bool, StoreError> {
-        brokers::remove(&self.pool, name).await
+        self.told(brokers::remove(&self.pool, name).await)
     }
 
     async fn enrolments(&self) -> Result<Vec<EnrolmentRecord>, StoreError> {
@@ -163,16 +183,48 @@ impl Store for SqliteStore {
         credential_uses::of_client(&self.pool, client).await
     }
 
-    async fn signing_keys(&self) -> Result<Vec<SigningKeyRecord>, StoreError> {
+    async fn signing_keys(&self) -> Result<SigningKeySet, StoreError> {
         signing_keys::all(&self.pool).await
     }
 
-    async fn set_signing_keys(&self, keys: &[SigningKeyRecord]) -> Result<(), StoreError> {
-        signing_keys::set(&self.pool, keys).await
+    async fn change_signing_keys(&self, change: &SigningKeyChange<'_>) -> Result<(), SigningKeysNotChanged> {
+        self.told(signing_keys::change(&self.pool, change).await)
     }
 
-    async fn delete_signing_key(&self, kid: &str) -> Result<(), StoreError> {
-        signing_keys::delete(&self.pool, kid).await
+    async fn revoke(&self, revocations: &[Revocation]) -> Result<(), StoreError> {
+        self.told(revocations::add(&self.pool, revocations).await)
+    }
+
+    async fn revocations(&self, after: u64, limit: u32) -> Result<Vec<NumberedRevocation>, StoreError> {
+        revocations::after(&self.pool, after, limit).await
+    }
+
+    async fn forget_revocations(&self, now: UnixSeconds) -> Result<(), StoreError> {
+        revocations::forget(&self.pool, now).await
+    }
+
+    async fn changes(&self, after: u64) -> Result<ChangeLog, StoreError> {
+        changes::since(&self.pool, after).await
+    }
+
+    async fn forget_changes(&self, kept: u64) -> Result<(), StoreError> {
+        changes::forget(&self.pool, kept).await
+    }
+
+    async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    async fn set_report(&self, report: &ReportRecord) -> Result<(), StoreError> {
+        reports::set(&self.pool, report).await
+    }
+
+    async fn reports(&self, since: UnixSeconds) -> Result<Vec<ReportRecord>, StoreError> {
+        reports::since(&self.pool, since).await
+    }
+
+    async fn forget_reports(&self, before: UnixSeconds) -> Result<(), StoreError> {
+        reports::forget(&self.pool, before).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -6,12 +6,12 @@ use sqlx::Row as _;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 
 use super::{
-    corrupt, counter_from_sql, counter_to_sql, credential_uses, from_json, names, time_from_sql, to_json,
-    to_sql,
+    changes, corrupt, counter_from_sql, counter_to_sql, credential_uses, from_json, names, time_from_sql,
+    to_json, to_sql,
 };
 use crate::credentials::SecretRecord;
 use crate::profile::Profile;
-use crate::store::{BrokerNotAdded, BrokerNotUpdated, BrokerRecord, StoreError};
+use crate::store::{BrokerNotAdded, BrokerNotUpdated, BrokerRecord, ChangedSubject, StoreError};
 
 const WHAT: &str = "broker";
 
@@ -52,6 +52,7 @@ pub(super) async fn add(pool: &SqlitePool, broker: &BrokerRecord) -> Result<(), 
     if added.rows_affected() != 1 {
         return Err(BrokerNotAdded::ResourceTaken { resource: broker.resource.to_string() });
     }
+    changes::log(&mut transaction, &ChangedSubject::Settings).await?;
     Ok(transaction.commit().await?)
 }
 
@@ -70,6 +71,7 @@ pub(super) async fn update(pool: &SqlitePool, broker: &BrokerRecord) -> Result<(
     .execute(&mut *transaction)
     .await?;
     if updated.rows_affected() == 1 {
+        changes::log(&mut transaction, &ChangedSubject::Settings).await?;
         return Ok(transaction.commit().await?);
     }
     let exists: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM brokers WHERE name = ?)")
@@ -84,6 +86,7 @@ pub(super) async fn remove(pool: &SqlitePool, name: &str) -> Result<bool, StoreE
     let deleted =
         sqlx::query("DELETE FROM brokers WHERE name = ?").bind(name).execute(&mut *transaction).await?;
     sqlx::query("DELETE FROM credential_uses WHERE client = ?").bind(name).execute(&mut *transaction).await?;
+    changes::log(&mut transaction, &ChangedSubject::Settings).await?;
     transaction.commit().await?;
     Ok(deleted.rows_affected() == 1)
 }

@@ -3,18 +3,19 @@
 use std::collections::BTreeSet;
 
 use fleetbadge_validator::ids::MqttClientId;
+use fleetbadge_validator::revocations::Revocation;
 use serde::{Deserialize, Serialize};
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{Row as _, SqliteTransaction};
 
 use super::{
-    corrupt, counter_from_sql, counter_to_sql, credential_uses, from_json, names, time_from_sql, to_json,
-    to_sql,
+    changes, corrupt, counter_from_sql, counter_to_sql, credential_uses, from_json, names, revocations,
+    time_from_sql, to_json, to_sql,
 };
 use crate::credentials::{CredentialId, Credentials};
 use crate::store::{
-    Attributes, DeviceNotUpdated, DeviceNotWritten, DeviceQuery, DeviceRecord, DeviceStatus, EnrolledBy,
-    StoreError,
+    Attributes, ChangedSubject, DeviceNotUpdated, DeviceNotWritten, DeviceQuery, DeviceRecord, DeviceStatus,
+    EnrolledBy, StoreError,
 };
 
 const WHAT: &str = "device";
@@ -58,7 +59,11 @@ pub(super) async fn add_in(
     take_keys(transaction, device).await
 }
 
-pub(super) async fn update(pool: &SqlitePool, device: &DeviceRecord) -> Result<(), DeviceNotUpdated> {
+pub(super) async fn update(
+    pool: &SqlitePool,
+    device: &DeviceRecord,
+    revoke: Option<&Revocation>,
+) -> Result<(), DeviceNotUpdated> {
     let name = device.name.as_str();
     let document = document(device)?;
     let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
@@ -84,6 +89,7 @@ pub(super) async fn update(pool: &SqlitePool, device: &DeviceRecord) -> Result<(
     }
     take_names(&mut transaction, device).await?;
     take_keys(&mut transaction, device).await?;
+    log(&mut transaction, name, revoke).await?;
     Ok(transaction.commit().await?)
 }
 
@@ -128,13 +134,30 @@ pub(super) async fn page(pool: &SqlitePool, query: DeviceQuery<'_>) -> Result<Ve
     rows.iter().map(from_row).collect()
 }
 
-pub(super) async fn remove(pool: &SqlitePool, name: &str) -> Result<bool, StoreError> {
+pub(super) async fn remove(pool: &SqlitePool, name: &str, revoke: &Revocation) -> Result<bool, StoreError> {
     let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
     let deleted =
         sqlx::query("DELETE FROM devices WHERE name = ?").bind(name).execute(&mut *transaction).await?;
+    if deleted.rows_affected() != 1 {
+        return Ok(false);
+    }
     sqlx::query("DELETE FROM credential_uses WHERE client = ?").bind(name).execute(&mut *transaction).await?;
+    log(&mut transaction, name, Some(revoke)).await?;
     transaction.commit().await?;
-    Ok(deleted.rows_affected() == 1)
+    Ok(true)
+}
+
+/// That the device was changed, and its tokens taken back.
+async fn log(
+    transaction: &mut SqliteTransaction<'_>,
+    name: &str,
+    revoke: Option<&Revocation>,
+) -> Result<(), StoreError> {
+    changes::log(transaction, &ChangedSubject::Device(name.into())).await?;
+    if let Some(revocation) = revoke {
+        revocations::add_in(transaction, revocation).await?;
+    }
+    Ok(())
 }
 
 async fn require_group(

@@ -3,8 +3,8 @@
 use sqlx::Row as _;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 
-use super::{corrupt, from_json, time_from_sql, to_json, to_sql};
-use crate::store::{GroupRecord, StoreError};
+use super::{changes, corrupt, from_json, time_from_sql, to_json, to_sql};
+use crate::store::{ChangedSubject, GroupRecord, StoreError};
 
 const WHAT: &str = "group";
 
@@ -16,6 +16,7 @@ pub(super) async fn all(pool: &SqlitePool) -> Result<Vec<GroupRecord>, StoreErro
 }
 
 pub(super) async fn set(pool: &SqlitePool, group: &GroupRecord) -> Result<(), StoreError> {
+    let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
     sqlx::query(
         "INSERT INTO groups (name, policy, created_at, updated_at) VALUES (?, ?, ?, ?) \
          ON CONFLICT (name) DO UPDATE SET policy = excluded.policy, updated_at = excluded.updated_at",
@@ -24,9 +25,10 @@ pub(super) async fn set(pool: &SqlitePool, group: &GroupRecord) -> Result<(), St
     .bind(to_json(WHAT, &group.policy)?)
     .bind(to_sql(group.created_at))
     .bind(to_sql(group.updated_at))
-    .execute(pool)
+    .execute(&mut *transaction)
     .await?;
-    Ok(())
+    changes::log(&mut transaction, &ChangedSubject::Settings).await?;
+    Ok(transaction.commit().await?)
 }
 
 fn from_row(row: &SqliteRow) -> Result<GroupRecord, StoreError> {

@@ -5,25 +5,40 @@ use fleetbadge_validator::time::UnixSeconds;
 use sqlx::Row as _;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 
-use super::{corrupt, time_from_sql, to_sql};
+use super::{changes, corrupt, counter_from_sql, counter_to_sql, revocations, time_from_sql, to_sql};
 use crate::signing_keys::Schedule;
-use crate::store::{SigningKeyRecord, StoreError};
+use crate::store::{
+    ChangedSubject, SigningKeyChange, SigningKeyRecord, SigningKeySet, SigningKeysNotChanged, StoreError,
+};
 
 const WHAT: &str = "signing key";
 
-pub(super) async fn all(pool: &SqlitePool) -> Result<Vec<SigningKeyRecord>, StoreError> {
+pub(super) async fn all(pool: &SqlitePool) -> Result<SigningKeySet, StoreError> {
+    let mut transaction = pool.begin().await?;
+    let revision = sqlx::query_scalar("SELECT signing_keys FROM state").fetch_one(&mut *transaction).await?;
     let rows = sqlx::query(
         "SELECT kid, algorithm, sealed, announced_at, active_at, retired_at, dropped_at \
          FROM signing_keys ORDER BY announced_at, active_at, kid",
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *transaction)
     .await?;
-    rows.iter().map(from_row).collect()
+    let keys = rows.iter().map(from_row).collect::<Result<_, _>>()?;
+    Ok(SigningKeySet { revision: counter_from_sql(WHAT, revision)?, keys })
 }
 
-pub(super) async fn set(pool: &SqlitePool, keys: &[SigningKeyRecord]) -> Result<(), StoreError> {
+pub(super) async fn change(
+    pool: &SqlitePool,
+    change: &SigningKeyChange<'_>,
+) -> Result<(), SigningKeysNotChanged> {
     let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
-    for SigningKeyRecord { kid, algorithm, sealed, schedule } in keys {
+    let next = sqlx::query("UPDATE state SET signing_keys = signing_keys + 1 WHERE signing_keys = ?")
+        .bind(counter_to_sql(change.revision))
+        .execute(&mut *transaction)
+        .await?;
+    if next.rows_affected() != 1 {
+        return Err(SigningKeysNotChanged::Conflict);
+    }
+    for SigningKeyRecord { kid, algorithm, sealed, schedule } in change.set {
         sqlx::query(
             "INSERT INTO signing_keys \
                (kid, algorithm, sealed, announced_at, active_at, retired_at, dropped_at) \
@@ -42,12 +57,14 @@ pub(super) async fn set(pool: &SqlitePool, keys: &[SigningKeyRecord]) -> Result<
         .execute(&mut *transaction)
         .await?;
     }
+    for kid in change.delete {
+        sqlx::query("DELETE FROM signing_keys WHERE kid = ?").bind(*kid).execute(&mut *transaction).await?;
+    }
+    for revocation in change.revoke {
+        revocations::add_in(&mut transaction, revocation).await?;
+    }
+    changes::log(&mut transaction, &ChangedSubject::SigningKeys).await?;
     Ok(transaction.commit().await?)
-}
-
-pub(super) async fn delete(pool: &SqlitePool, kid: &str) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM signing_keys WHERE kid = ?").bind(kid).execute(pool).await?;
-    Ok(())
 }
 
 fn from_row(row: &SqliteRow) -> Result<SigningKeyRecord, StoreError> {

@@ -1,0 +1,98 @@
+//! Makes revocations that no token escapes.
+//!
+//! A node hears of a revocation within the propagation bound, or mints nothing.
+//! So a revocation of a device, a group or all names every token that was
+//! issued before the end of that bound, measured on the clock that is furthest
+//! ahead; until then whoever is meant gets no token, see
+//! [`crate::issued_revocations`].
+
+use std::sync::Arc;
+
+use fleetbadge_validator::revocations::Revocation;
+use fleetbadge_validator::time::{Clock, UnixSeconds};
+use fleetbadge_validator::verify::Verifier;
+
+/// Makes revocations.
+#[derive(Clone)]
+pub struct Revoker {
+    clock: Arc<dyn Clock>,
+    /// How long a node may go on that has not heard, and how far its clock may
+    /// be ahead, in seconds.
+    margin_s: u64,
+    /// The longest life of a token, in seconds.
+    max_token_lifetime_s: u64,
+}
+
+impl Revoker {
+    pub(crate) fn new(clock: Arc<dyn Clock>, margin_s: u64, max_token_lifetime_s: u64) -> Self {
+        Self { clock, margin_s, max_token_lifetime_s }
+    }
+
+    /// Takes back what a device has, and what other nodes may still issue it.
+    #[must_use]
+    pub fn device(&self, name: &str) -> Revocation {
+        let before = self.before();
+        Revocation::of_device(name, before, self.end_of_tokens_until(before))
+    }
+
+    /// Takes back what the devices of a group have.
+    #[must_use]
+    pub fn group(&self, name: &str) -> Revocation {
+        let before = self.before();
+        Revocation::of_group(name, before, self.end_of_tokens_until(before))
+    }
+
+    /// Takes back everything.
+    #[must_use]
+    pub fn all(&self) -> Revocation {
+        let before = self.before();
+        Revocation::of_all(before, self.end_of_tokens_until(before))
+    }
+
+    /// Takes back what a key signed.
+    #[must_use]
+    pub fn key(&self, kid: &str) -> Revocation {
+        Revocation::of_key(kid, self.end_of_tokens_until(self.before()))
+    }
+
+    /// Takes back one token, which ends at `exp`.
+    #[must_use]
+    pub fn token(&self, jti: &str, exp: UnixSeconds) -> Revocation {
+        Revocation::of_token(jti, exp.plus(Verifier::MAX_SKEW_S))
+    }
+
+    /// Times are whole seconds: a token of this very second is meant too.
+    fn before(&self) -> UnixSeconds {
+        self.clock.now().plus(self.margin_s + 1)
+    }
+
+    /// When the last token that was issued before a moment is good for nothing,
+    /// wherever.
+    const fn end_of_tokens_until(&self, moment: UnixSeconds) -> UnixSeconds {
+        moment.plus(self.max_token_lifetime_s + Verifier::MAX_SKEW_S)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fleetbadge_validator::revocations::{Revocations, TokenFacts};
+    use fleetbadge_validator::time::ManualClock;
+
+    use super::*;
+
+    const NOW: UnixSeconds = UnixSeconds(1_800_000_000);
+
+    #[test]
+    fn the_last_token_that_a_slow_node_may_issue_is_named_and_none_outlives_the_entry() {
+        let revoker = Revoker::new(Arc::new(ManualClock::at(NOW)), 7, 900);
+        for revocation in [revoker.device("pump-1"), revoker.group("pumps"), revoker.all()] {
+            let is_named = |iat| {
+                let token = TokenFacts { jti: "j", device: "pump-1", kid: "k", iat };
+                Revocations::from_iter([revocation.clone()]).find(&token, ["pumps"]).is_some()
+            };
+            assert!(is_named(NOW) && is_named(NOW.plus(7)) && !is_named(NOW.plus(8)), "{revocation:?}");
+            assert!(revocation.expires_at >= NOW.plus(7 + 900 + Verifier::MAX_SKEW_S), "{revocation:?}");
+        }
+        assert_eq!(revoker.token("j", NOW).expires_at, NOW.plus(Verifier::MAX_SKEW_S));
+    }
+}

@@ -1,0 +1,106 @@
+//! The log of changes, and what is changed as a whole.
+
+use fleetbadge_validator::revocations::Revocation;
+use fleetbadge_validator::time::UnixSeconds;
+
+use super::SigningKeyRecord;
+
+/// What was committed since some change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChangeLog {
+    /// Which database it is: random text that a restored backup has anew.
+    pub epoch: Box<str>,
+    /// The id of the newest change; 0 if there was none yet.
+    pub last: u64,
+    /// Every change since the one that was asked for, the oldest first; `None`
+    /// if some of them are no longer known.
+    pub changes: Option<Vec<Change>>,
+    /// What the database's own clock shows; `None` if it has none.
+    pub now: Option<UnixSeconds>,
+}
+
+/// Something was changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Counted up by one from change to change, in the order in which they
+    /// were committed.
+    pub id: u64,
+    /// What.
+    pub subject: ChangedSubject,
+}
+
+/// What was changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChangedSubject {
+    /// The device of this name.
+    Device(Box<str>),
+    /// Many devices.
+    Devices,
+    /// Groups or brokers.
+    Settings,
+    /// Signing keys.
+    SigningKeys,
+    /// A revocation was added; it has the id of the change.
+    Revocation,
+}
+
+/// A revocation and its place in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NumberedRevocation {
+    /// The id of the change that added it.
+    pub id: u64,
+    /// What it takes back.
+    pub revocation: Revocation,
+}
+
+/// The signing keys of one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SigningKeySet {
+    /// Counted up with every change, so that none overwrites another.
+    pub revision: u64,
+    /// The keys, the oldest first.
+    pub keys: Vec<SigningKeyRecord>,
+}
+
+/// A change of the signing keys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SigningKeyChange<'a> {
+    /// The revision that it was made of.
+    pub revision: u64,
+    /// Keys that are added, or whose schedules are set.
+    pub set: &'a [SigningKeyRecord],
+    /// The `kid`s of keys that are deleted, private halves and all.
+    pub delete: &'a [&'a str],
+    /// What is taken back with that.
+    pub revoke: &'a [Revocation],
+}
+
+impl ChangedSubject {
+    /// How its kind is stored.
+    pub(super) const fn kind(&self) -> &'static str {
+        match self {
+            Self::Device(_) => "device",
+            Self::Devices => "devices",
+            Self::Settings => "settings",
+            Self::SigningKeys => "signing_keys",
+            Self::Revocation => "revocation",
+        }
+    }
+
+    /// The name that is stored with its kind.
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Self::Device(name) => name,
+            Self::Devices | Self::Settings | Self::SigningKeys | Self::Revocation => "",
+        }
+    }
+
+    /// What was stored.
+    pub(super) fn from_kind_and_name(kind: &str, name: &str) -> Option<Self> {
+        let plain = [Self::Devices, Self::Settings, Self::SigningKeys, Self::Revocation];
+        if kind == "device" {
+            return Some(Self::Device(name.into()));
+        }
+        plain.into_iter().find(|subject| subject.kind() == kind)
+    }
+}
