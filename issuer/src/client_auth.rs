@@ -13,6 +13,7 @@ use http::{HeaderMap, header};
 
 use crate::app::App;
 use crate::credentials::CredentialId;
+use crate::devices::KnownDevice;
 use crate::error::TokenError;
 use crate::form::Form;
 use crate::peer::Peer;
@@ -88,13 +89,13 @@ pub(crate) enum Client {
 
 /// A device that has proven who it is, and may have tokens.
 pub(crate) struct AuthenticatedDevice {
-    device: Arc<DeviceRecord>,
+    device: Arc<KnownDevice>,
     /// How it did so.
     pub(crate) method: Method,
 }
 
 impl AuthenticatedDevice {
-    fn new(device: Arc<DeviceRecord>, method: Method) -> Result<Self, NotEnabled> {
+    fn new(device: Arc<KnownDevice>, method: Method) -> Result<Self, NotEnabled> {
         device.check_enabled()?;
         Ok(Self { device, method })
     }
@@ -188,11 +189,11 @@ pub(crate) async fn authenticate(
     };
     match proven {
         Some(Proven { client, credential }) => {
-            let name = match &client {
-                Client::Device(device) => device.name.as_str(),
-                Client::Broker(broker) => broker.name.as_str(),
-            };
-            app.credential_uses.record(name, &credential, app.now());
+            let now = app.now();
+            match &client {
+                Client::Device(device) => app.credential_uses.note(&device.device, &credential, now),
+                Client::Broker(broker) => app.credential_uses.record(broker.name.as_str(), &credential, now),
+            }
             Ok(client)
         }
         None => {

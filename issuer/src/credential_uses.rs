@@ -1,6 +1,7 @@
 //! When credentials were last used: collected in memory, written in batches.
 //!
-//! A token costs no database write. What a crash loses is the use of the last
+//! A token costs no database write: of the uses of a device's credential within
+//! an hour, the first is written. What a crash loses is that of the last
 //! seconds, which only tells operators what is still in use.
 
 use std::collections::HashMap;
@@ -9,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use fleetbadge_validator::time::UnixSeconds;
 
 use crate::credentials::CredentialId;
+use crate::devices::KnownDevice;
 use crate::store::{CredentialUse, Store, StoreError};
 
 /// The most uses that wait to be written: then others wait for the next time
@@ -26,6 +28,14 @@ pub struct CredentialUses {
 impl CredentialUses {
     pub(crate) fn new(store: Arc<dyn Store>) -> Self {
         Self { store, waiting: Mutex::default() }
+    }
+
+    /// Remembers that a device's credential was good for something, to the
+    /// hour.
+    pub fn note(&self, device: &KnownDevice, credential: &CredentialId, now: UnixSeconds) {
+        if device.notes_use(credential, now) {
+            self.record(device.name.as_str(), credential, now);
+        }
     }
 
     /// Remembers that a credential of a client was good for something.
@@ -88,7 +98,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn tokens_write_nothing_and_a_tick_writes_once() {
+    async fn of_the_tokens_of_an_hour_the_first_is_written_by_a_tick() {
         let issuer = TestIssuer::new().await;
         let secret = issuer.add("pump-1", &[]).await;
         let app = issuer.app();
@@ -101,15 +111,22 @@ mod tests {
         // Neither is a no a use.
         issuer.token("pump-1", "fbs_wrong", "").await;
         assert_eq!(written(&issuer).await, []);
-        let used = HashMap::from([(id.clone(), NOW.plus(5))]);
+        let used = HashMap::from([(id.clone(), NOW.plus(1))]);
         assert_eq!(app.credential_uses.of_client("pump-1").await.unwrap(), used);
         assert_eq!(app.credential_uses.waiting.lock().unwrap().len(), 1);
 
         app.tick().await;
-        let expected = CredentialUse { client: "pump-1".into(), credential: id, at: NOW.plus(5) };
-        assert_eq!(written(&issuer).await, [expected]);
+        let expected = |s| CredentialUse { client: "pump-1".into(), credential: id.clone(), at: NOW.plus(s) };
+        assert_eq!(written(&issuer).await, [expected(1)]);
         assert!(app.credential_uses.waiting.lock().unwrap().is_empty());
         assert_eq!(app.credential_uses.of_client("pump-1").await.unwrap(), used);
+
+        for seconds in [3_600, 3_601] {
+            issuer.clock.set(NOW.plus(seconds));
+            assert_eq!(issuer.token("pump-1", &secret, "").await.status, 200);
+            app.tick().await;
+        }
+        assert_eq!(written(&issuer).await, [expected(3_601)]);
     }
 
     #[tokio::test]

@@ -48,6 +48,15 @@ impl Credentials {
         let Self { secrets, keys, certificate, password } = self;
         secrets.is_empty() && keys.is_empty() && certificate.is_none() && password.is_none()
     }
+
+    /// What operators name each of them by.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        let Self { secrets, keys, certificate, password } = self;
+        let secrets = secrets.iter().map(|secret| secret.id.as_str());
+        let keys = keys.iter().map(|key| key.id.as_str());
+        let certificate = certificate.iter().map(|_| CertificateRecord::ID);
+        secrets.chain(keys).chain(certificate).chain(password.iter().map(|password| password.id.as_str()))
+    }
 }
 
 /// What operators name a credential by: 8 hexadecimal digits, or the

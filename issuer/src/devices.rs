@@ -29,11 +29,13 @@ use crate::store::{
 mod change;
 mod error;
 mod keys;
+mod known;
 mod secrets;
 
 pub use change::DeviceChange;
 pub use error::DeviceError;
 pub(crate) use error::not_written;
+pub use known::{KnownDevice, USE_PRECISION_S};
 
 /// The most MQTT client identifiers that a device may have.
 pub const MAX_MQTT_CLIENT_IDS: usize = 16;
@@ -72,7 +74,7 @@ pub struct AddedDevice {
 pub struct Devices {
     store: Arc<dyn Store>,
     groups: Arc<Groups>,
-    cache: Cache<String, Arc<DeviceRecord>>,
+    cache: Cache<String, Arc<KnownDevice>>,
     /// How many changes there have been, see [`Self::remember`].
     changes: Mutex<u64>,
     misses: Counter,
@@ -118,7 +120,7 @@ impl Devices {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn find(&self, name: &str) -> Result<Option<Arc<DeviceRecord>>, StoreError> {
+    pub async fn find(&self, name: &str) -> Result<Option<Arc<KnownDevice>>, StoreError> {
         if check_name(name).is_err() {
             return Ok(None);
         }
@@ -129,7 +131,7 @@ impl Devices {
         // Nobody waits for another one's look at the same name: for one that
         // does not exist that would be a queue, for others none.
         let seen = *self.changes();
-        let device = self.look_up(name).await?.map(Arc::new);
+        let device = self.look_up(name).await?.map(|record| Arc::new(KnownDevice::new(record)));
         if let Some(device) = &device {
             self.remember(device, seen);
         }
@@ -137,7 +139,7 @@ impl Devices {
     }
 
     /// The device of this name, if it is in memory.
-    pub(crate) fn find_in_memory(&self, name: &str) -> Option<Arc<DeviceRecord>> {
+    pub(crate) fn find_in_memory(&self, name: &str) -> Option<Arc<KnownDevice>> {
         self.cache.get(name)
     }
 
@@ -163,7 +165,7 @@ impl Devices {
 
     /// Keeps what was read when so many changes had been `seen`, unless there
     /// was one since: it still answers this request, and is then forgotten.
-    fn remember(&self, device: &Arc<DeviceRecord>, seen: u64) {
+    fn remember(&self, device: &Arc<KnownDevice>, seen: u64) {
         let changes = self.changes();
         if *changes == seen {
             self.cache.insert(device.name.to_string(), Arc::clone(device));

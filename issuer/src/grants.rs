@@ -1,6 +1,8 @@
 //! The ways to get a token (RFC 6749 §1.3), one file each, and what they have
 //! in common: [`issue`].
 
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, header};
 use serde::Serialize;
 
 use crate::app::App;
@@ -9,7 +11,6 @@ use crate::form::Form;
 use crate::mint::{TokenId, jittered, mint};
 use crate::policy::{Refusal, Subject};
 use crate::profile::{Content, Misread};
-use crate::random::random_bytes;
 use crate::store::DeviceRecord;
 
 pub(crate) mod client_credentials;
@@ -66,21 +67,32 @@ pub(crate) struct TokenResponse {
     token_type: &'static str,
     expires_in: u64,
     scope: String,
-    /// Not there in a token for the issuer itself.
-    #[serde(flatten)]
-    mqtt: Option<MqttUse>,
+    /// As whom to connect: a token for the issuer itself has none of these.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mqtt_client_id: Option<String>,
+    /// When an agent is to renew it, in seconds from now: not before,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refresh_from_s: Option<u64>,
+    /// and not after.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refresh_to_s: Option<u64>,
 }
 
-/// How a token for a broker is to be used.
-#[derive(Serialize)]
-struct MqttUse {
-    /// As whom to connect.
-    mqtt_client_id: String,
-    /// When an agent is to renew it, in seconds from now: not before,
-    refresh_from_s: u64,
-    /// and not after.
-    refresh_to_s: u64,
+impl IntoResponse for TokenResponse {
+    fn into_response(self) -> Response {
+        // Written once, into room that is large enough: half of what is left of
+        // a request's time goes to memory.
+        let mut body = Vec::with_capacity(self.access_token.len() + ROOM_BESIDE_TOKEN);
+        match serde_json::to_writer(&mut body, &self) {
+            Ok(()) => ([(header::CONTENT_TYPE, JSON)], body).into_response(),
+            Err(error) => TokenError::internal(&error).into_response(),
+        }
+    }
 }
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// What an answer has beside its token, in bytes.
+const ROOM_BESIDE_TOKEN: usize = 320;
 
 /// Issues a token to a device that may have one:
 ///
@@ -117,15 +129,15 @@ pub(crate) fn issue(
         .ring
         .active(target.algorithm, now)
         .ok_or(TokenError::TemporarilyUnavailable { retry_after_s: 1 })?;
-    let token_id = TokenId::generate(&*app.random).map_err(|error| TokenError::internal(&error))?;
-    let draw = random_bytes(&*app.random).map_err(|error| TokenError::internal(&error))?;
+    let (token_id, draw) =
+        TokenId::generate_with_draw(&*app.random).map_err(|error| TokenError::internal(&error))?;
     let content = Content {
         grant: &grant,
         issuer: app.issuer.as_str(),
         audience: target.audience,
         token_id,
         now,
-        lifetime_s: jittered(group.policy.token_lifetime_s, u32::from_ne_bytes(draw)),
+        lifetime_s: jittered(group.policy.token_lifetime_s, draw),
         certificate: request.certificate,
     };
     let access_token = mint(&content, &target.profile, key).map_err(|error| TokenError::internal(&error))?;
@@ -135,11 +147,9 @@ pub(crate) fn issue(
         token_type: "Bearer",
         expires_in: content.lifetime_s,
         scope: grant.scope.to_string(),
-        mqtt: Some(MqttUse {
-            mqtt_client_id: grant.mqtt_client_id.to_string(),
-            refresh_from_s,
-            refresh_to_s,
-        }),
+        mqtt_client_id: Some(grant.mqtt_client_id.to_string()),
+        refresh_from_s: Some(refresh_from_s),
+        refresh_to_s: Some(refresh_to_s),
     })
 }
 

@@ -94,7 +94,7 @@ use client_secrets::SecretMaker;
 use config::Config;
 use credential_uses::CredentialUses;
 use data_dir::{DataDir, DataDirError};
-use devices::{AddedDevice, DeviceError, Devices, NewDevice};
+use devices::{AddedDevice, DeviceError, Devices, KnownDevice, NewDevice};
 use enrolments::Enrolments;
 use groups::{GroupError, Groups};
 use imported_secrets::ImportedSecrets;
@@ -236,7 +236,7 @@ impl Issuer {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn device(&self, name: &str) -> Result<Option<Arc<DeviceRecord>>, StoreError> {
+    pub async fn device(&self, name: &str) -> Result<Option<Arc<KnownDevice>>, StoreError> {
         self.app.devices.find(name).await
     }
 

@@ -34,6 +34,16 @@ impl TokenId {
         random_bytes(random).map(Self)
     }
 
+    /// A new one, and 32 random bits for [`jittered`]: to ask the system's
+    /// source twice would cost twice.
+    ///
+    /// # Errors
+    /// [`NoRandomness`].
+    pub fn generate_with_draw(random: &dyn SecureRandom) -> Result<(Self, u32), NoRandomness> {
+        let [id @ .., a, b, c, d]: [u8; 20] = random_bytes(random)?;
+        Ok((Self(id), u32::from_ne_bytes([a, b, c, d])))
+    }
+
     /// That of a token which nobody mints.
     #[cfg(test)]
     pub(crate) const fn from_bytes(bytes: [u8; 16]) -> Self {

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::app::App;
+use crate::devices::KnownDevice;
 use crate::error::TokenError;
 use crate::started::Started;
-use crate::store::DeviceRecord;
 
 /// How long after a question a no is answered: longer than to read a device
 /// from the database, short enough for people.
@@ -42,7 +42,7 @@ impl Question {
         &mut self,
         app: &App,
         name: &str,
-    ) -> Result<Option<Arc<DeviceRecord>>, TokenError> {
+    ) -> Result<Option<Arc<KnownDevice>>, TokenError> {
         if let Some(device) = app.devices.find_in_memory(name) {
             self.was_in_memory();
             return Ok(Some(device));

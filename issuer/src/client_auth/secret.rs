@@ -12,11 +12,12 @@ use super::question::{CHOSEN_REFUSAL_DELAY, wait};
 use super::{AuthenticatedBroker, AuthenticatedDevice, Client, Method, Proven, Question};
 use crate::app::App;
 use crate::credentials::{CredentialId, SecretRecord, SecretVerifier};
+use crate::devices::KnownDevice;
 use crate::error::TokenError;
 use crate::form::{Form, decode};
 use crate::imported_secrets::Crowded;
 use crate::secret::{ClientSecret, SecretHash};
-use crate::store::{BrokerRecord, DeviceRecord, NotEnabled};
+use crate::store::{BrokerRecord, NotEnabled};
 
 /// When to try again if too many guess, in seconds.
 const CROWDED_RETRY_AFTER_S: u64 = 5;
@@ -121,7 +122,7 @@ enum Refused {
 /// Whom somebody claims to be.
 enum Candidate {
     Broker(Arc<BrokerRecord>),
-    Device(Arc<DeviceRecord>),
+    Device(Arc<KnownDevice>),
     Nobody,
 }
 

@@ -75,10 +75,10 @@ async fn a_change_is_seen_at_once_by_requests_under_way_too() {
     let devices = &issuer.app().devices;
     // A load that began before the change must not bring back what it read.
     let seen = *devices.changes();
-    let before = Arc::new(devices.get("pump-1").await.unwrap());
+    let before = Arc::new(KnownDevice::new(devices.get("pump-1").await.unwrap()));
     devices.set_status("pump-1", DeviceStatus::Disabled).await.unwrap();
     devices.remember(&before, seen);
-    assert_eq!(devices.find_in_memory("pump-1"), None);
+    assert!(devices.find_in_memory("pump-1").is_none());
     let found = devices.find("pump-1").await.unwrap().unwrap();
     assert_eq!(found.status, DeviceStatus::Disabled);
 }

@@ -7,7 +7,6 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
@@ -28,7 +27,7 @@ pub(crate) async fn post(State(app): State<Arc<App>>, request: Request<Body>) ->
     let result = issue(&app, request).await;
     app.metrics.token_request(started, result.as_ref().map(|_| ()));
     match result {
-        Ok(token) => Json(token).into_response(),
+        Ok(token) => token.into_response(),
         Err(error) => error.into_response(),
     }
 }

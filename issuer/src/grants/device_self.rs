@@ -76,7 +76,9 @@ pub(super) fn issue(
         token_type: "Bearer",
         expires_in: LIFETIME_S,
         scope: SCOPE.into(),
-        mqtt: None,
+        mqtt_client_id: None,
+        refresh_from_s: None,
+        refresh_to_s: None,
     })
 }
 

@@ -24,12 +24,13 @@ use http::request::Parts;
 use super::{TokenRequest, TokenResponse};
 use crate::app::App;
 use crate::client_auth::{AuthenticatedBroker, Question};
+use crate::devices::KnownDevice;
 use crate::error::TokenError;
 use crate::form::Form;
 use crate::peer::Peer;
 use crate::policy::Policy;
 use crate::static_password::{Attempt, RetryAfter, StaticPassword};
-use crate::store::{DeviceRecord, NotEnabled};
+use crate::store::NotEnabled;
 
 /// Issues the token of one of its clients to a broker.
 ///
@@ -161,7 +162,7 @@ impl<'a> Presented<'a> {
         attempt: Attempt<'_>,
         opens: impl Fn(&Policy) -> bool,
         refusal: TokenError,
-    ) -> Result<Arc<DeviceRecord>, TokenError> {
+    ) -> Result<Arc<KnownDevice>, TokenError> {
         let mut question = Question::begin();
         if let Some(device) = self.verify(app, &mut question, opens).await? {
             return Ok(device);
@@ -180,7 +181,7 @@ impl<'a> Presented<'a> {
         app: &App,
         question: &mut Question,
         opens: impl Fn(&Policy) -> bool,
-    ) -> Result<Option<Arc<DeviceRecord>>, TokenError> {
+    ) -> Result<Option<Arc<KnownDevice>>, TokenError> {
         let refused = |reason: Refused| {
             tracing::debug!(device = ?self.device, %reason, "a static password was refused");
             Ok(None)
@@ -207,7 +208,7 @@ impl<'a> Presented<'a> {
         if !group.is_some_and(|group| opens(&group.policy)) {
             return refused(Refused::Group);
         }
-        app.credential_uses.record(self.device, &kept.id, now);
+        app.credential_uses.note(&device, &kept.id, now);
         Ok(Some(device))
     }
 }

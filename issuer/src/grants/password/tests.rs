@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::brokers::NewBroker;
 use crate::groups::PolicyChange;
-use crate::store::DeviceStatus;
+use crate::store::{DeviceRecord, DeviceStatus};
 use crate::test_support::{Answer, ISSUER, NOW, TestIssuer, basic, token_request};
 
 /// A fleet: the brokers `north` (audience `mqtt`) and `south`, the device
