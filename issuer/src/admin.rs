@@ -4,8 +4,10 @@
 //! [`crate::serve`]). Errors are problem details (RFC 9457) that name the
 //! field. Each change is one line in the log.
 
+pub(crate) mod backup;
 pub(crate) mod broker_secrets;
 pub(crate) mod brokers;
+pub(crate) mod clock;
 pub(crate) mod device_certificate;
 pub(crate) mod device_keys;
 pub(crate) mod device_secrets;

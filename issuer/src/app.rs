@@ -21,6 +21,7 @@ use crate::metrics::Metrics;
 use crate::node::Node;
 use crate::random::Random;
 use crate::revoker::Revoker;
+use crate::root_key::RootKey;
 use crate::static_password::StaticPasswords;
 use crate::store::{Store, StoreError};
 use crate::used_jtis::UsedJtis;
@@ -44,6 +45,7 @@ pub(crate) struct App {
     pub(crate) revocations: IssuedRevocations,
     pub(crate) revoker: Revoker,
     pub(crate) node: Node,
+    pub(crate) root_key: RootKey,
     pub(crate) metrics: Metrics,
     pub(crate) metadata: Bytes,
     pub(crate) jwks_cache_control: String,
@@ -96,6 +98,21 @@ impl App {
         }
     }
 
+    /// Forgets what has ended: only while the clock can be believed.
+    async fn forget_ended(&self) {
+        let now = self.now();
+        self.revocations.forget_expired(now);
+        if let Err(error) = self.store.forget_revocations(now).await {
+            tracing::warn!(%error, "revocations of tokens that have died could not be forgotten");
+        }
+        if let Err(error) = self.used_jtis.forget_ended(now).await {
+            tracing::warn!(%error, "statements that have ended could not be forgotten");
+        }
+        if let Err(error) = self.node.forget_old_changes(self).await {
+            tracing::warn!(%error, "old changes could not be forgotten");
+        }
+    }
+
     /// What has to be done every second.
     pub(crate) async fn tick(&self) {
         for algorithm in self.algorithms() {
@@ -107,15 +124,8 @@ impl App {
             tracing::error!(%error, "the signing keys could not be brought up to date");
         }
         self.flush().await;
-        self.revocations.forget_expired(self.now());
-        if let Err(error) = self.store.forget_revocations(self.now()).await {
-            tracing::warn!(%error, "revocations of tokens that have died could not be forgotten");
-        }
-        if let Err(error) = self.node.forget_old_changes(self).await {
-            tracing::warn!(%error, "old changes could not be forgotten");
-        }
-        if let Err(error) = self.used_jtis.forget_ended(self.now()).await {
-            tracing::warn!(%error, "statements that have ended could not be forgotten");
+        if self.node.look_at_clock(self).await {
+            self.forget_ended().await;
         }
         self.metrics.signing_keys_missing(&self.algorithms_without_key());
         self.metrics.run_upkeep();

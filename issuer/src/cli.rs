@@ -12,9 +12,11 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use fleetbadge_validator::time::UnixSeconds;
 
+mod backup;
 mod broker;
 mod broker_secret;
 mod client;
+mod clock;
 mod device;
 mod device_certificate;
 mod device_key;
@@ -62,6 +64,10 @@ enum Noun {
     Broker(broker::Broker),
     /// Look at and rotate the signing keys
     Key(key::Key),
+    /// Save everything that is kept, and restore it
+    Backup(backup::Backup),
+    /// Look at the server's clock, and say that it is right
+    Clock(clock::Clock),
 }
 
 /// Runs the command line of this process.
@@ -75,6 +81,8 @@ pub fn main() -> ExitCode {
         Noun::Policy(policy) => policy.run(),
         Noun::Broker(broker) => broker.run(),
         Noun::Key(key) => key.run(),
+        Noun::Backup(backup) => backup.run(),
+        Noun::Clock(clock) => clock.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

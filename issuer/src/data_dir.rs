@@ -94,6 +94,12 @@ pub enum DataDirError {
         /// Where it should be.
         path: PathBuf,
     },
+    /// There is no root key, and a new one would be of no use.
+    #[error("{}: is missing; put the root key there that the backup was made with", path.display())]
+    RootKeyMissing {
+        /// Where it should be.
+        path: PathBuf,
+    },
     /// The root key cannot be read.
     #[error("{}: {source}", path.display())]
     RootKey {
@@ -150,12 +156,8 @@ impl DataDir {
     /// [`DataDirError`].
     pub fn root_key(&self, random: &dyn SecureRandom) -> Result<RootKey, DataDirError> {
         let path = self.path.join(ROOT_KEY);
-        match open_private(&path, OFlags::RDONLY) {
-            Ok(mut file) => {
-                let mut text = Zeroizing::new(String::new());
-                file.read_to_string(&mut text).map_err(at(&path))?;
-                RootKey::from_text(&text).map_err(|source| DataDirError::RootKey { path, source })
-            }
+        match self.read_root_key(path.clone()) {
+            Ok(key) => Ok(key),
             Err(DataDirError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 if self.path.join(DATABASE).exists() {
                     return Err(DataDirError::RootKeyLost { path });
@@ -166,6 +168,22 @@ impl DataDir {
             }
             Err(error) => Err(error),
         }
+    }
+
+    fn read_root_key(&self, path: PathBuf) -> Result<RootKey, DataDirError> {
+        let mut file = open_private(&path, OFlags::RDONLY)?;
+        let mut text = Zeroizing::new(String::new());
+        file.read_to_string(&mut text).map_err(at(&path))?;
+        RootKey::from_text(&text).map_err(|source| DataDirError::RootKey { path, source })
+    }
+
+    /// The root key that must be there already.
+    ///
+    /// # Errors
+    /// [`DataDirError`].
+    pub fn existing_root_key(&self) -> Result<RootKey, DataDirError> {
+        let path = self.path.join(ROOT_KEY);
+        if path.exists() { self.read_root_key(path) } else { Err(DataDirError::RootKeyMissing { path }) }
     }
 
     /// Written beside and moved into place, so that there is never half a key.

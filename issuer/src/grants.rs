@@ -120,7 +120,7 @@ pub(crate) fn issue(
         .find(device.group.as_str())
         .ok_or_else(|| TokenError::internal(&"the device's group is gone"))?;
     let Decision { target, grant } = decide(&app.brokers, &group.policy, &Subject::from(device), request)?;
-    app.node.check_current().map_err(|reason| {
+    app.node.check_current(now).map_err(|reason| {
         tracing::debug!(%reason, "no token is issued");
         TokenError::TemporarilyUnavailable { retry_after_s: 1 }
     })?;

@@ -37,11 +37,13 @@ use fleetbadge_validator::time::Clock;
 mod admin;
 mod app;
 mod audience;
+pub mod backup;
 pub mod brokers;
 pub mod certificate;
 pub mod cli;
 mod client_auth;
 pub mod client_secrets;
+pub mod clock_guard;
 pub mod config;
 pub mod credential_uses;
 pub mod credentials;
@@ -71,6 +73,7 @@ pub mod profile;
 pub mod random;
 mod registration;
 pub mod reports;
+pub mod restore;
 pub mod revoker;
 pub mod root_key;
 mod router;
@@ -193,7 +196,8 @@ impl Issuer {
             .await?,
             revocations: IssuedRevocations::new(),
             revoker,
-            node: Node::new(config.propagation_bound_s),
+            node: Node::new(config.propagation_bound_s, config.skew_s),
+            root_key,
             metadata: endpoints::metadata::document(&issuer, config.transport.has_client_certificates())?,
             jwks_cache_control: format!("public, max-age={}", config.jwks_max_age_s),
             request_timeout: Duration::from_secs(config.request_timeout_s),

@@ -5,25 +5,32 @@
 //!    the log of changes and takes up what is new;
 //! 2. it is then current as of the moment at which it asked;
 //! 3. when that moment is longer ago than the propagation bound, or its clock
-//!    is not the database's, it issues nothing.
+//!    is not the database's, or is behind the latest time at which any node has
+//!    worked, it issues nothing.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
+use fleetbadge_validator::time::UnixSeconds;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use crate::app::App;
+use crate::clock_guard::{ClockGuard, ClockState};
+use crate::date::date;
 use crate::groups::GroupError;
 use crate::keys::KeyError;
 use crate::started::Started;
-use crate::store::{ChangedSubject, StoreError};
+use crate::store::{ChangeLog, ChangedSubject, StoreError};
+use crate::used_jtis::MAX_STATEMENT_LIFE_S;
 
 /// How often the database is asked though it has not called.
 const POLL: Duration = Duration::from_millis(250);
 /// How far the clocks of a node and of the database may differ, in seconds.
 pub(crate) const MAX_CLOCK_DIFFERENCE_S: u64 = 2;
+/// How often the latest time is written, in seconds.
+const CLOCK_WRITTEN_EVERY_S: u64 = 5;
 /// How many changes a database keeps: a node that missed more reads everything.
 const KEPT_CHANGES: u64 = 100_000;
 
@@ -36,6 +43,13 @@ pub(crate) enum NotCurrent {
     /// Its clock, or the database's, is wrong.
     #[error("the clocks of this node and of the database differ by more than {MAX_CLOCK_DIFFERENCE_S} s")]
     ClockDiffers,
+    /// It has been later already.
+    #[error(
+        "the clock shows {}, but it was {} already; set it right, or say that it is: \
+         fleetbadge-issuer clock accept --yes",
+        date(*now), date(*latest)
+    )]
+    ClockBehind { now: UnixSeconds, latest: UnixSeconds },
 }
 
 /// What others have changed could not be taken up.
@@ -69,16 +83,37 @@ pub(crate) struct Node {
     /// milliseconds since it started; 0 before the first.
     proven_ms: AtomicU64,
     clock_differs: AtomicBool,
+    /// The latest time at which any node has worked, and by how much a clock
+    /// may be behind it, in seconds.
+    clock_high: AtomicU64,
+    skew_s: u64,
+    clock: std::sync::Mutex<LookedAtClock>,
     followed: Mutex<Followed>,
 }
 
+#[derive(Default)]
+struct LookedAtClock {
+    guard: ClockGuard,
+    written: Option<UnixSeconds>,
+}
+
+impl LookedAtClock {
+    /// Whether the time is to be written again.
+    fn is_due(&self, now: UnixSeconds) -> bool {
+        self.written.is_none_or(|written| now.since(written) >= CLOCK_WRITTEN_EVERY_S)
+    }
+}
+
 impl Node {
-    pub(crate) fn new(propagation_bound_s: u64) -> Self {
+    pub(crate) fn new(propagation_bound_s: u64, skew_s: u64) -> Self {
         Self {
             bound: Duration::from_secs(propagation_bound_s),
             started: Started::now(),
             proven_ms: AtomicU64::new(0),
             clock_differs: AtomicBool::new(false),
+            clock_high: AtomicU64::new(0),
+            skew_s,
+            clock: std::sync::Mutex::default(),
             followed: Mutex::default(),
         }
     }
@@ -87,7 +122,11 @@ impl Node {
     ///
     /// # Errors
     /// [`NotCurrent`].
-    pub(crate) fn check_current(&self) -> Result<(), NotCurrent> {
+    pub(crate) fn check_current(&self, now: UnixSeconds) -> Result<(), NotCurrent> {
+        let latest = UnixSeconds(self.clock_high.load(Ordering::Acquire));
+        if now.plus(self.skew_s) < latest {
+            return Err(NotCurrent::ClockBehind { now, latest });
+        }
         if self.clock_differs.load(Ordering::Acquire) {
             return Err(NotCurrent::ClockDiffers);
         }
@@ -103,6 +142,67 @@ impl Node {
         Duration::from_millis(self.proven_ms.load(Ordering::Acquire))
     }
 
+    /// Looks at the clock, and keeps the latest time. Whether it can be
+    /// believed: what has ended is only then to be forgotten.
+    pub(crate) async fn look_at_clock(&self, app: &App) -> bool {
+        let (now, measured) = (app.now(), self.started.elapsed());
+        let (state, is_due) = {
+            let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+            (clock.guard.look(now, measured), clock.is_due(now))
+        };
+        match state {
+            ClockState::Jumped(ahead_s) => {
+                tracing::warn!(
+                    ahead_s,
+                    "the clock has jumped ahead; nothing is forgotten until it has settled"
+                );
+                return false;
+            }
+            ClockState::Settling => return false,
+            ClockState::Steady => {}
+        }
+        if let Err(reason @ NotCurrent::ClockBehind { .. }) = self.check_current(now) {
+            tracing::error!(%reason, "no token is issued");
+            return false;
+        }
+        if is_due {
+            match app.store.reach_clock(now).await {
+                Ok(()) => {
+                    self.clock.lock().unwrap_or_else(PoisonError::into_inner).written = Some(now);
+                }
+                Err(error) => tracing::warn!(%error, "the time could not be written"),
+            }
+        }
+        true
+    }
+
+    /// Works on at an earlier time than the latest.
+    pub(crate) async fn accept_clock(&self, app: &App) -> Result<(), StoreError> {
+        let now = app.now();
+        app.store.accept_clock(now, now.plus(MAX_STATEMENT_LIFE_S)).await?;
+        let log = app.store.changes(u64::MAX).await?;
+        self.take_clock(app, &log);
+        let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+        *clock = LookedAtClock::default();
+        Ok(())
+    }
+
+    /// What the database says of clocks.
+    fn take_clock(&self, app: &App, log: &ChangeLog) {
+        self.clock_high.store(log.clock_high.0, Ordering::Release);
+        app.used_jtis.refuse_until(log.statements_after);
+        let differs = log
+            .now
+            .is_some_and(|now| now.since(app.now()).max(app.now().since(now)) > MAX_CLOCK_DIFFERENCE_S);
+        if differs != self.clock_differs.swap(differs, Ordering::AcqRel) {
+            if differs {
+                tracing::error!("{}; no token is issued until they agree", NotCurrent::ClockDiffers);
+            } else {
+                tracing::info!("the clocks of this node and of the database agree again");
+            }
+        }
+    }
+
     /// Takes up what was changed until now.
     pub(crate) async fn catch_up(&self, app: &App) -> Result<(), FollowError> {
         let mut followed = self.followed.lock().await;
@@ -115,16 +215,7 @@ impl Node {
 
     async fn take_up(&self, app: &App, followed: &mut Followed) -> Result<(), FollowError> {
         let log = app.store.changes(followed.last).await?;
-        let differs = log
-            .now
-            .is_some_and(|now| now.since(app.now()).max(app.now().since(now)) > MAX_CLOCK_DIFFERENCE_S);
-        if differs != self.clock_differs.swap(differs, Ordering::AcqRel) {
-            if differs {
-                tracing::error!("{}; no token is issued until they agree", NotCurrent::ClockDiffers);
-            } else {
-                tracing::info!("the clocks of this node and of the database agree again");
-            }
-        }
+        self.take_clock(app, &log);
         match log.changes {
             Some(changes) if *followed.epoch == *log.epoch => {
                 let (mut settings, mut signing_keys, mut revocations) = (false, false, false);

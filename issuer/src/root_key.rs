@@ -21,6 +21,7 @@ use crate::static_password::PasswordHasher;
 const SALT: &[u8] = b"fleetbadge root key v1";
 const SECRET_HASH_LABEL: &[u8] = b"client secret hash v1";
 const PASSWORD_HASH_LABEL: &[u8] = b"static password hash v1";
+const BACKUP_LABEL: &[u8] = b"backup v1";
 const KEY_SEAL_LABEL: &[u8] = b"signing key seal v1";
 /// What the text form begins with.
 const TEXT_PREFIX: &str = "fleetbadge-root-key-v1:";
@@ -95,6 +96,11 @@ impl RootKey {
     pub fn key_sealer(&self) -> KeySealer {
         let key = self.derive(KEY_SEAL_LABEL);
         KeySealer(RandomizedNonceKey::new(&AES_256_GCM, key.as_slice()).expect("the key has 256 bits"))
+    }
+
+    /// What seals one backup, by the random bytes that it begins with.
+    pub(crate) fn backup_key(&self, salt: &[u8; 32]) -> Zeroizing<[u8; 32]> {
+        self.derive(&[BACKUP_LABEL, salt].concat())
     }
 
     #[expect(clippy::expect_used, reason = "32 bytes are what HKDF-SHA-256 gives in one block")]

@@ -88,6 +88,9 @@ pub(crate) fn admin(app: Arc<App>) -> Router {
             "/admin/v1/devices/{name}/certificate",
             put(admin::device_certificate::set).delete(admin::device_certificate::clear),
         )
+        .route("/admin/v1/backup", get(admin::backup::get))
+        .route("/admin/v1/clock", get(admin::clock::show))
+        .route("/admin/v1/clock/accept", post(admin::clock::accept))
         .route("/admin/v1/groups", get(admin::groups::list))
         .route("/admin/v1/groups/{name}", get(admin::groups::show).patch(admin::groups::set))
         .route("/admin/v1/brokers", get(admin::brokers::list).post(admin::brokers::add))

@@ -22,12 +22,18 @@ mod error;
 mod log;
 mod record;
 pub mod sqlite;
+pub mod tables;
 
 pub use error::{
     BrokerNotAdded, BrokerNotUpdated, DeviceNotEnrolled, DeviceNotUpdated, DeviceNotWritten, NameTaken,
-    SigningKeysNotChanged, StoreError,
+    NotImported, SigningKeysNotChanged, StoreError,
 };
-pub use log::{Change, ChangeLog, ChangedSubject, NumberedRevocation, SigningKeyChange, SigningKeySet};
+use tables::{ImportedRow, Row};
+use tokio::sync::mpsc;
+
+pub use log::{
+    Change, ChangeLog, ChangedSubject, NumberedRevocation, Restoration, SigningKeyChange, SigningKeySet,
+};
 pub use record::{
     Attributes, BrokerRecord, CredentialUse, DeviceQuery, DeviceRecord, DeviceStatus, EnrolledBy,
     EnrolmentRecord, EnrolmentTerms, GroupRecord, NotEnabled, ReportRecord, SigningKeyRecord, UsedJti,
@@ -130,6 +136,24 @@ pub trait Store: Send + Sync {
     async fn reports(&self, since: UnixSeconds) -> Result<Vec<ReportRecord>, StoreError>;
     /// Forgets what was said before a moment.
     async fn forget_reports(&self, before: UnixSeconds) -> Result<(), StoreError>;
+
+    /// Remembers that it was worked at this time; it never goes back.
+    async fn reach_clock(&self, now: UnixSeconds) -> Result<(), StoreError>;
+    /// Takes an earlier time for the right one, from which on statements that
+    /// end before another are refused.
+    async fn accept_clock(&self, now: UnixSeconds, statements_after: UnixSeconds) -> Result<(), StoreError>;
+
+    /// Everything that is kept, as it was at one moment; ends early if nobody
+    /// takes it.
+    async fn export(&self, rows: mpsc::Sender<Row>) -> Result<(), StoreError>;
+    /// Takes over everything that another store has kept: all of it, once the
+    /// sender is done with [`ImportedRow::End`], or nothing. If it is an older
+    /// state, see [`Restoration`].
+    async fn import(
+        &self,
+        rows: mpsc::Receiver<ImportedRow>,
+        restoration: Option<&Restoration>,
+    ) -> Result<(), NotImported>;
 
     /// Whether the database answers.
     async fn ping(&self) -> Result<(), StoreError>;

@@ -6,6 +6,7 @@
 //! waits for the next one.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use fleetbadge_validator::time::UnixSeconds;
 use tokio::sync::{mpsc, oneshot};
@@ -22,6 +23,10 @@ const MAX_WAITING: usize = 4 * MAX_BATCH;
 /// How long statements are remembered after their end, in seconds: longer than
 /// a request that found one still good takes, and than a clock is set back by.
 const KEPT_S: u64 = 600;
+
+/// How far ahead a statement may end that is accepted, in seconds: the longest
+/// life of any kind, and what clocks may be off.
+pub const MAX_STATEMENT_LIFE_S: u64 = 360;
 
 /// What kind of statement it is: a `jti` of one kind says nothing of another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +55,13 @@ pub enum JtiRefused {
     /// The database failed, for the whole batch.
     #[error(transparent)]
     Store(Arc<StoreError>),
+    /// It may have been used before a backup was restored, or before the clock
+    /// was set back.
+    #[error("the statement may have been used before; a newer one is accepted")]
+    MayBeReplayed {
+        /// After how many seconds one of the same life would be accepted.
+        retry_after_s: u64,
+    },
     /// The server is ending.
     #[error("the server is ending")]
     Ending,
@@ -64,6 +76,8 @@ struct Waiting {
 pub struct UsedJtis {
     store: Arc<dyn Store>,
     queue: mpsc::Sender<Waiting>,
+    /// Statements that end until then are refused.
+    refused_until: AtomicU64,
 }
 
 impl UsedJtis {
@@ -73,7 +87,13 @@ impl UsedJtis {
     pub fn new(store: Arc<dyn Store>) -> Self {
         let (queue, waiting) = mpsc::channel(MAX_WAITING);
         tokio::spawn(write_batches(Arc::clone(&store), waiting));
-        Self { store, queue }
+        Self { store, queue, refused_until: AtomicU64::new(0) }
+    }
+
+    /// Refuses statements that end until then: nobody knows which of them were
+    /// used.
+    pub(crate) fn refuse_until(&self, moment: UnixSeconds) {
+        self.refused_until.store(moment.0, Ordering::Release);
     }
 
     /// Uses up a statement that `signer` made, unless it is used up. From
@@ -89,6 +109,10 @@ impl UsedJtis {
         jti: &str,
         expires_at: UnixSeconds,
     ) -> Result<(), JtiRefused> {
+        let refused_until = UnixSeconds(self.refused_until.load(Ordering::Acquire));
+        if expires_at <= refused_until {
+            return Err(JtiRefused::MayBeReplayed { retry_after_s: refused_until.since(expires_at) + 1 });
+        }
         let (answer, answered) = oneshot::channel();
         let jti = UsedJti { id: id(kind, signer, jti), expires_at };
         self.queue.send(Waiting { jti, answer }).await.map_err(|_| JtiRefused::Ending)?;
@@ -160,6 +184,17 @@ mod tests {
         assert!(matches!(jtis.use_once(assertion, "a", "1", NOW).await, Err(JtiRefused::Replayed)));
         let again = open(&folder).await;
         assert!(matches!(again.use_once(assertion, "b", "1", NOW).await, Err(JtiRefused::Replayed)));
+    }
+
+    #[tokio::test]
+    async fn what_may_have_been_used_before_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let jtis = open(&folder).await;
+        jtis.refuse_until(NOW.plus(MAX_STATEMENT_LIFE_S));
+        let kind = StatementKind::ClientAssertion;
+        let early = jtis.use_once(kind, "a", "1", NOW.plus(300)).await;
+        assert!(matches!(early, Err(JtiRefused::MayBeReplayed { retry_after_s: 61 })), "{early:?}");
+        jtis.use_once(kind, "a", "1", NOW.plus(MAX_STATEMENT_LIFE_S + 1)).await.unwrap();
     }
 
     #[tokio::test]

@@ -163,6 +163,12 @@ impl From<SecretError> for Problem {
     }
 }
 
+impl From<NoRandomness> for Problem {
+    fn from(error: NoRandomness) -> Self {
+        Self::internal(&error)
+    }
+}
+
 impl From<EnrolmentError> for Problem {
     fn from(error: EnrolmentError) -> Self {
         match error {

@@ -15,8 +15,11 @@ use crate::OpenError;
 use crate::admin::problem::Problem;
 use crate::config::InvalidConfig;
 use crate::data_dir::socket_path;
+use crate::restore::RestoreFailed;
 use crate::serve::ServeError;
 
+/// However much there is.
+const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(24 * 3_600);
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// Over a unix socket the host says nothing.
 const BASE: &str = "http://localhost/admin/v1/";
@@ -84,6 +87,14 @@ pub(super) enum Failure {
         /// Why not.
         error: io::Error,
     },
+    /// A backup cannot be restored.
+    #[error("{}: {reason}", path.display())]
+    NotRestored {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        reason: RestoreFailed,
+    },
     /// What is not JSON should be.
     #[error(transparent)]
     Json(#[from] serde_json::Error),
@@ -99,7 +110,13 @@ impl Failure {
             Self::Refused(_) | Self::Denied => 1,
             Self::Usage(_) | Self::Config(_) | Self::Input { .. } => 2,
             Self::NotRunning { .. } => 3,
-            Self::Open(_) | Self::Serve(_) | Self::Http(_) | Self::Io(_) | Self::Json(_) | Self::Toml(_) => 4,
+            Self::NotRestored { .. }
+            | Self::Open(_)
+            | Self::Serve(_)
+            | Self::Http(_)
+            | Self::Io(_)
+            | Self::Json(_)
+            | Self::Toml(_) => 4,
         }
     }
 }
@@ -157,6 +174,22 @@ impl AdminClient {
 
     pub(super) async fn delete_with_answer<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, Failure> {
         json(&self.send(self.http.delete(url(path)?)).await?)
+    }
+
+    /// Writes what the server sends, however much it is.
+    pub(super) async fn download(&self, path: &[&str], to: &mut impl io::Write) -> Result<u64, Failure> {
+        let request = self.http.get(url(path)?).timeout(DOWNLOAD_TIMEOUT);
+        let mut response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        if !response.status().is_success() {
+            let body = response.bytes().await.map_err(|error| self.unreachable(&error))?;
+            return Err(Failure::Refused(json(&body)?));
+        }
+        let mut length = 0;
+        while let Some(part) = response.chunk().await.map_err(|error| self.unreachable(&error))? {
+            to.write_all(&part)?;
+            length += part.len() as u64;
+        }
+        Ok(length)
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Vec<u8>, Failure> {

@@ -17,26 +17,38 @@ use crate::config::{Config, LogFormat, Options};
 use crate::router::{JWKS_PATH, TOKEN_PATH};
 use crate::serve::BoundIssuer;
 
-/// Flags win over environment variables, those over the file, that over the
-/// defaults.
+/// What the server runs with: flags win over environment variables, those over
+/// the file, that over the defaults.
 #[derive(Args)]
-pub(super) struct Serve {
+pub(super) struct Configuration {
     /// TOML file with the same options, in `snake_case`
     #[arg(long, env = "FLEETBADGE_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
+    #[command(flatten)]
+    options: Options,
+}
+
+impl Configuration {
+    pub(super) fn resolve(self) -> Result<Config, Failure> {
+        let file = self.config.as_deref().map(Options::from_file).transpose()?.unwrap_or_default();
+        Ok(self.options.over(file).resolve()?)
+    }
+}
+
+#[derive(Args)]
+pub(super) struct Serve {
+    #[command(flatten)]
+    configuration: Configuration,
     /// Print the configuration that is in force, as TOML, and end
     #[arg(long)]
     print_config: bool,
-    #[command(flatten)]
-    options: Options,
 }
 
 impl Serve {
     pub(super) fn run(self) -> Result<(), Failure> {
         // Without the limit that it could have, it only takes fewer clients.
         let _ = crate::open_files::raise_limit();
-        let file = self.config.as_deref().map(Options::from_file).transpose()?.unwrap_or_default();
-        let config = self.options.over(file).resolve()?;
+        let config = self.configuration.resolve()?;
         if self.print_config {
             return print(&config.to_toml()?);
         }

@@ -145,6 +145,9 @@ pub(super) async fn verify(
         Ok(()) => Ok(Some(Proven { client: Client::Device(device), credential })),
         Err(JtiRefused::Replayed) => refused(Refused::Replayed),
         Err(JtiRefused::Store(error)) => Err(app.store_failed(&error).into()),
+        Err(JtiRefused::MayBeReplayed { retry_after_s }) => {
+            Err(TokenError::TemporarilyUnavailable { retry_after_s })
+        }
         Err(error @ JtiRefused::Ending) => Err(TokenError::internal(&error)),
     }
 }

@@ -179,6 +179,9 @@ async fn prove(
         Ok(()) => Ok(Some(thumbprint)),
         Err(JtiRefused::Replayed) => Err(InvalidProof::Replayed.into()),
         Err(JtiRefused::Store(error)) => Err(app.store_failed(&error).into()),
+        Err(JtiRefused::MayBeReplayed { retry_after_s }) => {
+            Err(RegistrationError::TemporarilyUnavailable { retry_after_s })
+        }
         Err(error @ JtiRefused::Ending) => Err(RegistrationError::internal(&error)),
     }
 }

@@ -16,6 +16,7 @@ use crate::secret::SecretHash;
 use fleetbadge_validator::jwk::{Algorithm, Jwk};
 
 mod log;
+mod rows;
 
 /// Checks everything; `make` makes an empty store and whatever must live as
 /// long as it does.
@@ -33,7 +34,8 @@ pub(super) async fn check<S: Store, G>(make: impl AsyncFn() -> (S, G)) {
     uses_never_go_back(&make().await.0).await;
     uses_go_with_their_credentials(&make().await.0).await;
     groups_are_replaced(&make().await.0).await;
-    log::check(make).await;
+    log::check(&make).await;
+    rows::check(&make).await;
 }
 
 const NOW: UnixSeconds = UnixSeconds(1_800_000_000);
@@ -283,9 +285,8 @@ async fn brokers_share_the_names_of_devices(store: &impl Store) {
     ));
 }
 
-async fn an_enrolment_is_used_up(store: &impl Store) {
-    with_group(store).await;
-    let enrolment = |name: &str, byte: u8| EnrolmentRecord {
+fn enrolment(name: &str, byte: u8) -> EnrolmentRecord {
+    EnrolmentRecord {
         id: id(name),
         token_hash: [byte; 32],
         uses_left: 2,
@@ -297,7 +298,15 @@ async fn an_enrolment_is_used_up(store: &impl Store) {
             approval: true,
         },
         created_at: NOW,
-    };
+    }
+}
+
+fn used(client: &str, credential: &str, at: UnixSeconds) -> CredentialUse {
+    CredentialUse { client: client.into(), credential: id(credential), at }
+}
+
+async fn an_enrolment_is_used_up(store: &impl Store) {
+    with_group(store).await;
     store.add_enrolment(&enrolment("1", 1)).await.unwrap();
     store.add_enrolment(&enrolment("2", 2)).await.unwrap();
     assert_eq!(store.enrolment(&[1; 32]).await.unwrap(), Some(enrolment("1", 1)));
@@ -331,11 +340,7 @@ async fn a_jti_is_good_once(store: &impl Store) {
 }
 
 async fn uses_never_go_back(store: &impl Store) {
-    let used = |credential: &str, at: u64| CredentialUse {
-        client: "a".into(),
-        credential: id(credential),
-        at: NOW.plus(at),
-    };
+    let used = |credential: &str, at: u64| used("a", credential, NOW.plus(at));
     store.record_uses(&[used("1", 10), used("2", 5)]).await.unwrap();
     store.record_uses(&[used("1", 9), used("2", 6)]).await.unwrap();
     let mut found = store.credential_uses("a").await.unwrap();
@@ -345,11 +350,7 @@ async fn uses_never_go_back(store: &impl Store) {
 }
 
 async fn uses_go_with_their_credentials(store: &impl Store) {
-    let used = |client: &str, credential: &str| CredentialUse {
-        client: client.into(),
-        credential: id(credential),
-        at: NOW,
-    };
+    let used = |client: &str, credential: &str| used(client, credential, NOW);
     store.set_group(&group("default", 900, NOW)).await.unwrap();
     let mut device = device("a", &["a"]);
     store.add_device(&device).await.unwrap();

@@ -196,3 +196,23 @@ impl From<sqlx::Error> for SigningKeysNotChanged {
         Self::Store(error.into())
     }
 }
+
+/// The rows of another store cannot be taken over. Nothing was written.
+#[derive(Debug, thiserror::Error)]
+pub enum NotImported {
+    /// There is something already.
+    #[error("the database is not empty; give a new one")]
+    NotEmpty,
+    /// They ended before the end.
+    #[error("it is not whole: it ends before its end")]
+    Incomplete,
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<sqlx::Error> for NotImported {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Store(error.into())
+    }
+}

@@ -17,6 +17,11 @@ pub struct ChangeLog {
     pub changes: Option<Vec<Change>>,
     /// What the database's own clock shows; `None` if it has none.
     pub now: Option<UnixSeconds>,
+    /// The latest time at which any node has worked.
+    pub clock_high: UnixSeconds,
+    /// Signed statements that end before may have been used already, by those
+    /// who knew more than this database does.
+    pub statements_after: UnixSeconds,
 }
 
 /// Something was changed.
@@ -73,6 +78,16 @@ pub struct SigningKeyChange<'a> {
     pub delete: &'a [&'a str],
     /// What is taken back with that.
     pub revoke: &'a [Revocation],
+}
+
+/// What is done to a database that was restored, since nobody knows what has
+/// happened after it was saved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Restoration {
+    /// Takes back every token: some may have been taken back meanwhile.
+    pub revoke: Revocation,
+    /// Refuses the signed statements that may have been used meanwhile.
+    pub statements_after: UnixSeconds,
 }
 
 impl ChangedSubject {

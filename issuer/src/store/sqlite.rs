@@ -12,15 +12,16 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
 use super::{
     BrokerNotAdded, BrokerNotUpdated, BrokerRecord, ChangeLog, CredentialUse, DeviceNotEnrolled,
-    DeviceNotUpdated, DeviceNotWritten, DeviceQuery, DeviceRecord, EnrolmentRecord, GroupRecord,
-    NumberedRevocation, ReportRecord, SigningKeyChange, SigningKeySet, SigningKeysNotChanged, Store,
-    StoreError, UsedJti,
+    DeviceNotUpdated, DeviceNotWritten, DeviceQuery, DeviceRecord, EnrolmentRecord, GroupRecord, NotImported,
+    NumberedRevocation, ReportRecord, Restoration, SigningKeyChange, SigningKeySet, SigningKeysNotChanged,
+    Store, StoreError, UsedJti,
 };
 use crate::credentials::CredentialId;
+use crate::store::tables::{ImportedRow, Row};
 
 mod brokers;
 mod changes;
@@ -31,7 +32,9 @@ mod groups;
 mod names;
 mod reports;
 mod revocations;
+mod rows;
 mod signing_keys;
+mod state;
 mod used_jtis;
 
 /// Every change of the schema, in order. None is ever edited.
@@ -227,6 +230,26 @@ impl Store for SqliteStore {
         reports::forget(&self.pool, before).await
     }
 
+    async fn reach_clock(&self, now: UnixSeconds) -> Result<(), StoreError> {
+        state::reach_clock(&self.pool, now).await
+    }
+
+    async fn accept_clock(&self, now: UnixSeconds, statements_after: UnixSeconds) -> Result<(), StoreError> {
+        state::accept_clock(&self.pool, now, statements_after).await
+    }
+
+    async fn export(&self, rows: mpsc::Sender<Row>) -> Result<(), StoreError> {
+        rows::export(&self.pool, &rows).await
+    }
+
+    async fn import(
+        &self,
+        rows: mpsc::Receiver<ImportedRow>,
+        restoration: Option<&Restoration>,
+    ) -> Result<(), NotImported> {
+        self.told(rows::import(&self.pool, rows, restoration).await)
+    }
+
     async fn ping(&self) -> Result<(), StoreError> {
         sqlx::query("SELECT 1 FROM groups LIMIT 1").execute(&self.pool).await?;
         Ok(())
@@ -268,6 +291,7 @@ fn corrupt(what: &'static str, reason: &dyn std::fmt::Display) -> StoreError {
 mod tests {
     use super::*;
     use crate::store::contract;
+    use crate::store::tables::TABLES;
 
     async fn open(folder: &tempfile::TempDir) -> SqliteStore {
         SqliteStore::open(&folder.path().join("issuer.sqlite3")).await.unwrap()
@@ -298,6 +322,27 @@ mod tests {
             panic!("a newer schema was accepted");
         };
         assert!(matches!(error, StoreError::NewerSchema { found: 99, known: 1 }), "{error}");
+    }
+
+    /// A table or column that is not in the list would not be in a backup.
+    #[tokio::test]
+    async fn every_table_and_column_is_copied_or_left_out_on_purpose() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(&folder).await;
+        let left_out = ["changes", "reports"];
+        let mut listed: Vec<(String, Vec<String>)> = TABLES
+            .iter()
+            .map(|table| {
+                let mut columns: Vec<String> =
+                    table.columns.iter().map(|column| column.name.to_owned()).collect();
+                columns.sort();
+                (table.name.to_owned(), columns)
+            })
+            .collect();
+        listed.sort();
+        let mut found = rows::schema(&store.pool).await;
+        found.retain(|(name, _)| !left_out.contains(&name.as_str()));
+        assert_eq!(found, listed);
     }
 
     #[tokio::test]

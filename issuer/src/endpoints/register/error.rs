@@ -29,6 +29,11 @@ pub(crate) enum RegistrationError {
     InvalidClientMetadata(String),
     /// The proof of possession is not good.
     InvalidProof(InvalidProof),
+    /// Not possible yet; after how many seconds to try again.
+    TemporarilyUnavailable {
+        /// In seconds.
+        retry_after_s: u64,
+    },
     /// Something failed here.
     ServerError,
 }
@@ -49,6 +54,7 @@ impl RegistrationError {
             | Self::InvalidToken
             | Self::InvalidClientMetadata(_)
             | Self::InvalidProof(_) => Self::InvalidToken,
+            Self::TemporarilyUnavailable { retry_after_s } => Self::TemporarilyUnavailable { retry_after_s },
             Self::ServerError => Self::ServerError,
         }
     }
@@ -60,6 +66,9 @@ impl IntoResponse for RegistrationError {
         match self {
             Self::InvalidRequest(why) => bad_request("invalid_request", why),
             Self::Body(error) => TokenError::from(error).into_response(),
+            Self::TemporarilyUnavailable { retry_after_s } => {
+                TokenError::TemporarilyUnavailable { retry_after_s }.into_response()
+            }
             // Who sent no credentials is told no code (RFC 6750 §3.1).
             Self::NoToken => {
                 with_challenge(StatusCode::UNAUTHORIZED.into_response(), "Bearer realm=\"fleetbadge\"")

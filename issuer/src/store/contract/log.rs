@@ -10,7 +10,7 @@ use crate::store::{
     ChangedSubject, ReportRecord, SigningKeyChange, SigningKeyRecord, SigningKeysNotChanged, Store,
 };
 
-pub(super) async fn check<S: Store, G>(make: impl AsyncFn() -> (S, G)) {
+pub(super) async fn check<S: Store, G>(make: &impl AsyncFn() -> (S, G)) {
     every_change_is_logged_once_and_in_order(&make().await.0).await;
     whoever_missed_some_is_told(&make().await.0).await;
     a_revocation_comes_with_its_cause_or_not_at_all(&make().await.0).await;

@@ -4,7 +4,7 @@
 use sqlx::sqlite::SqlitePool;
 use sqlx::{Row as _, SqliteTransaction};
 
-use super::{corrupt, counter_from_sql, counter_to_sql};
+use super::{corrupt, counter_from_sql, counter_to_sql, time_from_sql};
 use crate::store::{Change, ChangeLog, ChangedSubject, StoreError};
 
 const WHAT: &str = "change";
@@ -28,7 +28,9 @@ pub(super) async fn log(
 
 pub(super) async fn since(pool: &SqlitePool, after: u64) -> Result<ChangeLog, StoreError> {
     let mut transaction = pool.begin().await?;
-    let state = sqlx::query("SELECT epoch, last_change FROM state").fetch_one(&mut *transaction).await?;
+    let state = sqlx::query("SELECT epoch, last_change, statements_after, clock_high FROM state")
+        .fetch_one(&mut *transaction)
+        .await?;
     let last = counter_from_sql(WHAT, state.try_get("last_change")?)?;
     let rows = sqlx::query("SELECT id, kind, name FROM changes WHERE id > ? ORDER BY id")
         .bind(counter_to_sql(after))
@@ -47,6 +49,8 @@ pub(super) async fn since(pool: &SqlitePool, after: u64) -> Result<ChangeLog, St
         last,
         changes: is_whole.then_some(changes),
         now: None,
+        clock_high: time_from_sql(WHAT, state.try_get("clock_high")?)?,
+        statements_after: time_from_sql(WHAT, state.try_get("statements_after")?)?,
     })
 }
 

@@ -1,0 +1,52 @@
+//! `/admin/v1/backup`: everything that is kept, sealed under the root key.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use futures_util::stream;
+use http::header;
+use tokio::sync::mpsc;
+
+use super::problem::Problem;
+use crate::app::App;
+use crate::backup::{self, BackupHeader};
+use crate::random::random_bytes;
+
+/// How many parts wait for a slow reader.
+const WAITING: usize = 4;
+
+/// Streams a backup. If it fails on the way the answer is cut off, so that
+/// nobody takes a part for the whole.
+pub(crate) async fn get(State(app): State<Arc<App>>) -> Result<Response, Problem> {
+    let salt = random_bytes(&*app.random)?;
+    let header = BackupHeader {
+        fleetbadge_backup: BackupHeader::VERSION,
+        issuer: app.issuer.as_str().into(),
+        made_at: app.now(),
+    };
+    tracing::info!("a backup is being made");
+    let (sender, receiver) = mpsc::channel::<Bytes>(WAITING);
+    let writing = tokio::spawn(async move {
+        let written = backup::write(&*app.store, &app.root_key, salt, &header, sender).await;
+        if let Err(error) = &written {
+            tracing::error!(%error, "the backup failed");
+        }
+        written
+    });
+    let body = stream::unfold(Some((receiver, writing)), async |state| {
+        let (mut receiver, writing) = state?;
+        if let Some(part) = receiver.recv().await {
+            return Some((Ok(part), Some((receiver, writing))));
+        }
+        match writing.await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some((Err(error.into()), None)),
+            Err(error) => Some((Err(Box::<dyn std::error::Error + Send + Sync>::from(error)), None)),
+        }
+    });
+    let kind = [(header::CONTENT_TYPE, "application/octet-stream")];
+    Ok((kind, Body::from_stream(body)).into_response())
+}

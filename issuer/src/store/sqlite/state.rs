@@ -1,0 +1,46 @@
+//! What is known of the database as a whole.
+
+use fleetbadge_validator::time::UnixSeconds;
+use sqlx::SqliteTransaction;
+use sqlx::sqlite::SqlitePool;
+
+use super::{changes, revocations, to_sql};
+use crate::store::{ChangedSubject, Restoration, StoreError};
+
+pub(super) async fn reach_clock(pool: &SqlitePool, now: UnixSeconds) -> Result<(), StoreError> {
+    sqlx::query("UPDATE state SET clock_high = ?1 WHERE clock_high < ?1")
+        .bind(to_sql(now))
+        .execute(pool)
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn accept_clock(
+    pool: &SqlitePool,
+    now: UnixSeconds,
+    statements_after: UnixSeconds,
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE state SET clock_high = ?, statements_after = ?")
+        .bind(to_sql(now))
+        .bind(to_sql(statements_after))
+        .execute(pool)
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn restored_in(
+    transaction: &mut SqliteTransaction<'_>,
+    Restoration { revoke, statements_after }: &Restoration,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE state SET epoch = lower(hex(randomblob(16))), statements_after = ?, \
+         signing_keys = signing_keys + 1",
+    )
+    .bind(to_sql(*statements_after))
+    .execute(&mut **transaction)
+    .await?;
+    // Any of them may have been revoked, and every token is taken back anyway.
+    sqlx::query("DELETE FROM signing_keys").execute(&mut **transaction).await?;
+    changes::log(transaction, &ChangedSubject::SigningKeys).await?;
+    revocations::add_in(transaction, revoke).await
+}
