@@ -1,0 +1,237 @@
+//! A model of rotation × revocation × replica lag × replay, checked
+//! exhaustively: every order of everything that can happen within a few
+//! seconds, on two nodes over one store and the validators that follow them.
+//!
+//! Seconds are few so that all can be gone through: see the constants in
+//! [`rules`]. What is decided by pure code of the programs is decided by it here
+//! too: which tokens a revocation names, and how a rotation is planned. Any one
+//! token may be the one that is looked at, so that what holds for it holds for
+//! all. A node or a validator that is cut off is one that hears nothing.
+
+mod properties;
+mod rules;
+mod state;
+mod steps;
+
+use std::collections::BTreeSet;
+
+use fleetbadge_validator::time::UnixSeconds;
+use stateright::{Checker as _, HasDiscoveries, Model as _};
+
+use properties::{
+    DISABLED, NEVER_AGAIN, ONE_KEY, ONE_TOKEN, RESTORED, REVOKED_KEY, STILLBORN, VERIFIABLE,
+};
+use rules::{CLOCKS, NOTHING, Rule, START, Scope};
+use state::State;
+use steps::Action;
+
+/// The model: what happens, and which rule is left out.
+struct Issuance {
+    scope: Scope,
+    without: Option<Rule>,
+}
+
+impl Issuance {
+    fn keeps(&self, rule: Rule) -> bool {
+        self.without != Some(rule)
+    }
+
+    /// What may happen in a state.
+    fn possible(&self, state: &State, actions: &mut Vec<Action>) {
+        let scope = &self.scope;
+        if state.now >= START + scope.end {
+            // The end: what is under way goes on, time does not.
+        } else {
+            actions.push(Action::Tick);
+        }
+        let content = &state.store.content;
+        if state.disables < scope.disables && !content.is_disabled {
+            actions.push(Action::Disable);
+        }
+        if state.enables < scope.enables && content.is_disabled {
+            actions.push(Action::Enable);
+        }
+        if state.restores < scope.restores {
+            actions.push(if state.backup.is_none() { Action::Backup } else { Action::Restore });
+        }
+        if scope.has_assertion && state.assertion.is_none() {
+            actions.extend([Action::Assert { is_ahead: false }, Action::Assert { is_ahead: true }]);
+        }
+        if state.token.is_none() {
+            actions.extend((0..state.keys_made).filter(|kid| state.revoked_keys.has(*kid)).map(Action::Forge));
+        }
+        let keys_change = scope.rotations + scope.key_revocations + scope.restores > 0;
+        for node in 0..state.nodes.len() {
+            self.possible_at(state, node, actions);
+            for validator in (0..state.validators.len()).filter(|n| state.is_settled(*n)) {
+                if scope.disables + scope.key_revocations + scope.restores > 0 {
+                    actions.push(Action::Hear(validator, node));
+                }
+                if keys_change {
+                    actions.push(Action::Fetch(validator, node));
+                }
+            }
+        }
+        for validator in 0..state.validators.len() {
+            if !state.is_settled(validator) {
+                actions.extend([Action::Settle(validator), Action::Restart(validator)]);
+            } else if state.is_under_way() {
+                actions.push(Action::Report(validator));
+            }
+        }
+    }
+
+    fn possible_at(&self, state: &State, node: usize, actions: &mut Vec<Action>) {
+        let scope = &self.scope;
+        actions.push(Action::CatchUp(node));
+        if state.rotations < scope.rotations {
+            actions.push(Action::Rotate(node));
+        }
+        if state.key_revocations < scope.key_revocations {
+            let keys = &state.nodes[node].copy.keys;
+            actions.extend(keys.iter().map(|key| Action::RevokeKey(node, key.kid)));
+        }
+        if state.is_under_way() {
+            actions.push(Action::Confirm(node));
+        }
+        if state.assertion.is_some() {
+            actions.push(Action::Present(node));
+        }
+        if state.token.is_some() {
+            return;
+        }
+        if !scope.has_slow_requests {
+            actions.push(Action::Mint(node));
+        } else if state.nodes[node].request.is_some() {
+            actions.push(Action::Finish(node));
+        } else if state.nodes.iter().all(|node| node.request.is_none()) {
+            actions.push(Action::Begin(node));
+        }
+    }
+}
+
+impl State {
+    /// Whether a rotation is.
+    fn is_under_way(&self) -> bool {
+        self.store.content.keys.iter().any(|key| UnixSeconds(self.now) < key.schedule.active_at)
+    }
+
+    /// Whether a validator has nothing half done.
+    fn is_settled(&self, validator: usize) -> bool {
+        self.validators[validator].memory == self.validators[validator].disk
+    }
+}
+
+const DISABLE: Scope = Scope { name: "disable and enable", end: 7, disables: 2, enables: 1, ..NOTHING };
+const SLOW: Scope =
+    Scope { name: "slow requests", end: 5, disables: 1, enables: 1, has_slow_requests: true, ..NOTHING };
+const WRONG_CLOCK: Scope =
+    Scope { name: "a wrong clock", end: 5, disables: 1, enables: 1, clocks: &[[0, 2 + CLOCKS as i64]], ..NOTHING };
+const RESTART: Scope = Scope {
+    name: "validators that start again",
+    end: 3,
+    disables: 1,
+    key_revocations: 1,
+    has_restarts: true,
+    ..NOTHING
+};
+const ROTATE: Scope = Scope { name: "rotation", end: 9, rotations: 1, ..NOTHING };
+const TWO_ROTATIONS: Scope = Scope { name: "two rotations", end: 8, rotations: 2, validators: 0, ..NOTHING };
+const REVOKE_KEY: Scope = Scope { name: "a stolen key", end: 10, key_revocations: 1, ..NOTHING };
+const REPLAY: Scope =
+    Scope { name: "replay over a restore", end: 5, restores: 1, has_assertion: true, validators: 0, ..NOTHING };
+const RESTORE: Scope = Scope {
+    name: "restore",
+    end: 5,
+    disables: 1,
+    key_revocations: 1,
+    restores: 1,
+    clocks: &[[0, 0]],
+    ..NOTHING
+};
+
+/// Everything at once, for a short time.
+const ALL: Scope = Scope {
+    name: "everything",
+    end: 2,
+    disables: 1,
+    enables: 1,
+    rotations: 1,
+    key_revocations: 1,
+    restores: 1,
+    has_assertion: true,
+    clocks: &[[0, 0]],
+    ..NOTHING
+};
+
+const SCOPES: [Scope; 10] =
+    [DISABLE, SLOW, WRONG_CLOCK, RESTART, ROTATE, TWO_ROTATIONS, REVOKE_KEY, REPLAY, RESTORE, ALL];
+
+#[test]
+#[expect(clippy::print_stdout, reason = "the number of states says how much was gone through")]
+fn the_design_holds_in_every_state() {
+    let only = std::env::var("SCOPE").ok();
+    for scope in SCOPES {
+        if only.as_ref().is_some_and(|o| !scope.name.contains(o.as_str())) {
+            continue;
+        }
+        let t = std::time::Instant::now();
+        let checker = Issuance { scope, without: None }.checker().target_state_count(3_000_000).spawn_bfs().join();
+        println!("{}: {} states {} {:?} {}", scope.name, checker.unique_state_count(), checker.state_count(), t.elapsed(), checker.max_depth());
+        for property in checker.model().properties() {
+            if let Some(path) = checker.discovery(property.name) {
+                if checker.discovery_classification(property.name).to_string() == "counterexample" {
+                    println!("  !! {}: {:?}", property.name, path.clone().into_actions());
+                    println!("  {:?}", path.last_state());
+                }
+            } else if property.expectation == stateright::Expectation::Sometimes {
+                println!("  never: {}", property.name);
+            }
+        }
+    }
+}
+
+/// Each rule, where it matters, and what does not hold without it.
+const TEETH: [(Rule, Scope, &str); 23] = [
+    (Rule::BeforeReachesBeyondTheBound, DISABLE, DISABLED),
+    (Rule::BeforeIsOfTheStoresClock, DISABLE, DISABLED),
+    (Rule::MintsOnlyWhenCurrent, DISABLE, DISABLED),
+    (Rule::MintsOnlyByARightClock, WRONG_CLOCK, DISABLED),
+    (Rule::TimeIsTakenBeforeTheDeviceIsRead, SLOW, DISABLED),
+    (Rule::MintsNothingRevoked, DISABLE, STILLBORN),
+    (Rule::JtiIsKeptByTheStore, REPLAY, ONE_TOKEN),
+    (Rule::JtiIsKeptInAnEpoch, REPLAY, ONE_TOKEN),
+    (Rule::RestoreEndsAssertions, REPLAY, ONE_TOKEN),
+    (Rule::RestoreEndsEarlyAssertions, REPLAY, ONE_TOKEN),
+    (Rule::RestoreRevokesAll, RESTORE, RESTORED),
+    (Rule::RestoreMakesAnEpoch, RESTORE, RESTORED),
+    (Rule::RestoreMakesKeys, RESTORE, REVOKED_KEY),
+    (Rule::AllTakesBackKeySets, RESTORE, REVOKED_KEY),
+    (Rule::SnapshotOnlyAdds, RESTART, NEVER_AGAIN),
+    (Rule::DiskComesFirst, RESTART, NEVER_AGAIN),
+    (Rule::KeyRevocationIsPushed, REVOKE_KEY, REVOKED_KEY),
+    (Rule::KeyRevocationOutlivesKeySets, REVOKE_KEY, REVOKED_KEY),
+    (Rule::KeysOnlyFromACurrentNode, ROTATE, VERIFIABLE),
+    (Rule::EarlyOnlyIfConfirmed, ROTATE, VERIFIABLE),
+    (Rule::EarlyReportsDoNotCount, ROTATE, VERIFIABLE),
+    (Rule::EarlyOnlyAfterTheBound, ROTATE, VERIFIABLE),
+    (Rule::KeysAreChangedByRevision, TWO_ROTATIONS, ONE_KEY),
+];
+
+#[test]
+#[expect(clippy::print_stdout, reason = "a trace says what the rule is good for")]
+fn without_any_one_rule_something_does_not_hold() {
+    let only = std::env::var("SCOPE").ok();
+    for (rule, scope, property) in TEETH {
+        if only.as_ref().is_some_and(|o| !format!("{rule:?}").contains(o.as_str())) {
+            continue;
+        }
+        let t = std::time::Instant::now();
+        let enough = HasDiscoveries::AllOf(BTreeSet::from([property]));
+        let checker =
+            Issuance { scope, without: Some(rule) }.checker().finish_when(enough).target_state_count(3_000_000).spawn_bfs().join();
+        let path = checker.discovery(property);
+        let path = path.map(|path| path.into_actions());
+        println!("without {rule:?}: {property}? {} {:?} {path:?}", checker.unique_state_count(), t.elapsed());
+    }
+}
