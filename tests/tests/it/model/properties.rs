@@ -4,7 +4,7 @@ use fleetbadge_issuer::signing_keys::KeyState;
 use stateright::{Model, Property};
 
 use super::Issuance;
-use super::rules::Rule;
+use super::rules::{BOUND, CLOCKS, Rule};
 use super::state::{State, Token, Validator};
 
 pub(super) const DISABLED: &str = "no token of a disabled device is let in by a current validator";
@@ -45,15 +45,20 @@ impl Issuance {
                 !state.token.is_some_and(accepts_refused)
             }),
             Property::always(STILLBORN, |_, state: &State| !state.token.is_some_and(|token| token.is_stillborn)),
-            Property::sometimes("a token is let in", |model: &Self, state: &State| {
-                model.some_current_accepts(state, |_| true)
-            }),
         ];
+        // Long enough for what was before to be over.
+        let is_long = scope.end > BOUND + CLOCKS + 1;
         let mut is_seen = |happens: bool, property| {
             if happens {
                 properties.push(property);
             }
         };
+        is_seen(
+            scope.validators > 0,
+            Property::sometimes("a token is let in", |model: &Self, state: &State| {
+                model.some_current_accepts(state, |_| true)
+            }),
+        );
         is_seen(
             scope.disables > 0,
             Property::sometimes("a token of a disabled device is about", |_, state: &State| {
@@ -61,19 +66,19 @@ impl Issuance {
             }),
         );
         is_seen(
-            scope.enables > 0,
+            scope.enables > 0 && is_long,
             Property::sometimes("a device that was enabled again is let in", |model: &Self, state: &State| {
                 model.some_current_accepts(state, |token| token.is_of_enabled)
             }),
         );
         is_seen(
-            scope.rotations > 0,
+            scope.rotations > 0 && scope.validators > 0 && is_long,
             Property::sometimes("a confirmed key signs and is accepted", |model: &Self, state: &State| {
                 let confirmed = |token: &Token| {
                     let keys = &state.store.content.keys;
                     keys.iter().any(|key| key.kid == token.kid && key.kid > 0 && key.confirmed_by.has(0))
                 };
-                model.some_current_accepts(state, confirmed)
+                model.some_accepts(state, confirmed, |_| true)
             }),
         );
         is_seen(
@@ -83,7 +88,7 @@ impl Issuance {
             }),
         );
         is_seen(
-            scope.restores > 0,
+            scope.restores > 0 && scope.validators > 0 && is_long,
             Property::sometimes("after a restore a token is let in", |model: &Self, state: &State| {
                 model.some_current_accepts(state, |token| state.restores > 0 && !token.is_of_lost_epoch)
             }),
@@ -100,9 +105,18 @@ impl Issuance {
     }
 
     fn some_current_accepts(&self, state: &State, is_meant: impl Fn(&Token) -> bool) -> bool {
+        self.some_accepts(state, is_meant, |validator| state.is_current(validator))
+    }
+
+    fn some_accepts(
+        &self,
+        state: &State,
+        is_meant: impl Fn(&Token) -> bool,
+        is_asked: impl Fn(&Validator) -> bool,
+    ) -> bool {
         let Some(token) = state.token.filter(is_meant) else { return false };
-        let mut current = state.validators.iter().filter(|validator| state.is_current(validator));
-        current.any(|validator| self.accepts(state, validator, &token))
+        let mut asked = state.validators.iter().filter(|validator| is_asked(validator));
+        asked.any(|validator| self.accepts(state, validator, &token))
     }
 }
 
@@ -127,7 +141,7 @@ impl Model for Issuance {
     type Action = super::steps::Action;
 
     fn init_states(&self) -> Vec<State> {
-        self.scope.clocks.iter().map(|ahead| self.beginning(*ahead)).collect()
+        vec![self.beginning()]
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Self::Action>) {

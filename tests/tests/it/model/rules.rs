@@ -13,7 +13,7 @@ pub(super) const LIFE: u64 = 2;
 /// How long a new key is announced at least.
 pub(super) const ANNOUNCE: u64 = BOUND + CLOCKS + 1;
 /// After how long a new key signs, whoever holds it.
-pub(super) const DEADLINE: u64 = 7;
+pub(super) const DEADLINE: u64 = 6;
 /// How long a validator that was not heard of still counts.
 pub(super) const WINDOW: u64 = 3;
 /// How old the keys of a validator may be: `max_staleness_s`. Longer than a
@@ -79,15 +79,18 @@ pub(super) enum Rule {
 }
 
 /// How much happens in a run.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Scope {
     /// What it is called.
     pub(super) name: &'static str,
-    /// When it ends, in seconds after it began.
+    /// When it ends, in seconds after it began, as all times here.
     pub(super) end: u64,
-    /// By how much the clocks of the nodes are ahead of the store's: each pair
-    /// is a beginning.
-    pub(super) clocks: &'static [[i64; 2]],
+    /// Until when operators do something, and validators fetch keys. Something is
+    /// done in the first second: until then all seconds are alike.
+    pub(super) operators_until: u64,
+    pub(super) fetches_until: u64,
+    /// By how much the clocks of the nodes are ahead of the store's.
+    pub(super) clocks: [i64; 2],
     pub(super) validators: usize,
     pub(super) disables: u8,
     pub(super) enables: u8,
@@ -106,7 +109,9 @@ pub(super) struct Scope {
 pub(super) const NOTHING: Scope = Scope {
     name: "nothing",
     end: 0,
-    clocks: &[[-1, 1], [1, -1]],
+    operators_until: u64::MAX,
+    fetches_until: u64::MAX,
+    clocks: [-1, 1],
     validators: 1,
     disables: 0,
     enables: 0,

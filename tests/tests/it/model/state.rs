@@ -140,7 +140,8 @@ pub(super) struct Store {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Report {
     pub(super) keys: Set,
-    pub(super) at: u64,
+    /// How long ago; no more than is of interest.
+    pub(super) age: u64,
 }
 
 /// An issuer.
@@ -221,9 +222,12 @@ pub(super) struct Token {
 }
 
 impl Token {
-    pub(super) fn is_found(&self, revocations: &Revocations) -> bool {
+    pub(super) fn is_revoked(&self, entries: &[Entry]) -> bool {
+        if entries.is_empty() {
+            return false;
+        }
         let facts = TokenFacts { jti: "j", device: DEVICE, kid: KIDS[self.kid], iat: UnixSeconds(self.iat) };
-        revocations.find(&facts, []).is_some()
+        revocations(entries).find(&facts, []).is_some()
     }
 }
 
@@ -267,6 +271,6 @@ impl State {
             && token.iat <= self.now + SKEW
             && self.now < token.exp.saturating_add(SKEW)
             && !entries.iter().any(has_taken_back)
-            && !token.is_found(&revocations(entries))
+            && !token.is_revoked(entries)
     }
 }

@@ -53,7 +53,7 @@ pub(super) enum Action {
 }
 
 impl Issuance {
-    pub(super) fn beginning(&self, ahead: [i64; 2]) -> State {
+    pub(super) fn beginning(&self) -> State {
         let everyone = (0..self.scope.validators).collect();
         let first = Key { kid: 0, schedule: Schedule::first(UnixSeconds(START - DEADLINE)), confirmed_by: everyone };
         let content = Content { epoch: 0, change: 0, is_disabled: false, keys: vec![first], entries: vec![] };
@@ -65,7 +65,7 @@ impl Issuance {
         let reports = vec![None; self.scope.validators];
         State {
             now: START,
-            nodes: ahead.map(node),
+            nodes: self.scope.clocks.map(node),
             store: Store { content, has_jti: false, reports },
             backup: None,
             validators: vec![validator; self.scope.validators],
@@ -86,7 +86,7 @@ impl Issuance {
     pub(super) fn step(&self, before: &State, action: Action) -> Option<State> {
         let mut state = before.clone();
         match action {
-            Action::Tick => tick(&mut state),
+            Action::Tick => self.tick(&mut state),
             Action::Disable => self.disable(&mut state),
             Action::Enable => {
                 state.enables += 1;
@@ -116,7 +116,7 @@ impl Issuance {
                 }
             }
             Action::Assert { is_ahead } => {
-                state.assertion = Some(if is_ahead { state.now + SKEW } else { state.now });
+                state.assertion = Some(if is_ahead { state.now + CLOCKS + SKEW } else { state.now });
             }
             Action::Present(node) => self.present(&mut state, node)?,
             Action::Forge(kid) => {
@@ -139,12 +139,12 @@ impl Issuance {
             }
             Action::Report(validator) => {
                 let keys = state.validators[validator].memory.keys;
-                state.store.reports[validator] = Some(Report { keys, at: state.now });
+                state.store.reports[validator] = Some(Report { keys, age: 0 });
             }
         }
         if let Some(token) = state.token {
             for validator in &mut state.validators {
-                validator.has_refused |= token.is_found(&revocations(&validator.memory.entries));
+                validator.has_refused |= token.is_revoked(&validator.memory.entries);
             }
         }
         (state != *before).then_some(state)
@@ -261,13 +261,13 @@ impl Issuance {
         let at = state.nodes[node].clock(state.now);
         let announced = copy.keys_that_are(KeyState::Announced, at).next().copied()?;
         let active = copy.keys_that_are(KeyState::Active, at).next().copied()?;
-        let heard_of = |report: &&Report| state.now <= report.at + WINDOW;
+        let heard_of = |report: &&Report| report.age <= WINDOW;
         let numbered = state.store.reports.iter().enumerate();
         let known: Vec<_> =
             numbered.filter_map(|(n, report)| Some((n, report.as_ref().filter(heard_of)?))).collect();
         let announced_at = announced.schedule.announced_at.0;
         let has_confirmed = |report: &Report| {
-            let counts = !self.keeps(Rule::EarlyReportsDoNotCount) || report.at >= announced_at + ANNOUNCE;
+            let counts = !self.keeps(Rule::EarlyReportsDoNotCount) || state.now - report.age >= announced_at + ANNOUNCE;
             counts && report.keys.has(announced.kid)
         };
         let is_confirmed = known.iter().all(|(_, report)| has_confirmed(report));
@@ -318,7 +318,7 @@ impl Issuance {
             is_of_enabled: state.enables > 0 && !state.store.content.is_disabled,
             is_stillborn: false,
         };
-        let is_revoked = token.is_found(&revocations(&copy.entries));
+        let is_revoked = token.is_revoked(&copy.entries);
         let is_refused = is_revoked && self.keeps(Rule::MintsNothingRevoked);
         (!is_refused).then_some(Token { is_stillborn: is_revoked, ..token })
     }
@@ -370,6 +370,36 @@ impl Issuance {
         self.learn(&mut state.validators[validator], knowledge);
     }
 
+    fn tick(&self, state: &mut State) {
+        state.now += 1;
+        let now = state.now;
+        let age_matters = self.scope.end > STALE || self.scope.restores > 0;
+        let forget = |known: &mut Vec<Entry>| known.retain(|entry| entry.expires_at > now);
+        forget(&mut state.store.content.entries);
+        for node in &mut state.nodes {
+            node.age = (node.age + 1).min(BOUND + 1);
+            forget(&mut node.copy.entries);
+        }
+        for report in state.store.reports.iter_mut().flatten() {
+            report.age = (report.age + 1).min(WINDOW + 1);
+        }
+        for validator in &mut state.validators {
+            for knowledge in [&mut validator.memory, &mut validator.disk] {
+                if age_matters {
+                    knowledge.keys_age = (knowledge.keys_age + 1).min(STALE + 1);
+                }
+                let mut known = revocations(&knowledge.entries);
+                known.forget_expired(UnixSeconds(now));
+                knowledge.entries = entries(&known);
+            }
+        }
+        // A token that has died makes place for another to look at.
+        if state.token.is_some_and(|token| now >= token.exp.saturating_add(SKEW)) {
+            state.token = None;
+            state.validators.iter_mut().for_each(|validator| validator.has_refused = false);
+        }
+    }
+
     /// One after the other, where a validator may die in between.
     fn learn(&self, validator: &mut Validator, knowledge: Knowledge) {
         if !self.scope.has_restarts {
@@ -414,28 +444,4 @@ fn catch_up(state: &mut State, node: usize) {
         node.copy.clone_from(content);
     }
     node.age = 0;
-}
-
-fn tick(state: &mut State) {
-    state.now += 1;
-    let now = state.now;
-    let forget = |known: &mut Vec<Entry>| known.retain(|entry| entry.expires_at > now);
-    forget(&mut state.store.content.entries);
-    for node in &mut state.nodes {
-        node.age = (node.age + 1).min(BOUND + 1);
-        forget(&mut node.copy.entries);
-    }
-    for validator in &mut state.validators {
-        for knowledge in [&mut validator.memory, &mut validator.disk] {
-            knowledge.keys_age = (knowledge.keys_age + 1).min(STALE + 1);
-            let mut known = revocations(&knowledge.entries);
-            known.forget_expired(UnixSeconds(now));
-            knowledge.entries = entries(&known);
-        }
-    }
-    // A token that has died makes place for another to look at.
-    if state.token.is_some_and(|token| now >= token.exp.saturating_add(SKEW)) {
-        state.token = None;
-        state.validators.iter_mut().for_each(|validator| validator.has_refused = false);
-    }
 }
