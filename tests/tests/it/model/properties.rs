@@ -44,7 +44,9 @@ impl Issuance {
                 };
                 !state.token.is_some_and(accepts_refused)
             }),
-            Property::always(STILLBORN, |_, state: &State| !state.token.is_some_and(|token| token.is_stillborn)),
+            Property::always(STILLBORN, |_, state: &State| {
+                !state.token.is_some_and(|token| token.is_stillborn)
+            }),
         ];
         // Long enough for what was before to be over.
         let is_long = scope.end > BOUND + CLOCKS + 1;
@@ -67,9 +69,10 @@ impl Issuance {
         );
         is_seen(
             scope.enables > 0 && is_long,
-            Property::sometimes("a device that was enabled again is let in", |model: &Self, state: &State| {
-                model.some_current_accepts(state, |token| token.is_of_enabled)
-            }),
+            Property::sometimes(
+                "a device that was enabled again is let in",
+                |model: &Self, state: &State| model.some_current_accepts(state, |token| token.is_of_enabled),
+            ),
         );
         is_seen(
             scope.rotations > 0 && scope.validators > 0 && is_long,
@@ -83,9 +86,14 @@ impl Issuance {
         );
         is_seen(
             scope.key_revocations > 0,
-            Property::sometimes("after a key was revoked another is accepted", |model: &Self, state: &State| {
-                model.some_current_accepts(state, |token| state.key_revocations > 0 && !token.is_of_revoked_key)
-            }),
+            Property::sometimes(
+                "after a key was revoked another is accepted",
+                |model: &Self, state: &State| {
+                    model.some_current_accepts(state, |token| {
+                        state.key_revocations > 0 && !token.is_of_revoked_key
+                    })
+                },
+            ),
         );
         is_seen(
             scope.restores > 0 && scope.validators > 0 && is_long,
@@ -95,7 +103,9 @@ impl Issuance {
         );
         is_seen(
             scope.has_assertion,
-            Property::sometimes("an assertion brings a token", |_, state: &State| state.tokens_of_assertion == 1),
+            Property::sometimes("an assertion brings a token", |_, state: &State| {
+                state.tokens_of_assertion == 1
+            }),
         );
         properties
     }
@@ -131,7 +141,9 @@ impl State {
         let confirmed_by =
             keys.iter().find(|key| key.kid == token.kid).map(|key| key.confirmed_by).unwrap_or_default();
         let numbered = self.validators.iter().enumerate();
-        numbered.filter(|(n, _)| confirmed_by.has(*n)).all(|(_, validator)| validator.memory.keys.has(token.kid))
+        numbered
+            .filter(|(n, _)| confirmed_by.has(*n))
+            .all(|(_, validator)| validator.memory.keys.has(token.kid))
     }
 }
 

@@ -91,6 +91,8 @@ pub(super) struct Scope {
     pub(super) fetches_until: u64,
     /// By how much the clocks of the nodes are ahead of the store's.
     pub(super) clocks: [i64; 2],
+    /// Whether the first node, at which operators are, hears all at once.
+    pub(super) first_node_is_current: bool,
     pub(super) validators: usize,
     pub(super) disables: u8,
     pub(super) enables: u8,
@@ -112,6 +114,7 @@ pub(super) const NOTHING: Scope = Scope {
     operators_until: u64::MAX,
     fetches_until: u64::MAX,
     clocks: [-1, 1],
+    first_node_is_current: false,
     validators: 1,
     disables: 0,
     enables: 0,

@@ -80,7 +80,8 @@ pub(super) fn revocations<'e>(entries: impl IntoIterator<Item = &'e Entry>) -> R
 
 /// As entries, in order.
 pub(super) fn entries(revocations: &Revocations) -> Vec<Entry> {
-    let mut entries: Vec<_> = revocations.iter().map(|revocation| Entry::from_revocation(&revocation)).collect();
+    let mut entries: Vec<_> =
+        revocations.iter().map(|revocation| Entry::from_revocation(&revocation)).collect();
     entries.sort_unstable();
     entries
 }
