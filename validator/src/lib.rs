@@ -14,11 +14,15 @@
 //! a thread of its own.
 //!
 //! ```
-//! use fleetbadge_validator::{keys::KeySet, time::UnixSeconds, verify::Verifier};
+//! use fleetbadge_validator::keys::KeySet;
+//! use fleetbadge_validator::revocations::RevocationState::NotFollowed;
+//! use fleetbadge_validator::time::UnixSeconds;
+//! use fleetbadge_validator::verify::Verifier;
 //!
 //! let keys = KeySet::empty("https://id.example");
 //! let verifier = Verifier::new("https://id.example", "mqtt");
-//! let denied = verifier.verify("not a token", "pump-1", &keys, UnixSeconds(0)).unwrap_err();
+//! let denied =
+//!     verifier.verify("not a token", "pump-1", &keys, &NotFollowed, UnixSeconds(0)).unwrap_err();
 //! assert_eq!(denied.code(), "token_malformed");
 //! ```
 
@@ -27,6 +31,7 @@
 pub mod access;
 pub mod claims;
 pub mod denied;
+pub mod freshness;
 pub mod ids;
 pub mod jwk;
 pub mod jws;
