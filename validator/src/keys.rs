@@ -15,8 +15,6 @@ use crate::jwk::{Algorithm, Jwks, PublicJwk, PublicKey, UnusableKey};
 
 pub mod file;
 #[cfg(feature = "remote")]
-pub mod http;
-#[cfg(feature = "remote")]
 pub mod remote;
 
 /// The most bytes of a JWK Set that are read.
@@ -200,6 +198,14 @@ impl KeySet {
     /// The `kid`s of the set, in no order.
     pub fn key_ids(&self) -> impl Iterator<Item = &str> {
         self.keys.keys().map(AsRef::as_ref)
+    }
+
+    /// The `kid`s of the set, in order.
+    #[must_use]
+    pub fn sorted_key_ids(&self) -> Vec<String> {
+        let mut kids: Vec<String> = self.key_ids().map(str::to_owned).collect();
+        kids.sort_unstable();
+        kids
     }
 }
 

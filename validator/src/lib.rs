@@ -10,8 +10,9 @@
 //! 5. say why not: [`denied::Denied::code`] and its text.
 //!
 //! The crate is synchronous and pure: it reads no clock, opens no file and no
-//! socket. With the feature `remote`, `keys::remote` fetches keys over HTTP on
-//! a thread of its own.
+//! socket. With the feature `remote`, `keys::remote` fetches keys over HTTP,
+//! `revocations::remote` follows the feed of revocations and `reports::remote`
+//! tells the issuer what is held, each on a thread of its own.
 //!
 //! ```
 //! use fleetbadge_validator::keys::KeySet;
@@ -37,6 +38,9 @@ pub mod jwk;
 pub mod jws;
 pub mod keys;
 pub mod memory;
+#[cfg(feature = "remote")]
+pub mod remote;
+pub mod reports;
 pub mod revocations;
 pub mod scope;
 #[cfg(any(test, feature = "test-support"))]

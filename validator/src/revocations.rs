@@ -16,6 +16,9 @@ use crate::freshness::Freshness;
 use crate::time::UnixSeconds;
 use crate::token::SignedToken;
 
+#[cfg(feature = "remote")]
+pub mod remote;
+
 /// Which tokens are taken back.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum RevocationTarget {

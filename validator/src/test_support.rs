@@ -16,6 +16,8 @@ use crate::jwk::{Jwks, PublicKey};
 use crate::revocations::{Revocation, RevocationState};
 use crate::time::UnixSeconds;
 
+pub mod feed_server;
+
 /// An ES256 key that signs whatever it is given.
 #[derive(Debug)]
 pub struct TestKey(EcdsaKeyPair);
