@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 #[cfg(feature = "remote")]
 pub mod remote;
 
+/// Where reports go, after the issuer identifier.
+pub const REPORTS_PATH: &str = "/oauth2/reports";
+
 /// The body of `POST /oauth2/reports`. Members that are not known are passed
 /// over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

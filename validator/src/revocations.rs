@@ -358,6 +358,9 @@ pub struct Snapshot {
     pub more: bool,
 }
 
+/// Where the feed is, after the issuer identifier.
+pub const FEED_PATH: &str = "/oauth2/revocations";
+
 impl Snapshot {
     /// The most revocations of one event.
     pub const MAX_LENGTH: usize = 1_000;

@@ -105,6 +105,14 @@ impl Endpoint {
     }
 }
 
+/// What the issuer has at a path: its identifier, and the path behind it.
+///
+/// # Errors
+/// If the issuer identifier is no URL.
+pub fn url_at_issuer(issuer: &str, path: &str) -> Result<Url, url::ParseError> {
+    format!("{}{path}", issuer.trim_end_matches('/')).parse()
+}
+
 /// Whether what is sent to `url` stays on this machine: loopback addresses and
 /// the name `localhost`.
 #[must_use]

@@ -13,26 +13,27 @@
 //!    would follow it: the thread asks for everything anew.
 //! 6. [`RemoteRevocations::state`] never waits for any of this.
 
-use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use reqwest::Client;
 use reqwest::header::HeaderValue;
 use tokio::sync::Notify;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
+use url::Url;
 
 pub use self::feed::FeedError;
-use self::feed::{Assembly, Feed};
+use self::feed::{Assembly, Feed, Message};
 use self::follower::Follower;
 use super::{RevocationState, Revocations};
 use crate::freshness::Freshness;
 use crate::remote::RemoteError;
 use crate::remote::backoff::Backoff;
 use crate::remote::credentials::Credentials;
-use crate::remote::http::{Answer, Endpoint, FetchError};
+use crate::remote::http::{Answer, Endpoint};
 use crate::remote::last_good::LastGood;
 use crate::remote::notices::{Notice, Notices};
 use crate::remote::worker::Worker;
@@ -195,22 +196,22 @@ impl Followed {
     }
 }
 
-/// Fetches all revocations once.
+/// Fetches all revocations once, with a client for a [`Answer::Stream`].
 ///
 /// # Errors
 /// [`FeedError`]: the feed does not tell them within `patience`.
 pub async fn fetch(
-    endpoint: &Endpoint,
+    client: &Client,
+    url: &Url,
     credentials: &Credentials,
     patience: Duration,
 ) -> Result<Revocations, FeedError> {
-    let client = endpoint.client(Answer::Stream).map_err(|error| FetchError::Http(error.to_string()))?;
     let snapshot = async {
-        let mut feed = Feed::open(&client, &endpoint.url, credentials, None).await?;
+        let mut feed = Feed::open(client, url, credentials, None).await?;
         let mut assembly = Assembly::default();
         loop {
             for message in feed.next().await? {
-                if let feed::Message::Snapshot(part, id) = message
+                if let Message::Snapshot(part, id) = message
                     && let Some(whole) = assembly.add(part, id.is_some())?
                 {
                     return Ok(whole);

@@ -1,9 +1,11 @@
 //! What runs on the thread: connect, listen, keep, connect again.
 
-use reqwest::Client;
-use serde::{Deserialize, Serialize};
+use std::convert::Infallible;
 
-use super::feed::{Message, check_count, unusable};
+use serde::{Deserialize, Serialize};
+use tokio::time::sleep;
+
+use super::feed::{check_count, unusable};
 use super::*;
 use crate::remote::backoff::chance;
 use crate::revocations::Revocation;
