@@ -75,7 +75,7 @@ unsafe extern "C" fn mosquitto_plugin_init(
     })
 }
 
-/// Ends an instance and the thread that it may have.
+/// Ends an instance and the threads that it may have.
 ///
 /// # Safety
 /// The broker passes what [`mosquitto_plugin_init`] left in `userdata`, once.

@@ -130,6 +130,7 @@ impl RemoteRevocations {
             resumes: true,
             told: None,
             written_at: UnixSeconds(0),
+            told_unwritable: false,
         };
         follower.take_up_last_good();
         let at_fault = Arc::clone(&shared);

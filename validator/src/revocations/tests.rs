@@ -46,9 +46,17 @@ fn the_wider_of_two_counts() {
 
 #[test]
 fn what_names_only_dead_tokens_is_forgotten() {
-    let mut revocations = Revocations::from_iter([Revocation::of_token("j", END)]);
+    let before = UnixSeconds(1_000);
+    let all = [
+        Revocation::of_all(before, END),
+        Revocation::of_key("k", END),
+        Revocation::of_group("pumps", before, END),
+        Revocation::of_device("pump-1", before, END),
+        Revocation::of_token("j", END),
+    ];
+    let mut revocations = Revocations::from_iter(all.clone());
     revocations.forget_expired(END.minus(1));
-    assert_eq!(revocations.len(), 1);
+    assert_eq!(revocations.iter().collect::<Vec<_>>(), all);
     revocations.forget_expired(END);
     assert!(revocations.is_empty());
 }

@@ -58,7 +58,7 @@ pub(super) enum Message {
     /// A part of all there is; the last one has the id of the event.
     Snapshot(Vec<Revocation>, Option<HeaderValue>),
     Revocation(Revocation, HeaderValue),
-    Heartbeat,
+    Heartbeat(Heartbeat),
 }
 
 /// The feed, while it is connected.
@@ -112,8 +112,11 @@ impl Message {
     /// `None` for an event that this version does not know.
     fn of(event: Event) -> Result<Option<Self>, FeedError> {
         let Event { name, data, id } = event;
-        let id = id.map(|id| HeaderValue::from_str(&id)).transpose();
-        let id = id.map_err(|_| unusable(&"an id cannot be sent back"))?;
+        let header = |id: String| HeaderValue::from_str(&id).ok().filter(|id| id.to_str().is_ok());
+        let id = match id {
+            Some(id) => Some(header(id).ok_or_else(|| unusable(&"an id cannot be sent back"))?),
+            None => None,
+        };
         let needed = |id: Option<HeaderValue>| id.ok_or_else(|| unusable(&format!("a {name} without id")));
         Ok(Some(match name.as_str() {
             Snapshot::EVENT => {
@@ -124,7 +127,7 @@ impl Message {
                 Self::Snapshot(revocations, if more { None } else { Some(needed(id)?) })
             }
             Revocation::EVENT => Self::Revocation(read(&name, &data)?, needed(id)?),
-            Heartbeat::EVENT => read::<Heartbeat>(&name, &data).map(|_| Self::Heartbeat)?,
+            Heartbeat::EVENT => Self::Heartbeat(read(&name, &data)?),
             _ => return Ok(None),
         }))
     }

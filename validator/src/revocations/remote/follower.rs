@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use super::feed::{check_count, unusable};
 use super::*;
 use crate::remote::backoff::chance;
-use crate::revocations::Revocation;
+use crate::revocations::{Heartbeat, Revocation};
 
 /// Lives on the thread.
 pub(super) struct Follower {
@@ -24,6 +24,8 @@ pub(super) struct Follower {
     pub(super) told: Option<String>,
     /// When the file was last written or confirmed.
     pub(super) written_at: UnixSeconds,
+    /// Whether it was told that it cannot be.
+    pub(super) told_unwritable: bool,
 }
 
 /// What is kept on disk.
@@ -85,7 +87,7 @@ impl Follower {
     /// of revocations alone is no proof that none is missing.
     async fn listen(&mut self, feed: &mut Feed, assembly: &mut Assembly) -> Result<(), FeedError> {
         loop {
-            let (mut next, mut is_alive, mut is_current) = (None, false, false);
+            let (mut next, mut is_alive, mut heartbeat) = (None, false, None);
             for message in feed.next().await? {
                 is_alive |= !matches!(message, Message::Revocation(..));
                 match message {
@@ -103,15 +105,18 @@ impl Follower {
                         check_count(&revocations)?;
                         next = Some((revocations, id));
                     }
-                    Message::Heartbeat => is_current |= !assembly.is_open(),
+                    Message::Heartbeat(_) if assembly.is_open() => {}
+                    Message::Heartbeat(beat) => heartbeat = Some(beat),
                 }
             }
             let changed = next.is_some();
             if let Some((revocations, id)) = next {
                 self.put_in_force(revocations, id);
             }
-            if is_current && self.shared.held.load().is_some() {
-                self.confirm();
+            if let Some(beat) = heartbeat
+                && self.shared.held.load().is_some()
+            {
+                self.confirm(beat);
             }
             if is_alive {
                 return Ok(());
@@ -128,16 +133,14 @@ impl Follower {
         held.as_ref().map(|held| ((*held.revocations).clone(), held.event_id.clone()))
     }
 
-    fn put_in_force(&mut self, mut revocations: Revocations, event_id: HeaderValue) {
-        let now = self.clock.now();
-        revocations.forget_expired(now);
+    fn put_in_force(&mut self, revocations: Revocations, event_id: HeaderValue) {
         let shared = &self.shared;
         let count = revocations.len();
         let is_first = shared.held.load().is_none();
         // A heartbeat alone says that nothing is missing; but before the first
         // one of all there is something to age.
         if is_first {
-            shared.confirmed_at.store(now.0, Ordering::Release);
+            shared.confirmed_at.store(self.clock.now().0, Ordering::Release);
         }
         self.hold(revocations, event_id);
         self.resumes = true;
@@ -153,7 +156,7 @@ impl Follower {
     }
 
     /// The issuer says that nothing is missing.
-    fn confirm(&mut self) {
+    fn confirm(&mut self, Heartbeat { now: issuer_now }: Heartbeat) {
         let now = self.clock.now();
         self.shared.confirmed_at.store(now.0, Ordering::Release);
         self.backoff.worked();
@@ -166,7 +169,9 @@ impl Follower {
         }
         if let Some((mut revocations, id)) = self.held() {
             let count = revocations.len();
-            revocations.forget_expired(now);
+            // Both clocks must say so: were this one set forward and back, the
+            // tokens would live again, and nobody would tell it once more.
+            revocations.forget_expired(now.min(issuer_now));
             if revocations.len() < count || !self.last_good.is_written() {
                 self.put_in_force(revocations, id);
                 return;
@@ -176,10 +181,10 @@ impl Follower {
     }
 
     fn write(&mut self) {
-        let Some((revocations, id)) = self.held() else { return };
+        let Some(held) = self.shared.held.load_full() else { return };
         let kept = Kept {
-            event_id: id.to_str().unwrap_or_default().to_owned(),
-            revocations: revocations.iter().collect(),
+            event_id: held.event_id.to_str().unwrap_or_default().to_owned(),
+            revocations: held.revocations.iter().collect(),
         };
         let confirmed_at = self.shared.confirmed_at();
         self.kept(|last_good| {
@@ -190,7 +195,11 @@ impl Follower {
 
     fn kept(&mut self, keep: impl FnOnce(&LastGood) -> Result<(), String>) {
         self.written_at = self.clock.now();
-        if let Err(reason) = keep(&self.last_good) {
+        let kept = keep(&self.last_good);
+        let told = std::mem::replace(&mut self.told_unwritable, kept.is_err());
+        if let Err(reason) = kept
+            && !told
+        {
             self.shared.notices.warning(format!("revocations cannot be kept on disk: {reason}"));
         }
     }

@@ -112,7 +112,6 @@ fn a_snapshot_in_parts_replaces_everything_and_an_event_is_in_force_at_once() {
     server.set_part(7);
     (0..20).for_each(|n| server.revoke(of_device(n)));
     let feed = place.follow(&server);
-    assert!(matches!(feed.state(), RevocationState::Missing));
     eventually("the snapshot is there", || count(&feed) == Some(20));
     let changes = feed.changes();
     server.revoke(of_device(20));
@@ -158,6 +157,7 @@ fn what_cannot_be_understood_changes_nothing_and_everything_is_asked_for_anew() 
         event("revocation", Some("x-2"), &json!({"device": "pump-1", "expires_at": 5})),
         event("revocation", None, &json!({"jti": "j", "expires_at": 5})),
         event("revocation", Some("\u{1}"), &json!({"jti": "j", "expires_at": 5})),
+        event("revocation", Some("x-\u{e9}"), &json!({"jti": "j", "expires_at": 5})),
         "event: revocation\nid: x-2\ndata: {\n\n".into(),
         event("snapshot", None, &json!({"revocations": [], "more": false})),
         event("snapshot", Some("x-1"), &json!({"revocations": [{"kid": 1}], "more": false})),
@@ -263,14 +263,22 @@ fn without_heartbeats_it_connects_anew_and_what_it_holds_ages() {
 }
 
 #[test]
-fn what_has_died_is_forgotten() {
+fn what_has_died_by_both_clocks_is_forgotten() {
     let (server, place, clock) = (server(), Place::new(), ManualClock::at(UnixSeconds(5_000)));
     server.revoke(Revocation::of_token("j", UnixSeconds(5_100)));
-    server.revoke(of_device(0));
+    // The issuer's clock is right.
+    let alive = SystemClock.now().plus(1_000);
+    server.revoke(Revocation::of_device("pump-0", UnixSeconds(1_000), alive));
     let feed = RemoteRevocations::start(place.config(&server.feed_url()), Arc::new(clock.clone())).unwrap();
     eventually("it is followed", || count(&feed) == Some(2));
     clock.set(UnixSeconds(5_100));
     eventually("it is forgotten", || count(&feed) == Some(1));
+    // A clock set forward and back revives no token.
+    clock.set(alive.plus(100_000));
+    eventually("a heartbeat has come", || confirmed_at(&feed) == clock.now());
+    clock.set(UnixSeconds(5_200));
+    eventually("and another", || confirmed_at(&feed) == clock.now());
+    assert!(takes_back(&feed, 0) && count(&feed) == Some(1));
 }
 
 #[test]
@@ -296,6 +304,23 @@ fn a_state_that_others_may_write_or_of_another_feed_is_not_used() {
     std::fs::write(&file, "{").unwrap();
     let feed = place.follow(&server);
     assert_eq!((count(&feed), told(&feed, "not usable")), (None, 1));
+}
+
+#[test]
+fn a_disk_that_cannot_be_written_is_told_once_and_stops_nothing() {
+    let (server, place) = (server(), Place::new());
+    let feed = place.follow(&server);
+    eventually("it is kept", || place.file().is_some());
+    std::fs::remove_dir_all(place.state_dir()).unwrap();
+    feed.take_notices();
+    for n in 0..3 {
+        server.revoke(of_device(n));
+        eventually("it is in force", || count(&feed) == Some(n + 1));
+    }
+    eventually("it is told", || told(&feed, "cannot be kept on disk") == 1);
+    server.revoke(of_device(3));
+    eventually("it is in force", || count(&feed) == Some(4));
+    assert_eq!(told(&feed, "cannot be kept on disk"), 0);
 }
 
 #[test]
