@@ -312,7 +312,7 @@ fn a_disk_that_cannot_be_written_is_told_once_and_stops_nothing() {
     let feed = place.follow(&server);
     eventually("it is kept", || place.file().is_some());
     std::fs::remove_dir_all(place.state_dir()).unwrap();
-    feed.take_notices();
+    drop(feed.take_notices());
     for n in 0..3 {
         server.revoke(of_device(n));
         eventually("it is in force", || count(&feed) == Some(n + 1));
