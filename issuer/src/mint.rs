@@ -149,6 +149,7 @@ mod tests {
     use aws_lc_rs::rand::SystemRandom;
     use fleetbadge_validator::access::Action;
     use fleetbadge_validator::keys::KeySet;
+    use fleetbadge_validator::revocations::RevocationState;
     use fleetbadge_validator::verify::Verifier;
     use jsonwebtoken::crypto::JwtSigner;
 
@@ -238,7 +239,9 @@ mod tests {
             let jwks = serde_json::json!({ "keys": [key.public().to_jwk()] }).to_string();
             let (keys, skipped) = KeySet::from_json(ISSUER, jwks.as_bytes()).unwrap();
             assert!(skipped.is_empty());
-            let verified = Verifier::new(ISSUER, "mqtt").verify(&token, "pump-1", &keys, NOW).unwrap();
+            let verified = Verifier::new(ISSUER, "mqtt")
+                .verify(&token, "pump-1", &keys, &RevocationState::NotFollowed, NOW)
+                .unwrap();
             assert_eq!(verified.expires_at(), NOW.plus(900));
             assert_eq!(verified.signed().groups().collect::<Vec<_>>(), ["pump-1"]);
             assert!(verified.allows(Action::Publish, "devices/pump-1/0", NOW).is_ok());
@@ -257,7 +260,9 @@ mod tests {
         assert_eq!(claims["cnf"], cnf);
         let jwks = serde_json::json!({ "keys": [key.public().to_jwk()] }).to_string();
         let (keys, _) = KeySet::from_json(ISSUER, jwks.as_bytes()).unwrap();
-        let denied = Verifier::new(ISSUER, "mqtt").verify(&token, "pump-1", &keys, NOW).unwrap_err();
+        let denied = Verifier::new(ISSUER, "mqtt")
+            .verify(&token, "pump-1", &keys, &RevocationState::NotFollowed, NOW)
+            .unwrap_err();
         assert_eq!(denied.code(), "confirmation_unproven");
     }
 

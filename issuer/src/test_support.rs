@@ -8,6 +8,7 @@ use axum::body::{Body, to_bytes};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use fleetbadge_validator::denied::Denied;
+use fleetbadge_validator::revocations::RevocationState;
 use fleetbadge_validator::test_support::TestKey;
 use fleetbadge_validator::time::{ManualClock, UnixSeconds};
 use fleetbadge_validator::verify::{VerifiedToken, Verifier};
@@ -145,7 +146,13 @@ impl TestIssuer {
     pub(crate) fn verify(&self, answer: &Answer, client_id: &str) -> Result<VerifiedToken, Denied> {
         let token = answer.json()["access_token"].as_str().unwrap().to_owned();
         let keys = self.issuer.key_source().current();
-        Verifier::new(ISSUER, "mqtt").verify(&token, client_id, &keys, self.app().now())
+        Verifier::new(ISSUER, "mqtt").verify(
+            &token,
+            client_id,
+            &keys,
+            &RevocationState::NotFollowed,
+            self.app().now(),
+        )
     }
 }
 

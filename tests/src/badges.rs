@@ -3,6 +3,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use fleetbadge_validator::test_support::feed_server::FeedServer;
 use fleetbadge_validator::test_support::{TestKey, claims};
 use fleetbadge_validator::time::{Clock as _, SystemClock};
 use serde_json::{Value, json};
@@ -28,6 +29,12 @@ impl Badges {
     #[must_use]
     pub fn jwks(&self) -> String {
         self.0.jwks()
+    }
+
+    /// The `kid` of its key.
+    #[must_use]
+    pub fn kid(&self) -> String {
+        self.0.kid()
     }
 
     /// A good token of `client` for 15 minutes: `devices/CLIENT/#` to publish
@@ -95,6 +102,19 @@ pub fn guarded_by(issuer: &str, jwks_url: &str, version: MosquittoVersion) -> Mo
     let broker = Mosquitto::builder(version);
     let state = broker.dir().subdir("state");
     plugged(broker, issuer).plugin_opt("jwks_url", jwks_url).plugin_opt("state_dir", &state.to_string_lossy())
+}
+
+/// Has the plugin named before follow a feed, and report to the same server:
+/// with credentials and a state folder of its own in the broker's directory.
+#[must_use]
+pub fn following(broker: MosquittoBuilder, feed: &FeedServer) -> MosquittoBuilder {
+    let credentials = broker.dir().write("broker.json", FeedServer::credentials().as_bytes());
+    let state = broker.dir().subdir("state");
+    broker
+        .plugin_opt("credentials_file", &credentials.to_string_lossy())
+        .plugin_opt("revocations_url", &feed.feed_url())
+        .plugin_opt("reports_url", &feed.reports_url())
+        .plugin_opt("state_dir", &state.to_string_lossy())
 }
 
 /// The lines that each guarded listener has; where the keys are must follow.

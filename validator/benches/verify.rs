@@ -11,15 +11,19 @@
 )]
 
 use std::alloc::System;
+use std::sync::Arc;
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ParsedPublicKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fleetbadge_ratio::{Target, allocations, compare};
 use fleetbadge_validator::access::Action;
+use fleetbadge_validator::freshness::Freshness;
 use fleetbadge_validator::jwk::PublicKey;
 use fleetbadge_validator::keys::KeySet;
 use fleetbadge_validator::memory::Memory;
+use fleetbadge_validator::revocations::Revocation;
+use fleetbadge_validator::revocations::RevocationState::{self, NotFollowed};
 use fleetbadge_validator::test_support::{TestKey, claims};
 use fleetbadge_validator::time::UnixSeconds;
 use fleetbadge_validator::verify::Verifier;
@@ -39,7 +43,7 @@ fn main() {
     let token = key.token(&claims);
     let (keys, _) = KeySet::from_json("https://id.example", key.jwks().as_bytes()).unwrap();
     let verifier = Verifier::new("https://id.example", "mqtt");
-    let verify = || verifier.verify(&token, "pump-1", &keys, NOW).unwrap();
+    let verify = || verifier.verify(&token, "pump-1", &keys, &NotFollowed, NOW).unwrap();
 
     let PublicKey::P256 { x, y } = key.public() else { panic!("it is a P-256 key") };
     let raw_key = ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, [&[4][..], &x, &y].concat()).unwrap();
@@ -60,8 +64,18 @@ fn main() {
         allocations(count, verify)
     );
 
+    let revoke = |n: u64| Revocation::of_device(&format!("other-{n}"), UnixSeconds(n), NOW);
+    let revocations = RevocationState::Known {
+        revocations: Arc::new((0..1_000).map(revoke).collect()),
+        freshness: Freshness { confirmed_at: NOW, max_staleness_s: 60 },
+    };
+    let followed = || verifier.verify(&token, "pump-1", &keys, &revocations, NOW).unwrap();
+    compare(followed, verify).report("verify with 1,000 revocations / without", Target::AtMost(1.02));
+    println!("allocations with revocations: {} (as many as without)", allocations(count, followed));
+
     let mut memory = Memory::default();
-    let mut again = || verifier.verify_remembered(&token, "pump-1", &keys, &mut memory, NOW).unwrap();
+    let mut again =
+        || verifier.verify_remembered(&token, "pump-1", &keys, &revocations, &mut memory, NOW).unwrap();
     again();
     compare(again, verify).report("a token seen before / verify", Target::AtMost(1.0 / 40.0));
 

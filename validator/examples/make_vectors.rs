@@ -25,6 +25,8 @@ use serde_json::{Value, json};
 
 #[path = "make_vectors/algorithms.rs"]
 mod algorithms;
+#[path = "make_vectors/revocation.rs"]
+mod revocation;
 
 const IAT: u64 = 1_800_000_000;
 const EXP: u64 = IAT + 900;
@@ -41,6 +43,7 @@ fn main() {
         maker.claims(),
         maker.time(),
         maker.identity(),
+        maker.revocation(),
     ];
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/vectors");
     for (name, vectors) in files {
@@ -75,6 +78,7 @@ fn case(name: impl Into<String>, token: impl Into<String>, expect: &str) -> Vect
         token: token.into(),
         client_id: "pump-1".into(),
         now: NOW,
+        revocations: None,
         expect: expect.into(),
     }
 }

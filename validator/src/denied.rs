@@ -8,6 +8,7 @@
 use std::fmt;
 
 use crate::access::Action;
+use crate::revocations::RevocationTarget;
 use crate::scope::ScopeWord;
 use crate::time::UnixSeconds;
 use crate::topic::InvalidTopic;
@@ -40,11 +41,13 @@ pub enum Check {
     Scope,
     /// `mqtt_client_id` is the client identifier of the connection.
     ClientId,
+    /// The token was not taken back.
+    Revocation,
 }
 
 impl Check {
     /// All of them, in order.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Format,
         Self::Header,
         Self::Key,
@@ -57,6 +60,7 @@ impl Check {
         Self::Confirmation,
         Self::Scope,
         Self::ClientId,
+        Self::Revocation,
     ];
 
     /// The check in plain words, for explanations.
@@ -75,6 +79,7 @@ impl Check {
             Self::Confirmation => "not bound to a key that was not proven",
             Self::Scope => "scope has mqtt.connect",
             Self::ClientId => "mqtt_client_id is the connecting client",
+            Self::Revocation => "not revoked",
         }
     }
 }
@@ -123,6 +128,12 @@ pub enum Denied {
     ScopeMissing { word: ScopeWord },
     #[error("the token is for MQTT client ID {bound}, the connection has {connecting}")]
     ClientIdDiffers { bound: Excerpt, connecting: Excerpt },
+    #[error("revoked by {by}; iat is {iat}")]
+    Revoked { by: RevocationTarget, iat: UnixSeconds },
+    #[error("{state} were last confirmed {age_s} s ago; at most {max_staleness_s} s are accepted")]
+    Stale { state: StaleState, age_s: u64, max_staleness_s: u64 },
+    #[error("what is revoked is not known: the feed of revocations has told nothing yet")]
+    RevocationsMissing,
     #[error("{action} {topic}: {reason}")]
     TopicMalformed { action: Action, topic: Excerpt, reason: InvalidTopic },
     #[error("{action} {topic}: no rule of the token allows it")]
@@ -155,6 +166,9 @@ impl Denied {
             Self::ConfirmationUnproven => "confirmation_unproven",
             Self::ScopeMissing { .. } => "scope_missing",
             Self::ClientIdDiffers { .. } => "client_id_differs",
+            Self::Revoked { .. } => "revoked",
+            Self::Stale { .. } => "stale",
+            Self::RevocationsMissing => "revocations_missing",
             Self::TopicMalformed { .. } => "topic_malformed",
             Self::TopicNotAllowed { .. } => "topic_not_allowed",
         }
@@ -183,7 +197,29 @@ impl Denied {
             Self::ConfirmationUnproven => Check::Confirmation,
             Self::ScopeMissing { .. } => Check::Scope,
             Self::ClientIdDiffers { .. } => Check::ClientId,
+            Self::Stale { state: StaleState::Keys, .. } => Check::Key,
+            Self::Revoked { .. }
+            | Self::Stale { state: StaleState::Revocations, .. }
+            | Self::RevocationsMissing => Check::Revocation,
             Self::TopicMalformed { .. } | Self::TopicNotAllowed { .. } => return None,
+        })
+    }
+}
+
+/// What the issuer said too long ago.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StaleState {
+    /// Its keys.
+    Keys,
+    /// Its revocations.
+    Revocations,
+}
+
+impl fmt::Display for StaleState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Keys => "the issuer's keys",
+            Self::Revocations => "the issuer's revocations",
         })
     }
 }

@@ -10,11 +10,10 @@ use jsonwebtoken::signature::{Error as SignatureError, Verifier as SignatureVeri
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::freshness::Freshness;
 use crate::jwk::{Algorithm, Jwks, PublicJwk, PublicKey, UnusableKey};
 
 pub mod file;
-#[cfg(feature = "remote")]
-pub mod http;
 #[cfg(feature = "remote")]
 pub mod remote;
 
@@ -77,6 +76,7 @@ impl JwtVerifier for VerifyingKey {
 pub struct KeySet {
     issuer: Arc<str>,
     keys: HashMap<Box<str>, VerifyingKey>,
+    freshness: Option<Freshness>,
 }
 
 /// A JWK Set as a whole cannot be used.
@@ -152,13 +152,26 @@ impl KeySet {
         if keys.is_empty() {
             return Err(InvalidKeySet::NoUsableKey { skipped });
         }
-        Ok((Self { issuer: issuer.into(), keys }, skipped))
+        Ok((Self { issuer: issuer.into(), keys, freshness: None }, skipped))
     }
 
     /// A set without a key: everything is denied.
     #[must_use]
     pub fn empty(issuer: &str) -> Self {
-        Self { issuer: issuer.into(), keys: HashMap::new() }
+        Self { issuer: issuer.into(), keys: HashMap::new(), freshness: None }
+    }
+
+    /// The set, for as long as it is fresh: after that it lets nobody in.
+    #[must_use]
+    pub fn with_freshness(self, freshness: Freshness) -> Self {
+        Self { freshness: Some(freshness), ..self }
+    }
+
+    /// Until when the set can be relied on; `None` where it does not age, as
+    /// one in a file that an operator looks after.
+    #[must_use]
+    pub const fn freshness(&self) -> Option<Freshness> {
+        self.freshness
     }
 
     /// Whose keys these are. A token signed with one of them can only say
@@ -185,6 +198,14 @@ impl KeySet {
     /// The `kid`s of the set, in no order.
     pub fn key_ids(&self) -> impl Iterator<Item = &str> {
         self.keys.keys().map(AsRef::as_ref)
+    }
+
+    /// The `kid`s of the set, in order.
+    #[must_use]
+    pub fn sorted_key_ids(&self) -> Vec<String> {
+        let mut kids: Vec<String> = self.key_ids().map(str::to_owned).collect();
+        kids.sort_unstable();
+        kids
     }
 }
 

@@ -10,15 +10,20 @@
 //! 5. say why not: [`denied::Denied::code`] and its text.
 //!
 //! The crate is synchronous and pure: it reads no clock, opens no file and no
-//! socket. With the feature `remote`, `keys::remote` fetches keys over HTTP on
-//! a thread of its own.
+//! socket. With the feature `remote`, `keys::remote` fetches keys over HTTP,
+//! `revocations::remote` follows the feed of revocations and `reports::remote`
+//! tells the issuer what is held, each on a thread of its own.
 //!
 //! ```
-//! use fleetbadge_validator::{keys::KeySet, time::UnixSeconds, verify::Verifier};
+//! use fleetbadge_validator::keys::KeySet;
+//! use fleetbadge_validator::revocations::RevocationState::NotFollowed;
+//! use fleetbadge_validator::time::UnixSeconds;
+//! use fleetbadge_validator::verify::Verifier;
 //!
 //! let keys = KeySet::empty("https://id.example");
 //! let verifier = Verifier::new("https://id.example", "mqtt");
-//! let denied = verifier.verify("not a token", "pump-1", &keys, UnixSeconds(0)).unwrap_err();
+//! let denied =
+//!     verifier.verify("not a token", "pump-1", &keys, &NotFollowed, UnixSeconds(0)).unwrap_err();
 //! assert_eq!(denied.code(), "token_malformed");
 //! ```
 
@@ -27,11 +32,15 @@
 pub mod access;
 pub mod claims;
 pub mod denied;
+pub mod freshness;
 pub mod ids;
 pub mod jwk;
 pub mod jws;
 pub mod keys;
 pub mod memory;
+#[cfg(feature = "remote")]
+pub mod remote;
+pub mod reports;
 pub mod revocations;
 pub mod scope;
 #[cfg(any(test, feature = "test-support"))]

@@ -7,11 +7,17 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::denied::Excerpt;
+use crate::freshness::Freshness;
 use crate::time::UnixSeconds;
 use crate::token::SignedToken;
+
+#[cfg(feature = "remote")]
+pub mod remote;
 
 /// Which tokens are taken back.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -32,11 +38,11 @@ pub enum RevocationTarget {
 impl fmt::Display for RevocationTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Token(jti) => write!(f, "token {jti}"),
-            Self::Device(name) => write!(f, "device {name}"),
-            Self::Group(name) => write!(f, "group {name}"),
-            Self::Key(kid) => write!(f, "key {kid}"),
-            Self::All => f.write_str("all"),
+            Self::Token(jti) => write!(f, "token {}", Excerpt::of(jti)),
+            Self::Device(name) => write!(f, "device {}", Excerpt::of(name)),
+            Self::Group(name) => write!(f, "group {}", Excerpt::of(name)),
+            Self::Key(kid) => write!(f, "key {}", Excerpt::of(kid)),
+            Self::All => f.write_str("everything"),
         }
     }
 }
@@ -187,10 +193,29 @@ pub struct TokenFacts<'a> {
     pub iat: UnixSeconds,
 }
 
-/// The revocations in force.
+/// The revocations in force, found without an allocation: every connection
+/// asks for them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Revocations {
-    by_target: HashMap<RevocationTarget, (Option<UnixSeconds>, UnixSeconds)>,
+    tokens: HashMap<Box<str>, UnixSeconds>,
+    keys: HashMap<Box<str>, UnixSeconds>,
+    devices: HashMap<Box<str>, Issued>,
+    groups: HashMap<Box<str>, Issued>,
+    all: Option<Issued>,
+}
+
+/// What was issued before a moment, and when the last of it has died.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Issued {
+    before: UnixSeconds,
+    expires_at: UnixSeconds,
+}
+
+impl Issued {
+    fn widen(&mut self, other: Self) {
+        self.before = self.before.max(other.before);
+        self.expires_at = self.expires_at.max(other.expires_at);
+    }
 }
 
 impl Revocations {
@@ -198,34 +223,61 @@ impl Revocations {
     /// more and the one that lasts longer count.
     pub fn add(&mut self, revocation: Revocation) {
         let Revocation { target, before, expires_at } = revocation;
-        let entry = self.by_target.entry(target).or_insert((before, expires_at));
-        *entry = (entry.0.max(before), entry.1.max(expires_at));
+        // The targets that need it have one.
+        let issued = Issued { before: before.unwrap_or(UnixSeconds(u64::MAX)), expires_at };
+        let last = |end: &mut UnixSeconds| *end = expires_at.max(*end);
+        let widen = |known: &mut Issued| known.widen(issued);
+        match target {
+            RevocationTarget::Token(jti) => {
+                self.tokens.entry(jti).and_modify(last).or_insert(expires_at);
+            }
+            RevocationTarget::Key(kid) => {
+                self.keys.entry(kid).and_modify(last).or_insert(expires_at);
+            }
+            RevocationTarget::Device(name) => {
+                self.devices.entry(name).and_modify(widen).or_insert(issued);
+            }
+            RevocationTarget::Group(name) => {
+                self.groups.entry(name).and_modify(widen).or_insert(issued);
+            }
+            RevocationTarget::All => self.all.get_or_insert(issued).widen(issued),
+        }
     }
 
     /// Forgets what names only tokens that have died at `now`.
     pub fn forget_expired(&mut self, now: UnixSeconds) {
-        self.by_target.retain(|_, (_, expires_at)| *expires_at > now);
+        for whole in [&mut self.tokens, &mut self.keys] {
+            whole.retain(|_, expires_at| *expires_at > now);
+        }
+        for issued in [&mut self.devices, &mut self.groups] {
+            issued.retain(|_, issued| issued.expires_at > now);
+        }
+        self.all = self.all.filter(|issued| issued.expires_at > now);
     }
 
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.by_target.len()
+        let Self { tokens, keys, devices, groups, all } = self;
+        tokens.len() + keys.len() + devices.len() + groups.len() + usize::from(all.is_some())
     }
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.by_target.is_empty()
+        self.len() == 0
     }
 
     /// All of them, in no order.
     pub fn iter(&self) -> impl Iterator<Item = Revocation> {
-        self.by_target.iter().map(|(target, (before, expires_at))| Revocation {
-            target: target.clone(),
-            before: *before,
-            expires_at: *expires_at,
-        })
+        let tokens = self.tokens.iter().map(|(jti, end)| Revocation::of_token(jti, *end));
+        let keys = self.keys.iter().map(|(kid, end)| Revocation::of_key(kid, *end));
+        let devices =
+            self.devices.iter().map(|(name, of)| Revocation::of_device(name, of.before, of.expires_at));
+        let groups =
+            self.groups.iter().map(|(name, of)| Revocation::of_group(name, of.before, of.expires_at));
+        let all = self.all.iter().map(|of| Revocation::of_all(of.before, of.expires_at));
+        all.chain(keys).chain(groups).chain(devices).chain(tokens)
     }
 
     /// What takes a token back, if anything does.
@@ -235,21 +287,26 @@ impl Revocations {
         token: &TokenFacts<'_>,
         groups: impl IntoIterator<Item = &'g str>,
     ) -> Option<RevocationTarget> {
-        if self.by_target.is_empty() {
+        let early = |issued: &Issued| token.iat < issued.before;
+        if self.all.as_ref().is_some_and(early) {
+            return Some(RevocationTarget::All);
+        }
+        if self.keys.contains_key(token.kid) {
+            return Some(RevocationTarget::Key(token.kid.into()));
+        }
+        if self.devices.get(token.device).is_some_and(early) {
+            return Some(RevocationTarget::Device(token.device.into()));
+        }
+        if self.tokens.contains_key(token.jti) {
+            return Some(RevocationTarget::Token(token.jti.into()));
+        }
+        if self.groups.is_empty() {
             return None;
         }
-        let names_it = |target: &RevocationTarget| match self.by_target.get(target)? {
-            (None, _) => Some(()),
-            (Some(before), _) => (token.iat < *before).then_some(()),
-        };
-        let single = [
-            RevocationTarget::All,
-            RevocationTarget::Key(token.kid.into()),
-            RevocationTarget::Device(token.device.into()),
-            RevocationTarget::Token(token.jti.into()),
-        ];
-        let groups = groups.into_iter().map(|group| RevocationTarget::Group(group.into()));
-        single.into_iter().chain(groups).find(|target| names_it(target).is_some())
+        let mut groups = groups.into_iter();
+        groups
+            .find(|group| self.groups.get(*group).is_some_and(early))
+            .map(|group| RevocationTarget::Group(group.into()))
     }
 
     /// What takes this token back, if anything does.
@@ -263,6 +320,24 @@ impl Revocations {
         };
         self.find(&facts, token.groups())
     }
+}
+
+/// What a checker knows of revocations. Whoever follows no feed says so: then
+/// nothing is taken back before it ends.
+#[derive(Clone, Debug)]
+pub enum RevocationState {
+    /// No feed is followed.
+    NotFollowed,
+    /// A feed is followed, and has not told anything yet: what is taken back
+    /// is unknown, so everything is denied.
+    Missing,
+    /// These are in force.
+    Known {
+        /// Which.
+        revocations: Arc<Revocations>,
+        /// How far they can be relied on.
+        freshness: Freshness,
+    },
 }
 
 impl FromIterator<Revocation> for Revocations {
@@ -282,6 +357,9 @@ pub struct Snapshot {
     /// Whether another event belongs to it.
     pub more: bool,
 }
+
+/// Where the feed is, after the issuer identifier.
+pub const FEED_PATH: &str = "/oauth2/revocations";
 
 impl Snapshot {
     /// The most revocations of one event.
@@ -310,90 +388,4 @@ impl Heartbeat {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const END: UnixSeconds = UnixSeconds(2_000);
-
-    fn token(iat: u64) -> TokenFacts<'static> {
-        TokenFacts { jti: "j", device: "pump-1", kid: "k", iat: UnixSeconds(iat) }
-    }
-
-    fn found(revocation: Revocation, iat: u64) -> bool {
-        Revocations::from_iter([revocation]).find(&token(iat), ["pumps"]).is_some()
-    }
-
-    #[test]
-    fn each_target_names_its_tokens_and_no_others() {
-        let before = UnixSeconds(1_000);
-        for (revocation, same_time_is_spared) in [
-            (Revocation::of_token("j", END), false),
-            (Revocation::of_key("k", END), false),
-            (Revocation::of_device("pump-1", before, END), true),
-            (Revocation::of_group("pumps", before, END), true),
-            (Revocation::of_all(before, END), true),
-        ] {
-            assert!(found(revocation.clone(), 999), "{revocation:?}");
-            assert_eq!(found(revocation.clone(), 1_000), !same_time_is_spared, "{revocation:?}");
-        }
-        for other in [
-            Revocation::of_token("J", END),
-            Revocation::of_token("pump-1", END),
-            Revocation::of_key("j", END),
-            Revocation::of_device("pump-10", before, END),
-            Revocation::of_device("pumps", before, END),
-            Revocation::of_group("pump-1", before, END),
-        ] {
-            assert!(!found(other.clone(), 1), "{other:?}");
-        }
-    }
-
-    #[test]
-    fn the_wider_of_two_counts() {
-        let device = |before| Revocation::of_device("pump-1", UnixSeconds(before), UnixSeconds(before + 10));
-        for order in [[500, 900], [900, 500]] {
-            let revocations: Revocations = order.map(device).into_iter().collect();
-            assert_eq!(revocations.iter().collect::<Vec<_>>(), [device(900)]);
-        }
-    }
-
-    #[test]
-    fn what_names_only_dead_tokens_is_forgotten() {
-        let mut revocations = Revocations::from_iter([Revocation::of_token("j", END)]);
-        revocations.forget_expired(END.minus(1));
-        assert_eq!(revocations.len(), 1);
-        revocations.forget_expired(END);
-        assert!(revocations.is_empty());
-    }
-
-    #[test]
-    fn the_wire_form_is_stable_and_strict() {
-        for (revocation, json) in [
-            (Revocation::of_token("j", END), r#"{"jti":"j","expires_at":2000}"#),
-            (Revocation::of_key("k", END), r#"{"kid":"k","expires_at":2000}"#),
-            (
-                Revocation::of_device("d", UnixSeconds(9), END),
-                r#"{"device":"d","before":9,"expires_at":2000}"#,
-            ),
-            (Revocation::of_group("g", UnixSeconds(9), END), r#"{"group":"g","before":9,"expires_at":2000}"#),
-            (Revocation::of_all(UnixSeconds(9), END), r#"{"all":true,"before":9,"expires_at":2000}"#),
-        ] {
-            assert_eq!(serde_json::to_string(&revocation).unwrap(), json);
-            assert_eq!(serde_json::from_str::<Revocation>(json).unwrap(), revocation);
-        }
-        for (json, reason) in [
-            (r#"{"expires_at":1}"#, InvalidRevocation::NoTarget),
-            (r#"{"fleet":"x","expires_at":1}"#, InvalidRevocation::NoTarget),
-            (r#"{"all":false,"before":1,"expires_at":1}"#, InvalidRevocation::NoTarget),
-            (r#"{"jti":"j","kid":"k","expires_at":1}"#, InvalidRevocation::SeveralTargets),
-            (r#"{"device":"d","expires_at":1}"#, InvalidRevocation::NoBefore),
-            (r#"{"all":true,"expires_at":1}"#, InvalidRevocation::NoBefore),
-            (r#"{"jti":"j","before":1,"expires_at":1}"#, InvalidRevocation::Before),
-        ] {
-            let error = serde_json::from_str::<Revocation>(json).unwrap_err().to_string();
-            assert!(error.contains(&reason.to_string()), "{json}: {error}");
-        }
-        let later = r#"{"jti":"j","expires_at":2000,"reason":"lost"}"#;
-        assert_eq!(serde_json::from_str::<Revocation>(later).unwrap(), Revocation::of_token("j", END));
-    }
-}
+mod tests;

@@ -2,6 +2,7 @@
 //! programs: nothing here checks what it signs.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
@@ -10,7 +11,12 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::freshness::Freshness;
 use crate::jwk::{Jwks, PublicKey};
+use crate::revocations::{Revocation, RevocationState};
+use crate::time::UnixSeconds;
+
+pub mod feed_server;
 
 /// An ES256 key that signs whatever it is given.
 #[derive(Debug)]
@@ -111,8 +117,38 @@ pub struct Vector {
     pub client_id: String,
     /// The time, in seconds since 1970.
     pub now: u64,
+    /// What is known of revocations; absent where no feed is followed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revocations: Option<VectorRevocations>,
     /// `allow`, or the code of the denial.
     pub expect: String,
+}
+
+/// What a validator that follows a feed knows.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct VectorRevocations {
+    /// The revocations, in their wire form; `null` before the first snapshot.
+    pub known: Option<Vec<Revocation>>,
+    /// When they were last known to be current.
+    pub confirmed_at: u64,
+    /// For how long after that they count, in seconds.
+    pub max_staleness_s: u64,
+}
+
+impl Vector {
+    /// What [`crate::verify::Verifier`] is told of revocations.
+    #[must_use]
+    pub fn revocation_state(&self) -> RevocationState {
+        let Some(VectorRevocations { known, confirmed_at, max_staleness_s }) = self.revocations.clone()
+        else {
+            return RevocationState::NotFollowed;
+        };
+        let freshness = Freshness { confirmed_at: UnixSeconds(confirmed_at), max_staleness_s };
+        known.map_or(RevocationState::Missing, |known| RevocationState::Known {
+            revocations: Arc::new(known.into_iter().collect()),
+            freshness,
+        })
+    }
 }
 
 /// All files of `tests/vectors`, with their names.

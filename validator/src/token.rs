@@ -31,6 +31,7 @@ use crate::claims::{Claims, TOKEN_TYPE, Text, from_json_object};
 use crate::denied::{Denied, Excerpt};
 use crate::jws::{Header, InvalidJws, Segments};
 use crate::keys::KeySet;
+use crate::revocations::Revocations;
 use crate::scope::Scope;
 use crate::time::UnixSeconds;
 use crate::topic::{InvalidTopic, TopicFilter};
@@ -147,6 +148,18 @@ impl SignedToken {
     /// The filters that may be subscribed to.
     pub fn subscribe_filters(&self) -> impl Iterator<Item = TopicFilter<'_>> {
         self.texts.list(&self.texts.lists.subscribe).map(TopicFilter::parsed_before)
+    }
+
+    /// Whether nothing takes the token back. What it says of time is not
+    /// asked: a session may queue under a token that has ended.
+    ///
+    /// # Errors
+    /// [`Denied::Revoked`].
+    pub fn check_not_revoked(&self, revocations: &Revocations) -> Result<(), Denied> {
+        match revocations.find_signed(self) {
+            Some(by) => Err(Denied::Revoked { by, iat: self.iat }),
+            None => Ok(()),
+        }
     }
 
     /// The bytes that the token takes in memory.

@@ -1,11 +1,12 @@
 //! Whether a token lets this client into this broker now.
 //!
-//! A pure function of the token, the keys, the connecting client and the
-//! time. After checks 1 to 7 of [`crate::token`], made once per token, come
+//! A pure function of the token, the keys, the revocations, the connecting
+//! client and the time. After checks 1 to 7 of [`crate::token`], made once per token, come
 //! those that depend on who asks and when; they are made at every connection,
 //! for a token that was seen before too:
 //!
-//! 3. key: the very one that signed it is still among the issuer's keys
+//! 3. key: the very one that signed it is still among the issuer's keys, and
+//!    these are not too old
 //! 5. issuer: the one of this broker
 //! 6. expiry
 //! 8. audience (RFC 9068 §4)
@@ -13,12 +14,15 @@
 //! 10. confirmation: a token bound to a key is refused, never downgraded
 //! 11. scope: `mqtt.connect` as a whole word
 //! 12. client ID: equal to the connecting one, byte for byte
+//! 13. revocation: not taken back, as far as the feed is known; closed while
+//!     nothing, or nothing recent, is known
 
 use std::sync::Arc;
 
-use crate::denied::{Denied, Excerpt};
+use crate::denied::{Denied, Excerpt, StaleState};
 use crate::keys::KeySet;
 use crate::memory::Memory;
+use crate::revocations::RevocationState;
 use crate::scope::{Scope, ScopeWord};
 use crate::time::UnixSeconds;
 use crate::token::SignedToken;
@@ -65,10 +69,11 @@ impl Verifier {
         token: &str,
         client_id: &str,
         keys: &KeySet,
+        revocations: &RevocationState,
         now: UnixSeconds,
     ) -> Result<VerifiedToken, Denied> {
         let signed = SignedToken::check(token, keys, now, self.skew_s)?;
-        self.admit(Arc::new(signed), client_id, keys, now)
+        self.admit(Arc::new(signed), client_id, keys, revocations, now)
     }
 
     /// Makes every check, but takes from `memory` that a token seen before
@@ -81,11 +86,12 @@ impl Verifier {
         token: &str,
         client_id: &str,
         keys: &KeySet,
+        revocations: &RevocationState,
         memory: &mut Memory,
         now: UnixSeconds,
     ) -> Result<VerifiedToken, Denied> {
         let signed = memory.recall(token, now, || SignedToken::check(token, keys, now, self.skew_s))?;
-        self.admit(signed, client_id, keys, now)
+        self.admit(signed, client_id, keys, revocations, now)
     }
 
     /// Makes the checks that depend on who asks.
@@ -94,11 +100,15 @@ impl Verifier {
         signed: Arc<SignedToken>,
         client_id: &str,
         keys: &KeySet,
+        revocations: &RevocationState,
         now: UnixSeconds,
     ) -> Result<VerifiedToken, Denied> {
         let skew_s = self.skew_s;
         if keys.get(signed.key_id()).is_none_or(|key| *key.thumbprint() != signed.signed_with) {
             return Err(Denied::KeyUnknown { kid: Excerpt::of(signed.key_id()) });
+        }
+        if let Some(freshness) = keys.freshness() {
+            freshness.check(StaleState::Keys, now)?;
         }
         if *signed.issuer != *self.issuer {
             return Err(Denied::IssuerDiffers {
@@ -130,6 +140,7 @@ impl Verifier {
                 connecting: Excerpt::of(client_id),
             });
         }
+        check_revocation(&signed, revocations, now)?;
         Ok(VerifiedToken { signed, ends_at })
     }
 
@@ -147,6 +158,21 @@ impl Verifier {
             return Err(Denied::LifetimeTooLong { iat, exp, lifetime_s, max_s: self.max_lifetime_s });
         }
         Ok(())
+    }
+}
+
+fn check_revocation(
+    signed: &SignedToken,
+    revocations: &RevocationState,
+    now: UnixSeconds,
+) -> Result<(), Denied> {
+    match revocations {
+        RevocationState::NotFollowed => Ok(()),
+        RevocationState::Missing => Err(Denied::RevocationsMissing),
+        RevocationState::Known { revocations, freshness } => {
+            freshness.check(StaleState::Revocations, now)?;
+            signed.check_not_revoked(revocations)
+        }
     }
 }
 

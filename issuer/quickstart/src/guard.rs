@@ -23,6 +23,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use fleetbadge_validator::access::Action;
 use fleetbadge_validator::denied::Denied;
 use fleetbadge_validator::keys::KeySet;
+use fleetbadge_validator::revocations::RevocationState;
 use fleetbadge_validator::time::Clock;
 use fleetbadge_validator::verify::Verifier;
 use mqtt5::broker::auth::{AuthProvider, AuthResult};
@@ -105,7 +106,11 @@ impl AuthProvider for Guard {
     ) -> Answer<'a, mqtt5::Result<AuthResult>> {
         Box::pin(async move {
             let _turnover = self.turnover.lock().await;
-            let admitted = self.sessions().admit(connect_of(connect), &(self.keys)(), self.clock.now());
+            // The issuer is in this process; what it revokes will come in here,
+            // beside its keys.
+            let revocations = RevocationState::NotFollowed;
+            let (keys, now) = ((self.keys)(), self.clock.now());
+            let admitted = self.sessions().admit(connect_of(connect), &keys, &revocations, now);
             Ok(match admitted {
                 Ok(device) => {
                     tracing::info!(device, client_id = connect.client_id, "let in");

@@ -12,6 +12,7 @@ use fleetbadge_validator::access::Action;
 use fleetbadge_validator::denied::Denied;
 use fleetbadge_validator::keys::KeySet;
 use fleetbadge_validator::memory::Memory;
+use fleetbadge_validator::revocations::RevocationState;
 use fleetbadge_validator::time::UnixSeconds;
 use fleetbadge_validator::verify::{VerifiedToken, Verifier};
 
@@ -66,11 +67,13 @@ impl Sessions {
         &mut self,
         connect: Connect<'_>,
         keys: &KeySet,
+        revocations: &RevocationState,
         now: UnixSeconds,
     ) -> Result<String, Denied> {
         let Connect { client_id, token, will_topic, version } = connect;
         let token = token.ok_or(Denied::TokenMissing)?;
-        let token = self.verifier.verify_remembered(token, client_id, keys, &mut self.memory, now)?;
+        let memory = &mut self.memory;
+        let token = self.verifier.verify_remembered(token, client_id, keys, revocations, memory, now)?;
         if let Some(will_topic) = will_topic {
             token.allows(Action::Publish, will_topic, now)?;
         }
@@ -148,7 +151,10 @@ mod tests {
         let (mut sessions, key, keys) = sessions();
         let token = key.token(&claims("pump-1", IAT, IAT + 60));
 
-        assert_eq!(sessions.admit(connect("pump-1", &token), &keys, NOW), Ok("pump-1".to_owned()));
+        assert_eq!(
+            sessions.admit(connect("pump-1", &token), &keys, &RevocationState::NotFollowed, NOW),
+            Ok("pump-1".to_owned())
+        );
         assert_eq!(sessions.allows("pump-1", Action::Publish, "devices/pump-1/state", NOW), Ok(()));
         assert_eq!(sessions.allows("pump-1", Action::Subscribe, "$share/g/devices/pump-1/+", NOW), Ok(()));
         let denied = |action, topic| sessions.allows("pump-1", action, topic, NOW).unwrap_err().code();
@@ -164,7 +170,8 @@ mod tests {
         let forged = TestKey::generate().token(&claims("pump-1", IAT, IAT + 60));
         let without = Connect { token: None, ..connect("pump-1", "") };
 
-        let mut denied = |connect| sessions.admit(connect, &keys, NOW).unwrap_err().code();
+        let mut denied =
+            |connect| sessions.admit(connect, &keys, &RevocationState::NotFollowed, NOW).unwrap_err().code();
         assert_eq!(denied(without), "token_missing");
         assert_eq!(denied(connect("pump-2", &token)), "client_id_differs");
         assert_eq!(denied(connect("pump-1", &forged)), "key_unknown");
@@ -178,8 +185,8 @@ mod tests {
             let (keys, _) = KeySet::from_json(&vectors.issuer, vectors.jwks.to_string().as_bytes()).unwrap();
             let mut sessions = Sessions::new(Verifier::new(&vectors.issuer, &vectors.audience));
             for case in vectors.cases {
-                let admitted =
-                    sessions.admit(connect(&case.client_id, &case.token), &keys, UnixSeconds(case.now));
+                let (connect, now) = (connect(&case.client_id, &case.token), UnixSeconds(case.now));
+                let admitted = sessions.admit(connect, &keys, &case.revocation_state(), now);
                 let verdict = admitted.as_ref().map_or_else(Denied::code, |_| "allow");
                 assert_eq!(verdict, case.expect, "{file}: {}", case.name);
             }
@@ -192,10 +199,16 @@ mod tests {
         let token = key.token(&claims("pump-1", IAT, IAT + 60));
         let with_will = |will_topic| Connect { will_topic: Some(will_topic), ..connect("pump-1", &token) };
 
-        let denied = sessions.admit(with_will("devices/pump-2/gone"), &keys, NOW).unwrap_err();
+        let denied = sessions
+            .admit(with_will("devices/pump-2/gone"), &keys, &RevocationState::NotFollowed, NOW)
+            .unwrap_err();
         assert_eq!(denied.code(), "topic_not_allowed");
         assert!(!sessions.is_will("pump-1", "devices/pump-2/gone"));
-        assert!(sessions.admit(with_will("devices/pump-1/gone"), &keys, NOW).is_ok());
+        assert!(
+            sessions
+                .admit(with_will("devices/pump-1/gone"), &keys, &RevocationState::NotFollowed, NOW)
+                .is_ok()
+        );
         assert!(sessions.is_will("pump-1", "devices/pump-1/gone"));
     }
 
@@ -207,8 +220,15 @@ mod tests {
         narrow["scope"] = json!("mqtt.connect mqtt.publish");
         let narrow = key.token(&narrow);
 
-        sessions.admit(connect("pump-1", &wide), &keys, NOW).unwrap();
-        sessions.admit(Connect { version: Version::V3, ..connect("pump-1", &narrow) }, &keys, NOW).unwrap();
+        sessions.admit(connect("pump-1", &wide), &keys, &RevocationState::NotFollowed, NOW).unwrap();
+        sessions
+            .admit(
+                Connect { version: Version::V3, ..connect("pump-1", &narrow) },
+                &keys,
+                &RevocationState::NotFollowed,
+                NOW,
+            )
+            .unwrap();
         let denied = sessions.allows("pump-1", Action::Subscribe, "devices/pump-1/#", NOW).unwrap_err();
         assert_eq!(denied.code(), "scope_missing");
         assert_eq!(sessions.version("pump-1"), Some(Version::V3));
@@ -219,7 +239,7 @@ mod tests {
     fn an_ended_session_is_told_until_nobody_can_come_in_with_it_any_more() {
         let (mut sessions, key, keys) = sessions();
         let token = key.token(&claims("pump-1", IAT, IAT + 60));
-        sessions.admit(connect("pump-1", &token), &keys, NOW).unwrap();
+        sessions.admit(connect("pump-1", &token), &keys, &RevocationState::NotFollowed, NOW).unwrap();
 
         assert!(sessions.ended(ENDS_AT.minus(1)).is_empty());
         let denied = sessions.allows("pump-1", Action::Publish, "devices/pump-1/state", ENDS_AT);

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use fleetbadge_validator::revocations::RevocationState;
 use fleetbadge_validator::verify::VerifiedToken;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -56,7 +57,7 @@ fn verify(issuer: &TestIssuer, answer: &Answer, audience: &str) -> VerifiedToken
     let token = answer.json()["access_token"].as_str().unwrap().to_owned();
     let keys = issuer.issuer.key_source().current();
     let verifier = fleetbadge_validator::verify::Verifier::new(ISSUER, audience);
-    verifier.verify(&token, "pump-1", &keys, issuer.app().now()).unwrap()
+    verifier.verify(&token, "pump-1", &keys, &RevocationState::NotFollowed, issuer.app().now()).unwrap()
 }
 
 fn algorithm_of(issuer: &TestIssuer, token: &VerifiedToken) -> Algorithm {
@@ -152,8 +153,10 @@ async fn a_token_may_not_choose_its_algorithm() {
             let (alg, kid) = (algorithm.as_str(), key.key.kid());
             let header = format!(r#"{{"alg":"{alg}","typ":"at+jwt","kid":"{kid}"}}"#);
             let forged = format!("{}.{rest}", URL_SAFE_NO_PAD.encode(header));
-            let denied =
-                verifier.verify(&forged, "pump-1", &keys, app.now()).err().map(|denied| denied.code());
+            let denied = verifier
+                .verify(&forged, "pump-1", &keys, &RevocationState::NotFollowed, app.now())
+                .err()
+                .map(|denied| denied.code());
             let expected = match (key.key.algorithm(), algorithm) {
                 // The header of the token itself.
                 (Algorithm::ES256, Algorithm::ES256) => None,

@@ -1,5 +1,6 @@
 use aws_lc_rs::rand::SystemRandom;
 use fleetbadge_validator::jwk::Algorithm;
+use fleetbadge_validator::revocations::RevocationState;
 use fleetbadge_validator::test_support::TestKey;
 use fleetbadge_validator::verify::Verifier;
 use serde_json::{Value, json};
@@ -52,7 +53,13 @@ fn what_is_minted_is_good_for_a_minute() {
 fn no_broker_takes_it_not_even_one_with_the_issuers_audience() {
     let (token, keys) = minted();
     for audience in ["mqtt", ISSUER] {
-        let denied = Verifier::new(ISSUER, audience).verify(&token, "pump-1", &keys, NOW);
+        let denied = Verifier::new(ISSUER, audience).verify(
+            &token,
+            "pump-1",
+            &keys,
+            &RevocationState::NotFollowed,
+            NOW,
+        );
         assert_eq!(denied.unwrap_err().code(), "claims_malformed", "{audience}");
     }
 }

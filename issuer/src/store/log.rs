@@ -1,6 +1,6 @@
 //! The log of changes, and what is changed as a whole.
 
-use fleetbadge_validator::revocations::Revocation;
+use fleetbadge_validator::revocations::{Revocation, RevocationTarget};
 use fleetbadge_validator::time::UnixSeconds;
 
 use super::SigningKeyRecord;
@@ -117,5 +117,16 @@ impl ChangedSubject {
             return Some(Self::Device(name.into()));
         }
         plain.into_iter().find(|subject| subject.kind() == kind)
+    }
+}
+
+/// What a revocation's target is found by: its kind and its whole name.
+pub(super) fn target_key(target: &RevocationTarget) -> String {
+    match target {
+        RevocationTarget::Token(jti) => format!("token {jti}"),
+        RevocationTarget::Device(name) => format!("device {name}"),
+        RevocationTarget::Group(name) => format!("group {name}"),
+        RevocationTarget::Key(kid) => format!("key {kid}"),
+        RevocationTarget::All => "all".into(),
     }
 }

@@ -21,5 +21,6 @@ mod programs;
 mod quickstart;
 mod rabbitmq;
 mod readme;
+mod revocation;
 mod rotation;
 mod traps;

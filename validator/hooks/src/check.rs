@@ -8,12 +8,14 @@ use clap::Args;
 use fleetbadge_validator::access::Action;
 use fleetbadge_validator::denied::{Check, Denied};
 use fleetbadge_validator::keys::{KeySet, SkippedKey};
+use fleetbadge_validator::revocations::RevocationState;
 use fleetbadge_validator::time::{Clock as _, SystemClock, UnixSeconds};
 use fleetbadge_validator::token::MAX_TOKEN_LENGTH;
 use fleetbadge_validator::verify::{VerifiedToken, Verifier};
 use serde::Serialize;
 
 use crate::key_source::{KeySource, KeySourceError};
+use crate::revocation_source::{RevocationSource, RevocationSourceError};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -41,6 +43,8 @@ pub(crate) struct Arguments {
     max_lifetime_s: u64,
     #[command(flatten)]
     keys: KeySource,
+    #[command(flatten)]
+    revocations: RevocationSource,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -57,6 +61,8 @@ enum CheckError {
     NoInput,
     #[error(transparent)]
     Keys(#[from] KeySourceError),
+    #[error(transparent)]
+    Revocations(#[from] RevocationSourceError),
     #[error("standard output: {0}")]
     Output(std::io::Error),
     #[error("cannot write the report: {0}")]
@@ -90,7 +96,9 @@ fn answer(arguments: &Arguments) -> Result<(Report, String), CheckError> {
     let token = read_token()?;
     let (keys, skipped_keys) = arguments.keys.keys(&arguments.issuer)?;
     let token = token.trim_end_matches(['\r', '\n']);
-    let report = Report { skipped_keys, ..Report::of(arguments, token, &keys, SystemClock.now()) };
+    let now = SystemClock.now();
+    let revocations = arguments.revocations.state(&arguments.issuer, &arguments.keys.network, now)?;
+    let report = Report { skipped_keys, ..Report::of(arguments, token, &keys, &revocations, now) };
     let text = if arguments.json {
         serde_json::to_string(&report).map_err(CheckError::Report)?
     } else {
@@ -163,13 +171,19 @@ struct TopicReport {
 }
 
 impl Report {
-    fn of(arguments: &Arguments, token: &str, keys: &KeySet, now: UnixSeconds) -> Self {
+    fn of(
+        arguments: &Arguments,
+        token: &str,
+        keys: &KeySet,
+        revocations: &RevocationState,
+        now: UnixSeconds,
+    ) -> Self {
         let verifier = Verifier {
             skew_s: arguments.skew_s,
             max_lifetime_s: arguments.max_lifetime_s,
             ..Verifier::new(&arguments.issuer, &arguments.audience)
         };
-        match verifier.verify(token, &arguments.client_id, keys, now) {
+        match verifier.verify(token, &arguments.client_id, keys, revocations, now) {
             Ok(token) => {
                 let asked = arguments.publish.iter().map(|topic| (Action::Publish, topic));
                 let asked = asked.chain(arguments.subscribe.iter().map(|filter| (Action::Subscribe, filter)));
@@ -180,7 +194,7 @@ impl Report {
                     allowed: denied.is_none(),
                     code: denied.and_then(|topic| topic.code),
                     reason: denied.and_then(|topic| topic.reason.clone()),
-                    checks: checks(None),
+                    checks: checks(None, revocations),
                     token: Some(TokenReport::of(&token, now)),
                     topics,
                     skipped_keys: Vec::new(),
@@ -190,7 +204,7 @@ impl Report {
                 allowed: false,
                 code: Some(denied.code()),
                 reason: Some(denied.to_string()),
-                checks: checks(denied.check()),
+                checks: checks(denied.check(), revocations),
                 token: None,
                 topics: Vec::new(),
                 skipped_keys: Vec::new(),
@@ -199,8 +213,10 @@ impl Report {
     }
 }
 
-fn checks(failed: Option<Check>) -> Vec<CheckReport> {
+fn checks(failed: Option<Check>, revocations: &RevocationState) -> Vec<CheckReport> {
+    let nobody_asked = matches!(revocations, RevocationState::NotFollowed);
     let outcome = |check: Check| match failed {
+        None if check == Check::Revocation && nobody_asked => Outcome::NotMade,
         Some(failed) if check == failed => Outcome::Failed,
         Some(failed) if check > failed => Outcome::NotMade,
         _ => Outcome::Passed,
@@ -253,7 +269,11 @@ impl fmt::Display for Report {
                 Outcome::Failed => "NO",
                 Outcome::NotMade => "-",
             };
-            writeln!(f, "{:>2}. {outcome:<2}  {}", check.number, check.description)?;
+            let hint = match (check.number == Check::Revocation as u8, check.outcome) {
+                (true, Outcome::NotMade) if self.code.is_none() => " (not asked: give --credentials-file)",
+                _ => "",
+            };
+            writeln!(f, "{:>2}. {outcome:<2}  {}{hint}", check.number, check.description)?;
         }
         if let Some(token) = &self.token {
             writeln!(f, "\ndevice {}, MQTT client ID {}", token.subject, token.mqtt_client_id)?;
@@ -303,7 +323,8 @@ mod tests {
             for case in &vectors.cases {
                 let client_id = format!("--client-id={}", case.client_id);
                 let line = ["--issuer", &vectors.issuer, "--audience", &vectors.audience, &client_id];
-                let report = Report::of(&arguments(&line), &case.token, &keys, UnixSeconds(case.now));
+                let (revocations, now) = (case.revocation_state(), UnixSeconds(case.now));
+                let report = Report::of(&arguments(&line), &case.token, &keys, &revocations, now);
                 assert_eq!(report.code.unwrap_or("allow"), case.expect, "{file}: {}", case.name);
                 assert_eq!(report.allowed, case.expect == "allow");
                 let failed = report.checks.iter().filter(|check| check.outcome == Outcome::Failed).count();
@@ -323,7 +344,8 @@ mod tests {
         let report = |line: &[&str]| {
             let line = [&["--issuer", &vectors.issuer, "--audience", "mqtt", "--client-id", "pump-1"], line]
                 .concat();
-            Report::of(&arguments(&line), &case.token, &keys, UnixSeconds(case.now))
+            let revocations = RevocationState::NotFollowed;
+            Report::of(&arguments(&line), &case.token, &keys, &revocations, UnixSeconds(case.now))
         };
         assert!(report(&["--publish", "devices/pump-1/x", "--subscribe", "devices/pump-1/#"]).allowed);
         let refused = report(&["--publish", "devices/pump-1/x", "--subscribe", "#"]);

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 use fleetbadge_validator::keys::file::{self, KeyFileError};
-use fleetbadge_validator::keys::http::{self, FetchError, HttpSetupError};
 use fleetbadge_validator::keys::{InvalidKeySet, KeySet, SkippedKey};
+use fleetbadge_validator::remote::http::{self, Answer, Endpoint, FetchError, HttpSetupError};
 use serde::Deserialize;
 use url::Url;
 
@@ -19,12 +19,26 @@ pub(crate) struct KeySource {
     /// Fetch the issuer's keys from here; by default, from where the issuer's metadata says
     #[arg(long, value_name = "URL")]
     jwks_url: Option<Url>,
+    #[command(flatten)]
+    pub(crate) network: Network,
+}
+
+/// How whatever comes over the network may come.
+#[derive(Args)]
+#[group(multiple = true)]
+pub(crate) struct Network {
     /// Trust these certificates (PEM) instead of the system's
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
     /// Allow plain HTTP to another machine
     #[arg(long)]
     allow_insecure_http: bool,
+}
+
+impl Network {
+    pub(crate) fn endpoint(&self, url: Url) -> Endpoint {
+        Endpoint { url, ca_file: self.ca_file.clone(), allow_insecure_http: self.allow_insecure_http }
+    }
 }
 
 /// There are no keys to check with.
@@ -98,8 +112,7 @@ impl KeySource {
     }
 
     async fn get(&self, url: &Url) -> Result<Vec<u8>, KeySourceError> {
-        http::check_url(url, self.allow_insecure_http)?;
-        let client = http::client(url, self.ca_file.as_deref())?;
+        let client = self.network.endpoint(url.clone()).client(Answer::Document)?;
         let document = http::get(&client, url)
             .await
             .map_err(|reason| KeySourceError::Fetch { url: url.clone(), reason })?;

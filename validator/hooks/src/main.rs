@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 
 mod check;
 mod key_source;
+mod revocation_source;
 
 #[derive(Parser)]
 #[command(name = "fleetbadge-validator", version, about = "Says whether a token lets a device in, and why")]

@@ -8,9 +8,18 @@ pub(crate) trait Broker {
     /// (`log_dest topic`) and so ask about a delivery before this returns.
     fn log(&self, level: Level, line: &str);
 
-    /// Ends the connection of a client and sends its will. Mosquitto reports
-    /// the end of the connection before this returns.
-    fn kick(&self, client_id: &str);
+    /// Ends the connection of a client. Mosquitto reports the end of the
+    /// connection before this returns.
+    fn kick(&self, client_id: &str, will: Will);
+}
+
+/// What becomes of the will of a client that is disconnected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Will {
+    /// It goes out, if the ACL check allows it.
+    Sent,
+    /// It never does.
+    Dropped,
 }
 
 /// How much a line matters.

@@ -19,7 +19,7 @@ use std::ptr;
 use fleetbadge_validator::time::{Clock as _, SystemClock};
 
 use self::abi::*;
-use crate::broker::{Access, Broker, Client, ClientHandle, Level, UsernameRefused, Verdict};
+use crate::broker::{Access, Broker, Client, ClientHandle, Level, UsernameRefused, Verdict, Will};
 use crate::guard::Guard;
 use crate::options::{InvalidOption, Options};
 
@@ -75,7 +75,7 @@ unsafe extern "C" fn mosquitto_plugin_init(
     })
 }
 
-/// Ends an instance and the thread that it may have.
+/// Ends an instance and the threads that it may have.
 ///
 /// # Safety
 /// The broker passes what [`mosquitto_plugin_init`] left in `userdata`, once.
@@ -351,10 +351,10 @@ impl Broker for Api {
         unsafe { (self.log_printf)(level, c"%s".as_ptr(), line.as_ptr()) };
     }
 
-    fn kick(&self, client_id: &str) {
+    fn kick(&self, client_id: &str, will: Will) {
         let Ok(client_id) = CString::new(client_id) else { return };
         // SAFETY: a C string.
-        unsafe { (self.kick_client_by_clientid)(client_id.as_ptr(), true) };
+        unsafe { (self.kick_client_by_clientid)(client_id.as_ptr(), will == Will::Sent) };
     }
 }
 

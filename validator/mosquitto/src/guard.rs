@@ -6,19 +6,22 @@
 //! nothing is borrowed while the broker is called.
 
 use std::cell::{Cell, RefCell};
+use std::sync::Arc;
 
 use fleetbadge_validator::denied::Denied;
 use fleetbadge_validator::ids::check_name;
-use fleetbadge_validator::keys::remote::Notice;
 use fleetbadge_validator::memory::Memory;
-use fleetbadge_validator::time::UnixSeconds;
+use fleetbadge_validator::remote::notices::Notice;
+use fleetbadge_validator::revocations::RevocationState;
+use fleetbadge_validator::time::{Clock, SystemClock, UnixSeconds};
 use fleetbadge_validator::verify::{VerifiedToken, Verifier};
 
-use crate::broker::{Access, Broker, Client, ClientHandle, Level, Verdict};
+use crate::broker::{Access, Broker, Client, ClientHandle, Level, Verdict, Will};
 use crate::denial_log::DenialLog;
 use crate::keys::Keys;
 use crate::options::{InvalidOption, Options, TokenFrom};
 use crate::refusal::Refusal;
+use crate::revocations::Revocations;
 use crate::sessions::Sessions;
 
 /// Guards the door of one broker, or of one of its listeners.
@@ -27,6 +30,9 @@ pub(crate) struct Guard<B> {
     verifier: Verifier,
     token_from: TokenFrom,
     keys: Keys,
+    revocations: Revocations,
+    /// Which of the changes of the revocations the sessions have heard of.
+    revocations_applied: Cell<u64>,
     memory: RefCell<Memory>,
     sessions: RefCell<Sessions>,
     denials: RefCell<DenialLog>,
@@ -49,11 +55,16 @@ impl<B: Broker> Guard<B> {
 
     /// Starts with these options.
     pub(crate) fn new(broker: B, options: Options) -> Result<Self, InvalidOption> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let keys = Keys::start(options.keys, Arc::clone(&clock))?;
+        let revocations = Revocations::start(options.feed, &keys, clock)?;
         Ok(Self {
             broker,
             verifier: options.verifier,
             token_from: options.token_from,
-            keys: Keys::start(options.keys)?,
+            keys,
+            revocations,
+            revocations_applied: Cell::new(0),
             memory: RefCell::default(),
             sessions: RefCell::new(Sessions::new(Sessions::DEFAULT_MAX_PARTED)),
             denials: RefCell::new(DenialLog::new()),
@@ -71,6 +82,7 @@ impl<B: Broker> Guard<B> {
         password: Option<&str>,
         now: UnixSeconds,
     ) -> Verdict {
+        self.apply_revocations();
         let known = if self.is_reloading(now) {
             self.sessions.borrow_mut().knows(client, now)
         } else {
@@ -120,8 +132,9 @@ impl<B: Broker> Guard<B> {
             _ => Refusal::ClientIdMalformed(invalid),
         })?;
         let token = self.token_from.choose(username, password)?;
-        let (keys, memory) = (self.keys.current(), &mut self.memory.borrow_mut());
-        self.verifier.verify_remembered(token, id, &keys, memory, now).map_err(|denied| {
+        let (keys, revocations) = (self.keys.current(), self.revocations.state());
+        let memory = &mut self.memory.borrow_mut();
+        self.verifier.verify_remembered(token, id, &keys, &revocations, memory, now).map_err(|denied| {
             if matches!(denied, Denied::KeyUnknown { .. }) {
                 self.keys.key_missing();
             }
@@ -138,6 +151,8 @@ impl<B: Broker> Guard<B> {
         topic: Option<&str>,
         now: UnixSeconds,
     ) -> Verdict {
+        // Where there are no ticks, this is the only thing that comes in time.
+        self.apply_revocations();
         let outcome = match topic {
             Some(topic) => self.sessions.borrow().allows(client, access, topic, now),
             None => Err(Refusal::TopicNotUtf8),
@@ -156,12 +171,15 @@ impl<B: Broker> Guard<B> {
         self.reload_at.set(Some(now));
         self.sessions.borrow_mut().reload();
         self.keys.reload();
+        self.revocations.reload();
         self.log_notices();
     }
 
     /// `TICK`: many times a second, thousands under load.
     pub(crate) fn tick(&self, now: UnixSeconds) {
         self.reload_at.set(None);
+        self.apply_revocations();
+        self.send_revoked_away();
         if now != self.kept_at.get() {
             self.keep_house(now);
         }
@@ -169,10 +187,11 @@ impl<B: Broker> Guard<B> {
 
     /// What has to be done once a second.
     fn keep_house(&self, now: UnixSeconds) {
+        self.send_revoked_away();
         let ended = self.sessions.borrow_mut().take_ended(now, Self::MAX_KICKS);
         for client_id in &ended {
             self.broker.log(Level::Notice, &format!("disconnecting client {client_id}: its token has ended"));
-            self.broker.kick(client_id);
+            self.broker.kick(client_id, Will::Sent);
         }
         // With more to disconnect, the next tick goes on.
         if ended.len() < Self::MAX_KICKS {
@@ -186,12 +205,33 @@ impl<B: Broker> Guard<B> {
         self.log_notices();
     }
 
+    /// Tells the sessions what was revoked since the last time.
+    fn apply_revocations(&self) {
+        let changes = self.revocations.changes();
+        if self.revocations_applied.replace(changes) == changes {
+            return;
+        }
+        if let RevocationState::Known { revocations, .. } = self.revocations.state() {
+            self.sessions.borrow_mut().revoke(&revocations);
+        }
+    }
+
+    /// Disconnects clients whose token was revoked; with many, the next tick
+    /// goes on.
+    fn send_revoked_away(&self) {
+        let revoked = self.sessions.borrow_mut().take_revoked(Self::MAX_KICKS);
+        for (client_id, denied) in &revoked {
+            self.broker.log(Level::Notice, &format!("disconnecting client {client_id}: {denied}"));
+            self.broker.kick(client_id, Will::Dropped);
+        }
+    }
+
     fn is_reloading(&self, now: UnixSeconds) -> bool {
         self.reload_at.get().is_some_and(|began| now.since(began) <= Self::RELOAD_S && now >= began)
     }
 
     fn log_notices(&self) {
-        for notice in self.keys.take_notices() {
+        for notice in self.keys.take_notices().into_iter().chain(self.revocations.take_notices()) {
             match notice {
                 Notice::Info(line) => self.broker.log(Level::Info, &line),
                 Notice::Warning(line) => self.broker.log(Level::Warning, &line),

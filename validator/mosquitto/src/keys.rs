@@ -4,8 +4,11 @@ use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fleetbadge_validator::keys::remote::{Notice, RemoteKeys, RemoteKeysConfig};
+use fleetbadge_validator::keys::remote::{RemoteKeys, RemoteKeysConfig};
 use fleetbadge_validator::keys::{KeySet, file};
+use fleetbadge_validator::remote::notices::Notice;
+use fleetbadge_validator::remote::watch;
+use fleetbadge_validator::time::Clock;
 
 use crate::options::InvalidOption;
 
@@ -27,9 +30,11 @@ pub(crate) enum KeysConfig {
 
 impl Keys {
     /// Starts fetching, or reads the file.
-    pub(crate) fn start(config: KeysConfig) -> Result<Self, InvalidOption> {
+    pub(crate) fn start(config: KeysConfig, clock: Arc<dyn Clock>) -> Result<Self, InvalidOption> {
         match config {
-            KeysConfig::Remote(config) => Ok(Self::Remote(RemoteKeys::start(config)?)),
+            KeysConfig::Remote(config) => RemoteKeys::start(config, clock)
+                .map(Self::Remote)
+                .map_err(|error| InvalidOption::Remote { url_option: "jwks_url", error }),
             KeysConfig::File { issuer, path } => KeyFile::open(issuer, path).map(Self::File),
         }
     }
@@ -38,6 +43,14 @@ impl Keys {
         match self {
             Self::Remote(keys) => keys.current(),
             Self::File(file) => Arc::clone(&file.current.borrow()),
+        }
+    }
+
+    /// The `kid`s in force, and whenever they change.
+    pub(crate) fn key_ids(&self) -> watch::Receiver<Vec<String>> {
+        match self {
+            Self::Remote(keys) => keys.key_ids(),
+            Self::File(file) => file.key_ids.subscribe(),
         }
     }
 
@@ -74,6 +87,7 @@ pub(crate) struct KeyFile {
     issuer: String,
     path: PathBuf,
     current: RefCell<Arc<KeySet>>,
+    key_ids: watch::Sender<Vec<String>>,
     notices: RefCell<Vec<Notice>>,
 }
 
@@ -84,13 +98,21 @@ impl KeyFile {
             path: path.clone(),
             reason,
         })?;
-        Ok(Self { issuer, path, current: RefCell::new(Arc::new(keys)), notices: RefCell::new(notices) })
+        let key_ids = watch::Sender::new(keys.sorted_key_ids());
+        Ok(Self {
+            issuer,
+            path,
+            current: RefCell::new(Arc::new(keys)),
+            key_ids,
+            notices: RefCell::new(notices),
+        })
     }
 
     /// Reads the file again; a bad one leaves the keys as they are.
     fn reload(&self) {
         let notices = match read(&self.issuer, &self.path) {
             Ok((keys, notices)) => {
+                self.key_ids.send_replace(keys.sorted_key_ids());
                 self.current.replace(Arc::new(keys));
                 notices
             }
@@ -106,8 +128,7 @@ impl KeyFile {
 fn read(issuer: &str, path: &Path) -> Result<(KeySet, Vec<Notice>), String> {
     let json = file::read(path).map_err(|error| error.to_string())?;
     let (keys, skipped) = KeySet::from_json(issuer, &json).map_err(|error| error.to_string())?;
-    let mut kids: Vec<&str> = keys.key_ids().collect();
-    kids.sort_unstable();
+    let kids = keys.sorted_key_ids();
     let mut notices = vec![Notice::Info(format!("keys of {issuer} from {}: {kids:?}", path.display()))];
     notices.extend(
         skipped.iter().map(|key| Notice::Warning(format!("key {:?} is not used: {}", key.kid, key.reason))),
@@ -120,6 +141,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use fleetbadge_validator::test_support::TestKey;
+    use fleetbadge_validator::time::SystemClock;
 
     use super::*;
 
@@ -129,7 +151,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(&file, first.jwks()).unwrap();
         let config = KeysConfig::File { issuer: "https://id.example".into(), path: file.path().into() };
-        let keys = Keys::start(config).unwrap();
+        let keys = Keys::start(config, Arc::new(SystemClock)).unwrap();
         assert!(keys.current().get(&first.kid()).is_some());
         assert!(matches!(&*keys.take_notices(), [Notice::Info(_)]));
 
@@ -151,7 +173,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("jwks.json");
         let config = KeysConfig::File { issuer: "https://id.example".into(), path };
-        let missing = Keys::start(config.clone()).unwrap_err().to_string();
+        let missing = Keys::start(config.clone(), Arc::new(SystemClock)).unwrap_err().to_string();
         assert!(
             missing.starts_with("plugin_opt_jwks_file: ") && missing.contains("No such file"),
             "{missing}"
@@ -159,11 +181,11 @@ mod tests {
         let file = folder.path().join("jwks.json");
         std::fs::write(&file, TestKey::generate().jwks()).unwrap();
         std::fs::set_permissions(&file, PermissionsExt::from_mode(0o664)).unwrap();
-        let open = Keys::start(config.clone()).unwrap_err().to_string();
+        let open = Keys::start(config.clone(), Arc::new(SystemClock)).unwrap_err().to_string();
         assert!(open.contains("others may write it; run chmod go-w"), "{open}");
         std::fs::set_permissions(&file, PermissionsExt::from_mode(0o644)).unwrap();
         std::fs::write(&file, r#"{"keys":[]}"#).unwrap();
-        let empty = Keys::start(config).unwrap_err().to_string();
+        let empty = Keys::start(config, Arc::new(SystemClock)).unwrap_err().to_string();
         assert!(empty.contains("no usable key"), "{empty}");
     }
 }

@@ -9,9 +9,10 @@
 //!    neither the broker's log nor its database.
 //! 3. Every subscription, publication and delivery (`ACL_CHECK`) is asked of
 //!    the token of its session, see `sessions`.
-//! 4. `TICK` disconnects the clients whose tokens have ended.
-//! 5. The keys come from a file or over HTTP, see `keys`; the broker's
-//!    thread never waits for the network.
+//! 4. `TICK` disconnects the clients whose tokens have ended or were revoked.
+//! 5. The keys come from a file or over HTTP, see `keys`, and what is revoked
+//!    from the issuer's feed, see `revocations`; the broker's thread never
+//!    waits for the network.
 //!
 //! The plugin has no global state but the panic hook: each `plugin` line of a configuration makes
 //! an instance of its own.
@@ -27,4 +28,5 @@ mod guard;
 mod keys;
 mod options;
 mod refusal;
+mod revocations;
 mod sessions;

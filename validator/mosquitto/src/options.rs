@@ -8,12 +8,19 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use fleetbadge_validator::keys::http::HttpSetupError;
-use fleetbadge_validator::keys::remote::{RemoteKeysConfig, RemoteKeysError};
+use fleetbadge_validator::freshness::Freshness;
+use fleetbadge_validator::keys::remote::RemoteKeysConfig;
+use fleetbadge_validator::remote::RemoteError;
+use fleetbadge_validator::remote::http::{self, Endpoint, HttpSetupError};
+use fleetbadge_validator::reports::REPORTS_PATH;
+use fleetbadge_validator::reports::remote::ReporterConfig;
+use fleetbadge_validator::revocations::FEED_PATH;
+use fleetbadge_validator::revocations::remote::RemoteRevocationsConfig;
 use fleetbadge_validator::verify::Verifier;
 use url::Url;
 
 use crate::keys::KeysConfig;
+use crate::revocations::FeedConfig;
 
 /// What the operator wants.
 #[derive(Clone, Debug)]
@@ -21,6 +28,7 @@ pub(crate) struct Options {
     pub(crate) verifier: Verifier,
     pub(crate) token_from: TokenFrom,
     pub(crate) keys: KeysConfig,
+    pub(crate) feed: Option<FeedConfig>,
 }
 
 /// Where in a CONNECT the token stands.
@@ -52,23 +60,26 @@ pub(crate) enum InvalidOption {
     KeysFromTwoPlaces,
     #[error("plugin_opt_{name}: {}: {reason}", path.display())]
     File { name: &'static str, path: PathBuf, reason: String },
-    #[error("{}{error}", option_of(error))]
-    RemoteKeys {
-        #[from]
-        error: RemoteKeysError,
-    },
+    #[error("{}{error}", option_of(url_option, error))]
+    Remote { url_option: &'static str, error: RemoteError },
     #[error("an option is not UTF-8")]
     NotUtf8,
 }
 
-const NAMES: [&str; 10] = [
+const ISSUER_EXPECTED: &str = "a URL, as in the tokens' iss";
+
+const NAMES: [&str; 14] = [
     "allow_insecure_http",
     "audience",
     "ca_file",
+    "credentials_file",
     "issuer",
     "jwks_file",
     "jwks_url",
     "max_lifetime_s",
+    "max_staleness_s",
+    "reports_url",
+    "revocations_url",
     "skew_s",
     "state_dir",
     "token_from",
@@ -80,8 +91,11 @@ impl Options {
         let mut given = Given::collect(given)?;
         let issuer = given.required("issuer", "the identifier of the issuer, as in the tokens' iss")?;
         if Url::parse(&issuer).is_err() || issuer.contains(char::is_whitespace) {
-            let expected = "a URL, as in the tokens' iss";
-            return Err(InvalidOption::Malformed { name: "issuer", value: issuer, expected });
+            return Err(InvalidOption::Malformed {
+                name: "issuer",
+                value: issuer,
+                expected: ISSUER_EXPECTED,
+            });
         }
         let audience = given.required("audience", "what the tokens for this broker have as aud")?;
         let mut verifier = Verifier::new(&issuer, &audience);
@@ -98,7 +112,13 @@ impl Options {
         let token_from = given
             .parsed("token_from", "username, password or either", |_: &TokenFrom| true)?
             .unwrap_or_default();
-        Ok(Self { verifier, token_from, keys: given.keys(issuer)? })
+        let network = given.network()?;
+        let keys = given.keys(&issuer, &network)?;
+        let feed = given.feed(&issuer, &network)?;
+        if let (KeysConfig::File { .. }, None) = (&keys, &feed) {
+            network.expect_nothing()?;
+        }
+        Ok(Self { verifier, token_from, keys, feed })
     }
 }
 
@@ -155,58 +175,137 @@ impl Given {
         }
     }
 
-    fn keys(mut self, issuer: String) -> Result<KeysConfig, InvalidOption> {
-        let allow_insecure_http = self.parsed("allow_insecure_http", "true or false", |_: &bool| true)?;
-        let (ca_file, state_dir) = (self.take("ca_file"), self.take("state_dir"));
-        match (self.take("jwks_url"), self.take("jwks_file")) {
+    fn url(&mut self, name: &'static str, expected: &'static str) -> Result<Option<Url>, InvalidOption> {
+        self.parsed(name, expected, |_: &Url| true)
+    }
+
+    fn network(&mut self) -> Result<Network, InvalidOption> {
+        Ok(Network {
+            allow_insecure_http: self.parsed("allow_insecure_http", "true or false", |_: &bool| true)?,
+            ca_file: self.take("ca_file").map(Into::into),
+            state_dir: self.take("state_dir").map(Into::into),
+            max_staleness_s: self.parsed("max_staleness_s", "seconds, at least 30", |s: &u64| *s >= 30)?,
+        })
+    }
+
+    fn keys(&mut self, issuer: &str, network: &Network) -> Result<KeysConfig, InvalidOption> {
+        let issuer = issuer.to_owned();
+        match (self.url("jwks_url", "the URL of a JWK Set")?, self.take("jwks_file")) {
             (Some(_), Some(_)) => Err(InvalidOption::KeysFromTwoPlaces),
             (None, None) => Err(InvalidOption::Missing {
                 name: "jwks_url",
                 what: "where the issuer publishes its keys; or give plugin_opt_jwks_file, a file with them",
             }),
-            (None, Some(path)) => {
-                let without_effect = [
-                    ("allow_insecure_http", allow_insecure_http.is_some()),
-                    ("ca_file", ca_file.is_some()),
-                    ("state_dir", state_dir.is_some()),
-                ];
-                match without_effect.into_iter().find(|(_, given)| *given) {
-                    Some((name, _)) => Err(InvalidOption::NoEffect { name, without: "jwks_url" }),
-                    None => Ok(KeysConfig::File { issuer, path: path.into() }),
-                }
+            (None, Some(path)) => Ok(KeysConfig::File { issuer, path: path.into() }),
+            (Some(url), None) => Ok(KeysConfig::Remote(RemoteKeysConfig {
+                issuer,
+                endpoint: network.endpoint(url),
+                state_dir: network.state_dir()?,
+                max_staleness_s: network.max_staleness_s(),
+                cool_down: RemoteKeysConfig::DEFAULT_COOL_DOWN,
+            })),
+        }
+    }
+
+    /// With credentials the feed is followed and reports are sent, by default
+    /// where every Fleetbadge issuer has them.
+    fn feed(&mut self, issuer: &str, network: &Network) -> Result<Option<FeedConfig>, InvalidOption> {
+        let feed_url = self.url("revocations_url", "the URL of the issuer's feed of revocations")?;
+        let reports_url = self.url("reports_url", "the URL of the issuer's place for reports")?;
+        let Some(credentials_file) = self.take("credentials_file").map(PathBuf::from) else {
+            return match feed_url.or(reports_url) {
+                None => Ok(None),
+                Some(_) => Err(InvalidOption::Missing {
+                    name: "credentials_file",
+                    what: "what fleetbadge-issuer broker add --json prints; plugin_opt_revocations_url and \
+                           plugin_opt_reports_url need it",
+                }),
+            };
+        };
+        let at_issuer = |path| {
+            http::url_at_issuer(issuer, path).map_err(|_| InvalidOption::Malformed {
+                name: "issuer",
+                value: issuer.to_owned(),
+                expected: ISSUER_EXPECTED,
+            })
+        };
+        let feed_url = feed_url.map_or_else(|| at_issuer(FEED_PATH), Ok)?;
+        let reports_url = reports_url.map_or_else(|| at_issuer(REPORTS_PATH), Ok)?;
+        let state_dir = network.state_dir()?;
+        Ok(Some(FeedConfig {
+            feed: RemoteRevocationsConfig {
+                issuer: issuer.to_owned(),
+                endpoint: network.endpoint(feed_url),
+                credentials_file: credentials_file.clone(),
+                state_dir: state_dir.clone(),
+                max_staleness_s: network.max_staleness_s(),
+                first_retry: RemoteRevocationsConfig::DEFAULT_FIRST_RETRY,
+                silence: RemoteRevocationsConfig::DEFAULT_SILENCE,
+            },
+            reports: ReporterConfig {
+                endpoint: network.endpoint(reports_url),
+                credentials_file,
+                state_dir,
+                software: concat!("fleetbadge-mosquitto/", env!("CARGO_PKG_VERSION")).into(),
+                every: ReporterConfig::DEFAULT_EVERY,
+                change_delay: ReporterConfig::DEFAULT_CHANGE_DELAY,
+            },
+        }))
+    }
+}
+
+/// The options that whatever comes over the network shares.
+struct Network {
+    allow_insecure_http: Option<bool>,
+    ca_file: Option<PathBuf>,
+    state_dir: Option<PathBuf>,
+    max_staleness_s: Option<u64>,
+}
+
+impl Network {
+    fn endpoint(&self, url: Url) -> Endpoint {
+        let allow_insecure_http = self.allow_insecure_http.unwrap_or(false);
+        Endpoint { url, ca_file: self.ca_file.clone(), allow_insecure_http }
+    }
+
+    fn state_dir(&self) -> Result<PathBuf, InvalidOption> {
+        self.state_dir.clone().ok_or(InvalidOption::Missing {
+            name: "state_dir",
+            what: "a folder that the broker may write, where what the issuer said last is kept",
+        })
+    }
+
+    fn max_staleness_s(&self) -> u64 {
+        self.max_staleness_s.unwrap_or(Freshness::DEFAULT_MAX_STALENESS_S)
+    }
+
+    /// Nothing comes over the network.
+    fn expect_nothing(&self) -> Result<(), InvalidOption> {
+        let given = [
+            ("allow_insecure_http", self.allow_insecure_http.is_some()),
+            ("ca_file", self.ca_file.is_some()),
+            ("state_dir", self.state_dir.is_some()),
+            ("max_staleness_s", self.max_staleness_s.is_some()),
+        ];
+        match given.into_iter().find(|(_, given)| *given) {
+            Some((name, _)) => {
+                Err(InvalidOption::NoEffect { name, without: "jwks_url or plugin_opt_credentials_file" })
             }
-            (Some(value), None) => {
-                let url = Url::parse(&value).map_err(|_| InvalidOption::Malformed {
-                    name: "jwks_url",
-                    value,
-                    expected: "the URL of a JWK Set",
-                })?;
-                let state_dir = state_dir.ok_or(InvalidOption::Missing {
-                    name: "state_dir",
-                    what: "a folder that the broker may write, where the last good keys are kept",
-                })?;
-                Ok(KeysConfig::Remote(RemoteKeysConfig {
-                    issuer,
-                    url,
-                    state_dir: state_dir.into(),
-                    ca_file: ca_file.map(Into::into),
-                    allow_insecure_http: allow_insecure_http.unwrap_or(false),
-                    cool_down: RemoteKeysConfig::DEFAULT_COOL_DOWN,
-                }))
-            }
+            None => Ok(()),
         }
     }
 }
 
-/// Which option an error of the keys is about.
-fn option_of(error: &RemoteKeysError) -> &'static str {
+/// Which option an error is about.
+fn option_of(url_option: &str, error: &RemoteError) -> String {
     match error {
-        RemoteKeysError::Http(HttpSetupError::InsecureUrl { .. }) => {
-            "plugin_opt_jwks_url (or plugin_opt_allow_insecure_http): "
+        RemoteError::Http(HttpSetupError::InsecureUrl { .. }) => {
+            format!("plugin_opt_{url_option} (or plugin_opt_allow_insecure_http): ")
         }
-        RemoteKeysError::Http(HttpSetupError::CaFile { .. }) => "plugin_opt_ca_file: ",
-        RemoteKeysError::StateDir { .. } => "plugin_opt_state_dir: ",
-        RemoteKeysError::Http(HttpSetupError::Client { .. }) | RemoteKeysError::Start { .. } => "",
+        RemoteError::Http(HttpSetupError::CaFile { .. }) => "plugin_opt_ca_file: ".into(),
+        RemoteError::StateDir { .. } => "plugin_opt_state_dir: ".into(),
+        RemoteError::Credentials(_) => "plugin_opt_credentials_file: ".into(),
+        RemoteError::Http(HttpSetupError::Client { .. }) | RemoteError::Start { .. } => String::new(),
     }
 }
 

@@ -14,14 +14,19 @@
 //!   record with the publisher's client ID and user name. Its last token
 //!   decides.
 //!
+//! A session whose token was revoked stays known, but may do nothing at all:
+//! it is disconnected, sends no will, gets and queues nothing, and what it
+//! retained is withheld, until its client connects with another token.
+//!
 //! A record's address is used again once its session is over, so nobody is let
 //! in by it: a parted session may be told messages and one will, and only if
 //! client ID and user name agree too.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use fleetbadge_validator::access::Action;
 use fleetbadge_validator::denied::Denied;
+use fleetbadge_validator::revocations::Revocations;
 use fleetbadge_validator::time::UnixSeconds;
 use fleetbadge_validator::verify::VerifiedToken;
 
@@ -49,13 +54,16 @@ pub(crate) struct Sessions {
     /// The clients that were there at the last reload and have not been asked
     /// for since: the broker asks for each once.
     to_be_asked: HashSet<ClientHandle>,
+    /// Connections whose token was revoked and that are to be disconnected.
+    revoked: VecDeque<ClientHandle>,
 }
 
 #[derive(Debug)]
 struct Connected {
     token: VerifiedToken,
-    /// Being disconnected because its token has ended.
+    /// Being disconnected because its token has ended or was revoked.
     ending: bool,
+    revoked: Revoked,
 }
 
 #[derive(Debug)]
@@ -63,7 +71,13 @@ struct Latest {
     handle: ClientHandle,
     token: VerifiedToken,
     parting: Option<Parting>,
+    revoked: Revoked,
 }
+
+/// Why a session's token is worth nothing any more, if that is so. Kept, as
+/// the revocation itself is forgotten once no token lives that it names. Boxed
+/// since there may be hundreds of thousands, most of them empty.
+type Revoked = Option<Box<Denied>>;
 
 #[derive(Debug)]
 struct Parting {
@@ -89,6 +103,7 @@ impl Sessions {
             partings: 0,
             reloads: 0,
             to_be_asked: HashSet::new(),
+            revoked: VecDeque::new(),
         }
     }
 
@@ -96,13 +111,13 @@ impl Sessions {
     pub(crate) fn connect(&mut self, handle: ClientHandle, token: VerifiedToken) {
         self.part(handle);
         self.ends.insert((token.ends_at(), handle));
-        let latest = Latest { handle, token: token.clone(), parting: None };
+        let latest = Latest { handle, token: token.clone(), parting: None, revoked: None };
         if let Some(before) = self.latest.insert(token.mqtt_client_id().into(), latest)
             && let Some(parting) = before.parting
         {
             self.parted.remove(&parting.number);
         }
-        self.connected.insert(handle, Connected { token, ending: false });
+        self.connected.insert(handle, Connected { token, ending: false, revoked: None });
     }
 
     /// The connection of a client has ended. Anybody's: also of clients that
@@ -134,7 +149,13 @@ impl Sessions {
         now: UnixSeconds,
     ) -> Result<(), Refusal> {
         match self.connected.get(&client.handle()) {
-            Some(Connected { token, ending }) => match access {
+            // It keeps its subscriptions, for when it comes back.
+            Some(Connected { revoked: Some(denied), ending, .. })
+                if !(*ending && access == Access::Subscribe) =>
+            {
+                return Err((**denied).clone().into());
+            }
+            Some(Connected { token, ending, .. }) => match access {
                 Access::Read => token.allows(Action::Receive, topic, now)?,
                 Access::Write => token.allows(Action::Publish, topic, now)?,
                 // Mosquitto asks again for each subscription while it kicks,
@@ -156,9 +177,12 @@ impl Sessions {
         topic: &str,
         now: UnixSeconds,
     ) -> Result<(), Refusal> {
-        let Some(Latest { handle, token, parting }) = self.latest_of(client) else {
+        let Some(Latest { handle, token, parting, revoked }) = self.latest_of(client) else {
             return Err(if client.has_connected() { Refusal::ClientUnknown } else { Refusal::ClientNotSeen });
         };
+        if let Some(denied) = revoked {
+            return Err((**denied).clone().into());
+        }
         let parting = parting.as_ref().filter(|_| *handle == client.handle());
         match (access, parting) {
             (Access::Write, _) if !client.has_connected() => {
@@ -212,13 +236,48 @@ impl Sessions {
             client.id() == Some(token.mqtt_client_id()) && client.username() == Some(token.subject())
         };
         match self.connected.get(&client.handle()) {
-            Some(Connected { token, .. }) => same_client(token)
-                .then(|| if now < token.ends_at() { Ok(()) } else { Err(expired(token, now)) }),
+            Some(Connected { token, revoked, .. }) => same_client(token).then(|| match revoked {
+                Some(denied) => Err((**denied).clone()),
+                None if now < token.ends_at() => Ok(()),
+                None => Err(expired(token, now)),
+            }),
             None => self
                 .latest_of(client)
                 .filter(|latest| latest.handle == client.handle() && latest.parting.is_some())
                 .map(|_| Ok(())),
         }
+    }
+
+    /// Some tokens were revoked: the sessions under them, connected and parted,
+    /// may do nothing any more, whether or not their token has ended.
+    pub(crate) fn revoke(&mut self, revocations: &Revocations) {
+        for (handle, Connected { token, revoked, .. }) in &mut self.connected {
+            if mark(revoked, token, revocations) {
+                self.revoked.push_back(*handle);
+            }
+        }
+        for Latest { token, revoked, .. } in self.latest.values_mut() {
+            mark(revoked, token, revocations);
+        }
+    }
+
+    /// Takes the client IDs of connections whose token was revoked, and why,
+    /// at most `max`. They are to be disconnected.
+    pub(crate) fn take_revoked(&mut self, max: usize) -> Vec<(Box<str>, Denied)> {
+        let mut taken = Vec::new();
+        while taken.len() < max
+            && let Some(handle) = self.revoked.pop_front()
+        {
+            // It may have gone, and its address be another's.
+            let Some(connected) = self.connected.get_mut(&handle) else { continue };
+            let Some(denied) = &connected.revoked else { continue };
+            connected.ending = true;
+            let id = connected.token.mqtt_client_id();
+            if self.latest.get(id).is_some_and(|latest| latest.handle == handle) {
+                taken.push((id.into(), (**denied).clone()));
+            }
+        }
+        taken
     }
 
     /// Takes the client IDs of connections whose token has ended, at most
@@ -231,6 +290,9 @@ impl Sessions {
         {
             self.ends.pop_first();
             let Some(connected) = self.connected.get_mut(&handle) else { continue };
+            if connected.revoked.is_some() {
+                continue;
+            }
             connected.ending = true;
             let id = connected.token.mqtt_client_id();
             // A connection that was taken over is being ended by the broker;
@@ -241,6 +303,15 @@ impl Sessions {
         }
         ended
     }
+}
+
+/// Marks what is revoked. Whether that is new.
+fn mark(revoked: &mut Revoked, token: &VerifiedToken, revocations: &Revocations) -> bool {
+    if revoked.is_none() {
+        *revoked = token.signed().check_not_revoked(revocations).err().map(Box::new);
+        return revoked.is_some();
+    }
+    false
 }
 
 /// Whether the token allowed this before its end, if it has ended.

@@ -28,11 +28,17 @@ pub enum KeyFileError {
 /// # Errors
 /// [`KeyFileError`].
 pub fn read(path: &Path) -> Result<Vec<u8>, KeyFileError> {
+    read_at_most(path, MAX_JWKS_LENGTH).map(|(json, _)| json)
+}
+
+/// Reads a file that nobody else may write, at most a byte more than `max`.
+pub(crate) fn read_at_most(path: &Path, max: usize) -> Result<(Vec<u8>, Metadata), KeyFileError> {
     let file = File::open(path)?;
-    check_mode(&file.metadata()?)?;
-    let mut json = Vec::new();
-    file.take(MAX_JWKS_LENGTH as u64 + 1).read_to_end(&mut json)?;
-    Ok(json)
+    let metadata = file.metadata()?;
+    check_mode(&metadata)?;
+    let mut bytes = Vec::new();
+    file.take(max as u64 + 1).read_to_end(&mut bytes)?;
+    Ok((bytes, metadata))
 }
 
 /// Whether only its owner may write it.

@@ -9,38 +9,36 @@
 //!    else leaves the last good set as it is.
 //! 4. [`RemoteKeys::current`] never waits for any of this.
 
-use std::collections::VecDeque;
-use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use reqwest::Client;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
-use url::Url;
 
-use self::last_good::LastGood;
-use super::http::{self, FetchError, HttpSetupError};
-use super::{InvalidKeySet, KeySet};
-
-mod last_good;
+use super::{InvalidKeySet, KeySet, MAX_JWKS_LENGTH};
+use crate::freshness::Freshness;
+use crate::remote::RemoteError;
+use crate::remote::backoff::{Backoff, chance};
+use crate::remote::http::{self, Answer, Endpoint, FetchError};
+use crate::remote::last_good::LastGood;
+use crate::remote::notices::{Notice, Notices};
+use crate::remote::worker::Worker;
+use crate::time::{Clock, UnixSeconds};
 
 /// Where keys come from and how.
 #[derive(Clone, Debug)]
 pub struct RemoteKeysConfig {
     /// Whose keys these are: the issuer identifier.
     pub issuer: String,
-    /// The URL of the JWK Set.
-    pub url: Url,
+    /// Where the JWK Set is.
+    pub endpoint: Endpoint,
     /// The folder in which the last good set is kept.
     pub state_dir: PathBuf,
-    /// Certificates (PEM) that are trusted instead of the system's.
-    pub ca_file: Option<PathBuf>,
-    /// Whether plain HTTP to another machine is allowed.
-    pub allow_insecure_http: bool,
+    /// For how long the last good set counts, in seconds.
+    pub max_staleness_s: u64,
     /// The least time between two fetches that were asked for; a failed one
     /// is tried again after a tenth of it, then twice that, and so on.
     pub cool_down: Duration,
@@ -51,50 +49,19 @@ impl RemoteKeysConfig {
     pub const DEFAULT_COOL_DOWN: Duration = Duration::from_secs(10);
 }
 
-/// The keys cannot be fetched from such a place.
-#[derive(Debug, thiserror::Error)]
-pub enum RemoteKeysError {
-    /// The URL or the certificates.
-    #[error(transparent)]
-    Http(#[from] HttpSetupError),
-    /// The state folder cannot be used.
-    #[error("state folder {}: {reason}", path.display())]
-    StateDir {
-        /// The folder.
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
-    /// The thread cannot be started.
-    #[error("cannot start fetching keys: {reason}")]
-    Start {
-        /// What is wrong.
-        reason: String,
-    },
-}
-
-/// Something that an operator should read, once per change.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Notice {
-    /// For the record.
-    Info(String),
-    /// Something does not work.
-    Warning(String),
-}
-
 /// The keys of an issuer, kept current. Ends its thread when dropped.
 #[derive(Debug)]
 pub struct RemoteKeys {
     shared: Arc<Shared>,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    _worker: Worker,
 }
 
 #[derive(Debug)]
 struct Shared {
     current: ArcSwap<KeySet>,
+    key_ids: watch::Sender<Vec<String>>,
     key_missing: Notify,
-    notices: Mutex<VecDeque<Notice>>,
+    notices: Notices,
 }
 
 impl RemoteKeys {
@@ -102,44 +69,27 @@ impl RemoteKeys {
     /// for the network.
     ///
     /// # Errors
-    /// [`RemoteKeysError`]: the configuration cannot work.
-    pub fn start(config: RemoteKeysConfig) -> Result<Self, RemoteKeysError> {
-        let start_error =
-            |error: &dyn std::fmt::Display| RemoteKeysError::Start { reason: error.to_string() };
-        http::check_url(&config.url, config.allow_insecure_http)?;
-        let client = http::client(&config.url, config.ca_file.as_deref())?;
-        let last_good = LastGood::open(&config)?;
+    /// [`RemoteError`]: the configuration cannot work.
+    pub fn start(config: RemoteKeysConfig, clock: Arc<dyn Clock>) -> Result<Self, RemoteError> {
+        let RemoteKeysConfig { issuer, endpoint, state_dir, .. } = &config;
+        let client = endpoint.client(Answer::Document)?;
+        let last_good = LastGood::open(state_dir, "jwks", issuer, &endpoint.url, MAX_JWKS_LENGTH)?;
         let shared = Arc::new(Shared {
-            current: ArcSwap::from_pointee(KeySet::empty(&config.issuer)),
+            current: ArcSwap::from_pointee(KeySet::empty(issuer)),
+            key_ids: watch::Sender::default(),
             key_missing: Notify::new(),
-            notices: Mutex::default(),
+            notices: Notices::default(),
         });
-        match last_good.read() {
-            Ok(Some(json)) => shared.replace(&config.issuer, &json, "from disk").map_or_else(
-                |error| shared.notice(Notice::Warning(format!("keys on disk are not usable: {error}"))),
-                |_| (),
-            ),
-            Ok(None) => {}
-            Err(reason) => shared.notice(Notice::Warning(format!("keys on disk are not used: {reason}"))),
-        }
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| start_error(&error))?;
-        let (stop, stopped) = oneshot::channel();
-        let fetcher = Fetcher { config, client, last_good, shared: Arc::clone(&shared), failures: 0 };
-        let thread = std::thread::Builder::new()
-            .name("fleetbadge-keys".into())
-            .spawn(move || {
-                let shared = Arc::clone(&fetcher.shared);
-                let run = AssertUnwindSafe(|| runtime.block_on(fetcher.run(stopped)));
-                if std::panic::catch_unwind(run).is_err() {
-                    let fault = "a fault ended the fetching of keys: they stay as they are until a restart";
-                    shared.notice(Notice::Warning(fault.into()));
-                }
-            })
-            .map_err(|error| start_error(&error))?;
-        Ok(Self { shared, stop: Some(stop), thread: Some(thread) })
+        let backoff = Backoff::new(config.cool_down / 10);
+        let fetcher = Fetcher { config, client, last_good, shared: Arc::clone(&shared), backoff, clock };
+        fetcher.take_up_last_good();
+        let at_fault = Arc::clone(&shared);
+        let worker = Worker::start("fleetbadge-keys", fetcher.run(), move || {
+            at_fault
+                .notices
+                .warning("a fault ended the fetching of keys: they stay as they are until a restart".into());
+        })?;
+        Ok(Self { shared, _worker: worker })
     }
 
     /// The present set. Empty, so that everything is denied, until there is a
@@ -147,6 +97,12 @@ impl RemoteKeys {
     #[must_use]
     pub fn current(&self) -> Arc<KeySet> {
         self.shared.current.load_full()
+    }
+
+    /// The `kid`s of the present set, in order, and whenever they change.
+    #[must_use]
+    pub fn key_ids(&self) -> watch::Receiver<Vec<String>> {
+        self.shared.key_ids.subscribe()
     }
 
     /// Says that somebody brought a `kid` that is not in the set. Does not
@@ -158,48 +114,7 @@ impl RemoteKeys {
     /// What there is to log since the last call.
     #[must_use]
     pub fn take_notices(&self) -> Vec<Notice> {
-        self.shared.notices.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect()
-    }
-}
-
-impl Drop for RemoteKeys {
-    fn drop(&mut self) {
-        // Dropping the sender is the signal.
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            // A panicked thread has nothing left to end.
-            let _ = thread.join();
-        }
-    }
-}
-
-impl Shared {
-    /// The most notices that are kept for a caller that does not fetch them.
-    const MAX_NOTICES: usize = 64;
-
-    fn notice(&self, notice: Notice) {
-        let mut notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
-        if notices.len() == Self::MAX_NOTICES {
-            notices.pop_front();
-        }
-        notices.push_back(notice);
-    }
-
-    /// Puts a set in force if it is good. Returns whether its keys are others
-    /// than before.
-    fn replace(&self, issuer: &str, json: &[u8], origin: &str) -> Result<bool, InvalidKeySet> {
-        let (keys, skipped) = KeySet::from_json(issuer, json)?;
-        let mut kids: Vec<&str> = keys.key_ids().collect();
-        kids.sort_unstable();
-        let changed = !keys.has_the_keys_of(&self.current.load());
-        if changed {
-            self.notice(Notice::Info(format!("keys of {issuer} {origin}: {kids:?}")));
-            for key in skipped {
-                self.notice(Notice::Warning(format!("key {:?} is not used: {}", key.kid, key.reason)));
-            }
-        }
-        self.current.store(Arc::new(keys));
-        Ok(changed)
+        self.shared.notices.take()
     }
 }
 
@@ -209,7 +124,8 @@ struct Fetcher {
     client: Client,
     last_good: LastGood,
     shared: Arc<Shared>,
-    failures: u32,
+    backoff: Backoff,
+    clock: Arc<dyn Clock>,
 }
 
 /// Why there are no new keys.
@@ -226,27 +142,20 @@ impl Fetcher {
     const REFRESH: Duration = Duration::from_secs(300);
     /// What the issuer may say, as `max-age`.
     const REFRESH_RANGE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(3600));
-    /// The longest wait after failures.
-    const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
-    async fn run(mut self, mut stopped: oneshot::Receiver<()>) {
+    async fn run(mut self) {
         loop {
-            // Every wait ends when the owner is gone.
-            tokio::select! {
-                _ = &mut stopped => return,
-                () = self.refresh_and_wait() => {}
-            }
+            self.refresh_and_wait().await;
         }
     }
 
     async fn refresh_and_wait(&mut self) {
+        let url = &self.config.endpoint.url;
         match self.refresh().await {
             Ok(refresh) => {
-                if self.failures > 0 {
-                    self.shared
-                        .notice(Notice::Info(format!("keys can be fetched again from {}", self.config.url)));
+                if self.backoff.worked() {
+                    self.shared.notices.info(format!("keys can be fetched again from {url}"));
                 }
-                self.failures = 0;
                 sleep(self.config.cool_down).await;
                 tokio::select! {
                     () = self.shared.key_missing.notified() => {}
@@ -254,33 +163,67 @@ impl Fetcher {
                 }
             }
             Err(error) => {
-                if self.failures == 0 {
+                if self.backoff.failures() == 0 {
                     let goes_on = match self.shared.current.load().key_ids().count() {
                         0 => "there are none yet: everything is denied",
                         _ => "the last good ones stay in force",
                     };
-                    let url = &self.config.url;
-                    self.shared.notice(Notice::Warning(format!("keys from {url}: {error}; {goes_on}")));
+                    self.shared.notices.warning(format!("keys from {url}: {error}; {goes_on}"));
                 }
-                let first_retry = self.config.cool_down / 10;
-                let backoff = first_retry.saturating_mul(1 << self.failures.min(10)).min(Self::MAX_BACKOFF);
-                self.failures += 1;
-                sleep(backoff).await;
+                sleep(self.backoff.failed(chance())).await;
             }
         }
     }
 
     /// Fetches once. Returns how long the answer stays fresh.
     async fn refresh(&self) -> Result<Duration, RefreshError> {
-        let document = http::get(&self.client, &self.config.url).await?;
-        let changed = self.shared.replace(&self.config.issuer, &document.body, "fetched")?;
-        if (changed || !self.last_good.is_written())
-            && let Err(reason) = self.last_good.write(&document.body)
-        {
-            self.shared.notice(Notice::Warning(format!("keys cannot be kept on disk: {reason}")));
+        let document = http::get(&self.client, &self.config.endpoint.url).await?;
+        let now = self.clock.now();
+        let changed = self.replace(&document.body, now, "fetched")?;
+        let kept = match changed || !self.last_good.is_written() {
+            true => self.last_good.write(&document.body, now),
+            false => self.last_good.confirm(now),
+        };
+        if let Err(reason) = kept {
+            self.shared.notices.warning(format!("keys cannot be kept on disk: {reason}"));
         }
         let (least, most) = Self::REFRESH_RANGE;
-        Ok(document.max_age.map_or(Self::REFRESH, |max_age| max_age.clamp(least, most)))
+        let refresh = document.max_age.map_or(Self::REFRESH, |max_age| max_age.clamp(least, most));
+        // Twice before they are too old.
+        Ok(refresh.min(Duration::from_secs(self.config.max_staleness_s / 2)))
+    }
+
+    fn take_up_last_good(&self) {
+        let notices = &self.shared.notices;
+        match self.last_good.read() {
+            Ok(Some(kept)) => {
+                if let Err(error) = self.replace(&kept.bytes, kept.confirmed_at, "from disk") {
+                    notices.warning(format!("keys on disk are not usable: {error}"));
+                }
+            }
+            Ok(None) => {}
+            Err(reason) => notices.warning(format!("keys on disk are not used: {reason}")),
+        }
+    }
+
+    /// Puts a set in force if it is good. Returns whether its keys are others
+    /// than before.
+    fn replace(&self, json: &[u8], confirmed_at: UnixSeconds, origin: &str) -> Result<bool, InvalidKeySet> {
+        let RemoteKeysConfig { issuer, max_staleness_s, .. } = &self.config;
+        let (keys, skipped) = KeySet::from_json(issuer, json)?;
+        let keys = keys.with_freshness(Freshness { confirmed_at, max_staleness_s: *max_staleness_s });
+        let shared = &self.shared;
+        let changed = !keys.has_the_keys_of(&shared.current.load());
+        let kids = keys.sorted_key_ids();
+        shared.current.store(Arc::new(keys));
+        if changed {
+            shared.notices.info(format!("keys of {issuer} {origin}: {kids:?}"));
+            for key in skipped {
+                shared.notices.warning(format!("key {:?} is not used: {}", key.kid, key.reason));
+            }
+            shared.key_ids.send_replace(kids);
+        }
+        Ok(changed)
     }
 }
 

@@ -7,9 +7,12 @@ use serde_json::{Value, json};
 use super::*;
 use crate::access::Action;
 use crate::denied::Check;
+use crate::freshness::Freshness;
 use crate::jwk::PublicKey;
 use crate::keys::InvalidKeySet;
-use crate::test_support::{TestKey, claims, jwks, vectors};
+use crate::revocations::Revocation;
+use crate::revocations::RevocationState::NotFollowed;
+use crate::test_support::{TestKey, Vector, claims, jwks, vectors};
 
 const ISSUER: &str = "https://id.example";
 const NOW: UnixSeconds = UnixSeconds(1_000_060);
@@ -27,7 +30,7 @@ fn admitted(changes: &Value) -> VerifiedToken {
     let (key, mut claims) = (TestKey::generate(), ordinary_claims());
     claims.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
     let verifier = Verifier::new(ISSUER, "mqtt");
-    verifier.verify(&key.token(&claims), "pump-1", &keys(&key.jwks()), NOW).unwrap()
+    verifier.verify(&key.token(&claims), "pump-1", &keys(&key.jwks()), &NotFollowed, NOW).unwrap()
 }
 
 #[test]
@@ -45,10 +48,14 @@ fn every_vector_has_its_verdict_at_first_and_second_sight() {
                 Ok(_) => "allow",
                 Err(denied) => denied.code(),
             };
-            let first = verdict(verifier.verify(&case.token, &case.client_id, &keys, now));
+            let revocations = case.revocation_state();
+            let first = verdict(verifier.verify(&case.token, &case.client_id, &keys, &revocations, now));
             codes.insert(first);
-            let mut again =
-                || verdict(verifier.verify_remembered(&case.token, &case.client_id, &keys, &mut memory, now));
+            let mut again = || {
+                let Vector { token, client_id, .. } = case;
+                let memory = &mut memory;
+                verdict(verifier.verify_remembered(token, client_id, &keys, &revocations, memory, now))
+            };
             for verdict in [first, again(), again()] {
                 if verdict != case.expect {
                     wrong.push(format!("{file}: {}: {verdict}, not {}", case.name, case.expect));
@@ -58,7 +65,7 @@ fn every_vector_has_its_verdict_at_first_and_second_sight() {
     }
     assert_eq!(wrong, Vec::<String>::new());
     // Every denial that a single token can meet is in the files.
-    assert_eq!(codes.len(), 20, "{codes:?}");
+    assert_eq!(codes.len(), 23, "{codes:?}");
 }
 
 #[test]
@@ -128,7 +135,7 @@ fn a_remembered_token_is_still_bound_to_its_client_key_and_time() {
     let (verifier, mut memory) = (Verifier::new(ISSUER, "mqtt"), Memory::default());
     let mut verdict = |verifier: &Verifier, client_id: &str, keys: &KeySet, now| {
         verifier
-            .verify_remembered(&token, client_id, keys, &mut memory, now)
+            .verify_remembered(&token, client_id, keys, &NotFollowed, &mut memory, now)
             .map_or_else(|denied| denied.code(), |_| "allow")
     };
     assert_eq!(verdict(&verifier, "pump-1", &both, NOW), "allow");
@@ -155,13 +162,38 @@ fn a_remembered_token_does_not_outlive_its_key_when_the_kid_means_another() {
     let token = old.token_of(header, ordinary_claims().to_string());
     let (verifier, mut memory) = (Verifier::new(ISSUER, "mqtt"), Memory::default());
     let mut verdict = |keys: &KeySet| {
-        let result = verifier.verify_remembered(&token, "pump-1", keys, &mut memory, NOW);
+        let result = verifier.verify_remembered(&token, "pump-1", keys, &NotFollowed, &mut memory, NOW);
         result.map_or_else(|denied| denied.code(), |_| "allow")
     };
     assert_eq!(verdict(&under_one_kid(&old)), "allow");
     assert_eq!(verdict(&under_one_kid(&new)), "key_unknown");
     assert!(!under_one_kid(&old).has_the_keys_of(&under_one_kid(&new)));
     assert!(under_one_kid(&old).has_the_keys_of(&under_one_kid(&old)));
+}
+
+#[test]
+fn a_remembered_token_is_taken_back_all_the_same() {
+    let (key, now) = (TestKey::generate(), NOW);
+    let (keys, token) = (keys(&key.jwks()), key.token(&ordinary_claims()));
+    let (verifier, mut memory) = (Verifier::new(ISSUER, "mqtt"), Memory::default());
+    let mut verdict = |revocations: &RevocationState, keys: &KeySet, now| {
+        let result = verifier.verify_remembered(&token, "pump-1", keys, revocations, &mut memory, now);
+        result.map_or_else(|denied| denied.code(), |_| "allow")
+    };
+    let known = |revocations: &[Revocation]| RevocationState::Known {
+        revocations: Arc::new(revocations.iter().cloned().collect()),
+        freshness: Freshness { confirmed_at: now, max_staleness_s: 60 },
+    };
+    assert_eq!(verdict(&known(&[]), &keys, now), "allow");
+    let revocation = Revocation::of_token("pump-1-1000000-1000900", UnixSeconds(1_001_000));
+    assert_eq!(verdict(&known(&[revocation]), &keys, now), "revoked");
+    assert_eq!(verdict(&RevocationState::Missing, &keys, now), "revocations_missing");
+    assert_eq!(verdict(&known(&[]), &keys, now.plus(60)), "allow");
+    assert_eq!(verdict(&known(&[]), &keys, now.plus(61)), "stale");
+
+    let keys = keys.with_freshness(Freshness { confirmed_at: now, max_staleness_s: 60 });
+    assert_eq!(verdict(&NotFollowed, &keys, now.plus(60)), "allow");
+    assert_eq!(verdict(&NotFollowed, &keys, now.plus(61)), "stale");
 }
 
 #[test]
@@ -173,7 +205,7 @@ fn the_memory_is_bounded_and_forgets_what_has_expired() {
     for life in 0..10 {
         let token = key.token(&claims("pump-1", 1_000_000, 1_000_900 + life));
         for _ in 0..2 {
-            verifier.verify_remembered(&token, "pump-1", &keys, &mut memory, NOW).unwrap();
+            verifier.verify_remembered(&token, "pump-1", &keys, &NotFollowed, &mut memory, NOW).unwrap();
         }
         assert!(memory.len() <= 3);
     }
@@ -190,8 +222,14 @@ fn a_bad_token_is_never_remembered() {
     let (keys, mut memory) = (keys(&key.jwks()), Memory::default());
     let forged = key.token(&ordinary_claims()).replace('.', ".A");
     for token in ["", "a.b.c", &forged, &"x".repeat(9000)] {
-        let result =
-            Verifier::new(ISSUER, "mqtt").verify_remembered(token, "pump-1", &keys, &mut memory, NOW);
+        let result = Verifier::new(ISSUER, "mqtt").verify_remembered(
+            token,
+            "pump-1",
+            &keys,
+            &NotFollowed,
+            &mut memory,
+            NOW,
+        );
         assert!(result.is_err());
     }
     assert!(memory.is_empty());
@@ -204,7 +242,7 @@ fn a_key_is_only_good_for_its_issuer() {
     let mut claims = ordinary_claims();
     claims["iss"] = json!("https://b.example");
     let verifier = Verifier::new("https://b.example", "mqtt");
-    let denied = verifier.verify(&key.token(&claims), "pump-1", &of_a, NOW).unwrap_err();
+    let denied = verifier.verify(&key.token(&claims), "pump-1", &of_a, &NotFollowed, NOW).unwrap_err();
     assert_eq!(denied.code(), "issuer_differs");
 }
 
@@ -243,7 +281,7 @@ fn denials_show_values_escaped_and_short() {
     let (key, mut claims) = (TestKey::generate(), ordinary_claims());
     claims["iss"] = json!(format!("x\r\n\u{1b}[31m{}", "y".repeat(500)));
     let denied = Verifier::new(ISSUER, "mqtt")
-        .verify(&key.token(&claims), "pump-1", &keys(&key.jwks()), NOW)
+        .verify(&key.token(&claims), "pump-1", &keys(&key.jwks()), &NotFollowed, NOW)
         .unwrap_err();
     let text = denied.to_string();
     assert!(text.starts_with(r#"iss is "x\r\n\u{1b}[31myyy"#), "{text}");
@@ -300,14 +338,14 @@ fn a_signature_of_rustcrypto_is_good() {
     );
     let signature: Signature = signing.sign(message.as_bytes());
     let token = format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature.to_bytes()));
-    assert!(Verifier::new(ISSUER, "mqtt").verify(&token, "pump-1", &keys(&jwks), NOW).is_ok());
+    assert!(Verifier::new(ISSUER, "mqtt").verify(&token, "pump-1", &keys(&jwks), &NotFollowed, NOW).is_ok());
 }
 
 proptest! {
     /// Whatever comes: no panic, and nothing is let in.
     #[test]
     fn nonsense_is_denied(token in "\\PC{0,60}|[A-Za-z0-9_.-]{0,200}|eyJ[A-Za-z0-9_-]{0,80}\\.eyJ[A-Za-z0-9_-]{0,80}\\.[A-Za-z0-9_-]{86}") {
-        let result = Verifier::new(ISSUER, "mqtt").verify(&token, "pump-1", &KeySet::empty(ISSUER), NOW);
+        let result = Verifier::new(ISSUER, "mqtt").verify(&token, "pump-1", &KeySet::empty(ISSUER), &NotFollowed, NOW);
         prop_assert!(result.is_err());
     }
 
@@ -323,7 +361,7 @@ proptest! {
             let mut tampered = token.clone();
             tampered.replace_range(position..=position, &replacement);
             prop_assume!(tampered != *token);
-            prop_assert!(Verifier::new(ISSUER, "mqtt").verify(&tampered, "pump-1", keys, NOW).is_err());
+            prop_assert!(Verifier::new(ISSUER, "mqtt").verify(&tampered, "pump-1", keys, &NotFollowed, NOW).is_err());
             Ok(())
         })?;
     }

@@ -1,4 +1,5 @@
 use axum::body::Body;
+use fleetbadge_validator::revocations::RevocationState;
 use fleetbadge_validator::test_support::TestKey;
 use fleetbadge_validator::verify::Verifier;
 use http::{Method, Request, StatusCode};
@@ -112,7 +113,13 @@ async fn no_token_does_for_another() {
     let own = access_token(&device.token("&scope=device.self").await);
     let keys = issuer.issuer.key_source().current();
     for audience in ["mqtt", ISSUER] {
-        let denied = Verifier::new(ISSUER, audience).verify(&own, "pump-1", &keys, issuer.app().now());
+        let denied = Verifier::new(ISSUER, audience).verify(
+            &own,
+            "pump-1",
+            &keys,
+            &RevocationState::NotFollowed,
+            issuer.app().now(),
+        );
         assert_eq!(denied.unwrap_err().code(), "claims_malformed");
     }
     let mqtt = access_token(&device.token("").await);

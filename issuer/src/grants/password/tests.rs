@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use axum::body::Body;
 use fleetbadge_validator::access::Action;
+use fleetbadge_validator::revocations::RevocationState;
 use fleetbadge_validator::verify::Verifier;
 use http::{HeaderMap, Method, Request, StatusCode};
 use serde_json::{Value, json};
@@ -122,7 +123,9 @@ async fn a_broker_gets_no_token_for_another() {
     assert!(fleet.issuer.verify(&answer, "pump").is_ok());
     let token = answer.json()["access_token"].as_str().unwrap().to_owned();
     let keys = fleet.issuer.issuer.key_source().current();
-    let denied = Verifier::new(ISSUER, "south").verify(&token, "pump", &keys, NOW).unwrap_err();
+    let denied = Verifier::new(ISSUER, "south")
+        .verify(&token, "pump", &keys, &RevocationState::NotFollowed, NOW)
+        .unwrap_err();
     assert_eq!(denied.code(), "audience_differs");
 }
 

@@ -6,6 +6,7 @@ use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{Row as _, SqliteTransaction};
 
 use super::{changes, counter_from_sql, counter_to_sql, from_json, to_json, to_sql};
+use crate::store::log::target_key;
 use crate::store::{ChangedSubject, NumberedRevocation, StoreError};
 
 const WHAT: &str = "revocation";
@@ -24,7 +25,7 @@ pub(super) async fn add_in(
     transaction: &mut SqliteTransaction<'_>,
     revocation: &Revocation,
 ) -> Result<(), StoreError> {
-    let target = revocation.target.to_string();
+    let target = target_key(&revocation.target);
     let former: Option<String> = sqlx::query_scalar("SELECT document FROM revocations WHERE target = ?")
         .bind(&target)
         .fetch_optional(&mut **transaction)

@@ -2,13 +2,15 @@
 
 use std::cell::RefCell;
 
-use super::{Broker, Client, ClientHandle, Level, UsernameRefused};
+use super::{Broker, Client, ClientHandle, Level, UsernameRefused, Will};
 
 /// Remembers what it was told.
 #[derive(Debug, Default)]
 pub(crate) struct FakeBroker {
     pub(crate) lines: RefCell<Vec<(Level, String)>>,
     pub(crate) kicked: RefCell<Vec<String>>,
+    /// Those of them whose will is not sent.
+    pub(crate) without_will: RefCell<Vec<String>>,
 }
 
 impl Broker for &FakeBroker {
@@ -16,7 +18,10 @@ impl Broker for &FakeBroker {
         self.lines.borrow_mut().push((level, line.to_owned()));
     }
 
-    fn kick(&self, client_id: &str) {
+    fn kick(&self, client_id: &str, will: Will) {
+        if will == Will::Dropped {
+            self.without_will.borrow_mut().push(client_id.to_owned());
+        }
         self.kicked.borrow_mut().push(client_id.to_owned());
     }
 }

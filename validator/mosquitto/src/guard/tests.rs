@@ -1,3 +1,5 @@
+use fleetbadge_validator::freshness::Freshness;
+use fleetbadge_validator::revocations::Revocation;
 use fleetbadge_validator::test_support::{TestKey, claims, vectors};
 use serde_json::{Value, json};
 
@@ -67,7 +69,8 @@ fn every_vector_has_its_verdict() {
         std::fs::write(&scene.jwks, vectors.jwks.to_string()).unwrap();
         for case in vectors.cases {
             // A new one each time, since the log tells the same only once.
-            let guard = scene.guard("username");
+            let mut guard = scene.guard("username");
+            guard.revocations = fixed(case.revocation_state());
             let now = UnixSeconds(case.now);
             for handle in [1, 2] {
                 let mut client = FakeClient::new(handle, &case.client_id).with_username(&case.token);
@@ -275,7 +278,7 @@ fn a_line_that_causes_a_denial_does_not_cause_another_line() {
             }
         }
 
-        fn kick(&self, _: &str) {}
+        fn kick(&self, _: &str, _: Will) {}
     }
 
     let scene = Scene::new();
@@ -292,4 +295,103 @@ fn a_line_that_causes_a_denial_does_not_cause_another_line() {
     guard_cell.set(Some(&guard));
     assert_eq!(guard.connect(&mut FakeClient::new(1, "pump-1"), None, START), Verdict::Deny);
     assert_eq!(lines.get(), 1);
+}
+
+fn fixed(state: RevocationState) -> Revocations {
+    Revocations::Fixed { state: state.into(), changes: Cell::new(1) }
+}
+
+/// What a feed that is current says.
+fn known(revocations: &[Revocation]) -> RevocationState {
+    RevocationState::Known {
+        revocations: Arc::new(revocations.iter().cloned().collect()),
+        freshness: Freshness { confirmed_at: START, max_staleness_s: 60 },
+    }
+}
+
+impl Guard<&FakeBroker> {
+    fn hear(&self, heard: RevocationState) {
+        let Revocations::Fixed { state, changes } = &self.revocations else { panic!("it is fixed") };
+        state.replace(heard);
+        changes.set(changes.get() + 1);
+    }
+}
+
+#[test]
+fn a_revoked_client_is_disconnected_at_the_next_tick_without_its_will() {
+    let scene = Scene::new();
+    let mut guard = scene.guard("username");
+    guard.revocations = fixed(known(&[]));
+    let client = scene.let_in(&guard, 1, "pump-1");
+    scene.let_in(&guard, 2, "pump-2");
+    guard.tick(START);
+    guard.hear(known(&[Revocation::of_device("pump-1", START.plus(1), END)]));
+    assert_eq!(
+        guard.acl_check(&client, Access::Read, Some("devices/pump-1/x"), START),
+        Verdict::Deny,
+        "before any tick"
+    );
+    guard.tick(START);
+    guard.tick(START);
+    assert_eq!(scene.broker.kicked.take(), ["pump-1"]);
+    assert_eq!(scene.broker.without_will.take(), ["pump-1"]);
+    let log = scene.broker.take_log();
+    assert!(log.contains("disconnecting client pump-1: revoked by device \"pump-1\""), "{log}");
+    guard.disconnect(client.handle());
+    assert_eq!(guard.acl_check(&client, Access::Write, Some("devices/pump-1/will"), START), Verdict::Deny);
+
+    // The log tells the same again after a while.
+    let (mut again, later) = (FakeClient::new(3, "pump-1"), START.plus(20));
+    again.username = Some(scene.token("pump-1"));
+    assert_eq!(guard.connect(&mut again, None, later), Verdict::Deny);
+    assert!(scene.broker.take_log().contains("(revoked)"));
+}
+
+#[test]
+fn old_or_missing_revocations_deny_the_new_and_keep_the_connected() {
+    let scene = Scene::new();
+    let mut guard = scene.guard("username");
+    guard.revocations = fixed(known(&[]));
+    let client = scene.let_in(&guard, 1, "pump-1");
+    let late = START.plus(61);
+    let mut new = FakeClient::new(2, "pump-2").with_username(&scene.token("pump-2"));
+    assert_eq!(guard.connect(&mut new, None, late), Verdict::Deny);
+    assert!(scene.broker.take_log().contains("(stale)"));
+    guard.hear(RevocationState::Missing);
+    let mut new = FakeClient::new(2, "pump-3").with_username(&scene.token("pump-3"));
+    assert_eq!(guard.connect(&mut new, None, START), Verdict::Deny);
+    assert!(scene.broker.take_log().contains("(revocations_missing)"));
+    guard.tick(late);
+    assert_eq!(guard.acl_check(&client, Access::Read, Some("devices/pump-1/x"), late), Verdict::Allow);
+    assert!(scene.broker.kicked.take().is_empty());
+}
+
+#[test]
+fn a_whole_fleet_that_is_revoked_goes_in_portions_and_may_nothing_meanwhile() {
+    let scene = Scene::new();
+    let mut guard = scene.guard("username");
+    guard.revocations = fixed(known(&[]));
+    let clients: Vec<_> =
+        (0..1_500).map(|handle| scene.let_in(&guard, handle, &format!("pump-{handle}"))).collect();
+    guard.hear(known(&[Revocation::of_group("default", START.plus(1), END)]));
+    guard.tick(START);
+    assert_eq!(scene.broker.kicked.take().len(), 1_000);
+    for client in &clients {
+        let topic = format!("devices/{}/x", client.id().unwrap());
+        assert_eq!(guard.acl_check(client, Access::Write, Some(&topic), START), Verdict::Deny);
+    }
+    guard.tick(START);
+    assert_eq!(scene.broker.kicked.take().len(), 500);
+}
+
+#[test]
+fn a_broker_without_ticks_disconnects_the_revoked_at_the_next_connection() {
+    let scene = Scene::new();
+    let mut guard = scene.guard("username");
+    guard.revocations = fixed(known(&[]));
+    scene.let_in(&guard, 1, "pump-1");
+    guard.hear(known(&[Revocation::of_all(START.plus(1), END)]));
+    let mut stranger = FakeClient::new(2, "pump-2");
+    assert_eq!(guard.connect(&mut stranger, None, START.plus(2)), Verdict::Deny);
+    assert_eq!(scene.broker.kicked.take(), ["pump-1"]);
 }

@@ -35,19 +35,22 @@ fn every_option_is_read() {
         ("token_from", "either"),
         ("ca_file", "/etc/ca.pem"),
         ("allow_insecure_http", "true"),
+        ("max_staleness_s", "7200"),
     ];
     let options = parse(&[&REMOTE, &more]).unwrap();
     assert_eq!((options.verifier.skew_s, options.verifier.max_lifetime_s), (0, 3600));
     assert_eq!(options.token_from, TokenFrom::Either);
     let KeysConfig::Remote(keys) = options.keys else { panic!("keys come over HTTP") };
     assert_eq!(keys.issuer, "https://id.example");
-    assert_eq!(keys.url.as_str(), "https://id.example/oauth2/jwks");
+    assert_eq!(keys.endpoint.url.as_str(), "https://id.example/oauth2/jwks");
     assert_eq!(keys.state_dir, Path::new("/var/lib/mosquitto"));
-    assert_eq!(keys.ca_file.as_deref(), Some(Path::new("/etc/ca.pem")));
-    assert!(keys.allow_insecure_http);
+    assert_eq!(keys.endpoint.ca_file.as_deref(), Some(Path::new("/etc/ca.pem")));
+    assert!(keys.endpoint.allow_insecure_http);
+    assert_eq!(keys.max_staleness_s, 7_200);
 
     let KeysConfig::Remote(keys) = parse(&[&REMOTE]).unwrap().keys else { panic!("keys come over HTTP") };
-    assert!(!keys.allow_insecure_http);
+    assert!(!keys.endpoint.allow_insecure_http);
+    assert_eq!(keys.max_staleness_s, 86_400);
 }
 
 #[test]
@@ -70,7 +73,9 @@ fn what_is_missing_doubled_or_contradictory_is_refused_by_name() {
         let error = refused(&[&GOOD, &[(name, "/x")]]);
         assert!(error.starts_with(&format!("plugin_opt_{name} has no effect")), "{error}");
     }
-    assert!(refused(&[&GOOD, &[("allow_insecure_http", "true")]]).contains("no effect"));
+    for (name, value) in [("allow_insecure_http", "true"), ("max_staleness_s", "60")] {
+        assert!(refused(&[&GOOD, &[(name, value)]]).contains("no effect"), "{name}");
+    }
 }
 
 #[test]
@@ -80,6 +85,8 @@ fn a_malformed_value_is_shown_with_what_it_must_be() {
         ("skew_s", "301"),
         ("skew_s", "5s"),
         ("max_lifetime_s", "0"),
+        ("max_staleness_s", "29"),
+        ("max_staleness_s", "1 day"),
         ("token_from", "Username"),
     ];
     for (name, value) in malformed {
@@ -92,4 +99,45 @@ fn a_malformed_value_is_shown_with_what_it_must_be() {
     assert!(error.starts_with("plugin_opt_issuer is \"id.example\""), "{error}");
     let error = refused(&[&REMOTE[..2], &REMOTE[3..], &[("jwks_url", "id.example/jwks")]]);
     assert!(error.starts_with("plugin_opt_jwks_url is \"id.example/jwks\""), "{error}");
+}
+
+const CREDENTIALS: [(&str, &str); 2] =
+    [("credentials_file", "/etc/broker.json"), ("state_dir", "/var/lib/mosquitto")];
+
+#[test]
+fn with_credentials_the_feed_is_followed_and_reports_are_sent() {
+    assert!(parse(&[&GOOD]).unwrap().feed.is_none());
+    for options in [&[&GOOD[..], &CREDENTIALS][..], &[&REMOTE, &CREDENTIALS[..1]]] {
+        let FeedConfig { feed, reports } = parse(options).unwrap().feed.unwrap();
+        assert_eq!(feed.endpoint.url.as_str(), "https://id.example/oauth2/revocations");
+        assert_eq!(reports.endpoint.url.as_str(), "https://id.example/oauth2/reports");
+        assert_eq!(feed.credentials_file, Path::new("/etc/broker.json"));
+        assert_eq!((feed.max_staleness_s, &*feed.issuer), (86_400, "https://id.example"));
+        assert!(reports.software.starts_with("fleetbadge-mosquitto/"));
+    }
+    let more = [
+        ("revocations_url", "http://127.0.0.1:1/r"),
+        ("reports_url", "http://127.0.0.1:1/p"),
+        ("max_staleness_s", "30"),
+        ("allow_insecure_http", "true"),
+        ("ca_file", "/etc/ca.pem"),
+    ];
+    let FeedConfig { feed, reports } = parse(&[&GOOD, &CREDENTIALS, &more]).unwrap().feed.unwrap();
+    assert_eq!(feed.endpoint.url.as_str(), "http://127.0.0.1:1/r");
+    assert_eq!(reports.endpoint.url.as_str(), "http://127.0.0.1:1/p");
+    assert_eq!(feed.max_staleness_s, 30);
+    assert!(feed.endpoint.allow_insecure_http && reports.endpoint.ca_file.is_some());
+}
+
+#[test]
+fn what_a_feed_needs_is_named() {
+    for name in ["revocations_url", "reports_url"] {
+        let error = refused(&[&GOOD, &[(name, "https://id.example/x")]]);
+        assert!(error.starts_with("plugin_opt_credentials_file is missing"), "{error}");
+        assert!(error.contains("broker add --json"), "{error}");
+        let error = refused(&[&GOOD, &CREDENTIALS, &[(name, "id.example")]]);
+        assert!(error.starts_with(&format!("plugin_opt_{name} is \"id.example\"")), "{error}");
+    }
+    let error = refused(&[&GOOD, &CREDENTIALS[..1]]);
+    assert!(error.starts_with("plugin_opt_state_dir is missing"), "{error}");
 }

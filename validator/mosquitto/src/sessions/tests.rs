@@ -1,6 +1,7 @@
 use std::sync::LazyLock;
 
 use fleetbadge_validator::keys::KeySet;
+use fleetbadge_validator::revocations::{Revocation, RevocationState};
 use fleetbadge_validator::test_support::{TestKey, claims};
 use fleetbadge_validator::verify::Verifier;
 use serde_json::json;
@@ -19,7 +20,7 @@ fn token(device: &str, filters: &[&str]) -> VerifiedToken {
     claims["acl"] = json!({"pub": filters, "sub": filters});
     let keys = KeySet::from_json("https://id.example", KEY.jwks().as_bytes()).unwrap().0;
     let verifier = Verifier::new("https://id.example", "mqtt");
-    verifier.verify(&KEY.token(&claims), device, &keys, START).unwrap()
+    verifier.verify(&KEY.token(&claims), device, &keys, &RevocationState::NotFollowed, START).unwrap()
 }
 
 fn sessions() -> Sessions {
@@ -236,4 +237,73 @@ fn the_end_of_a_connection_that_never_was_is_harmless() {
     sessions.part(ClientHandle(2));
     sessions.part(ClientHandle(0));
     assert_eq!(code(sessions.allows(&client, Access::Read, "a/b", START)), "allowed");
+}
+
+/// Takes everything back that was issued until the start.
+fn revoke_everything(sessions: &mut Sessions) {
+    sessions.revoke(&[Revocation::of_all(START.plus(1), END)].into_iter().collect());
+}
+
+#[test]
+fn a_connection_whose_token_is_revoked_may_nothing_and_is_taken_once() {
+    let (mut sessions, client) = connected(1, "pump-1");
+    sessions.revoke(&[Revocation::of_device("pump-2", END, END)].into_iter().collect());
+    assert!(sessions.take_revoked(10).is_empty());
+    revoke_everything(&mut sessions);
+    revoke_everything(&mut sessions);
+    let ask = |sessions: &Sessions, access| code(sessions.allows(&client, access, "a/b", START));
+    for access in [Access::Read, Access::Write, Access::Subscribe, Access::Unsubscribe] {
+        assert_eq!(ask(&sessions, access), "revoked", "{access:?}");
+    }
+    sessions.reload();
+    assert!(matches!(sessions.knows(&client, START), Some(Err(Denied::Revoked { .. }))));
+
+    let taken = sessions.take_revoked(10);
+    assert!(matches!(&*taken, [(id, Denied::Revoked { .. })] if **id == *"pump-1"), "{taken:?}");
+    assert!(sessions.take_revoked(10).is_empty());
+    assert_eq!(ask(&sessions, Access::Subscribe), "allowed", "asked by the broker while it disconnects");
+    assert_eq!((ask(&sessions, Access::Read), ask(&sessions, Access::Write)), ("revoked", "revoked"));
+    assert!(sessions.take_ended(END, 10).is_empty(), "it was taken before");
+}
+
+#[test]
+fn a_parted_session_whose_token_is_revoked_queues_nothing_and_sends_no_will() {
+    // Revoked while it was connected, parted, and parted for longer than its
+    // token lived.
+    for (name, part_first, long_ago) in [("1", false, false), ("2", true, false), ("3", true, true)] {
+        let (mut sessions, client) = connected(1, "pump-1");
+        if part_first {
+            sessions.part(client.handle());
+        }
+        revoke_everything(&mut sessions);
+        sessions.part(client.handle());
+        let now = if long_ago { END.plus(1_000_000) } else { START };
+        let source = FakeClient { handle: 99, ..client.clone() }.without_connection();
+        let ask = |client: &FakeClient, access| code(sessions.allows(client, access, "a/b", now));
+        assert_eq!(ask(&client, Access::Read), "revoked", "{name}");
+        assert_eq!(ask(&client, Access::Write), "revoked", "{name}");
+        assert_eq!(ask(&source, Access::Write), "revoked", "the source of a retained message, {name}");
+        assert!(sessions.take_revoked(10).is_empty(), "{name}");
+        sessions.reload();
+        assert_eq!(sessions.knows(&client, now), Some(Ok(())), "it stays parted, {name}");
+        assert_eq!(code(sessions.allows(&client, Access::Read, "a/b", now)), "revoked", "{name}");
+
+        // With another token it may again.
+        sessions.connect(client.handle(), token("pump-1", &["a/#"]));
+        assert_eq!(code(sessions.allows(&client, Access::Read, "a/b", START)), "allowed");
+    }
+}
+
+#[test]
+fn whoever_comes_to_the_address_of_a_revoked_connection_is_left_alone() {
+    let (mut sessions, client) = connected(1, "pump-1");
+    revoke_everything(&mut sessions);
+    sessions.part(client.handle());
+    sessions.connect(client.handle(), token("pump-2", &["a/#"]));
+    assert!(sessions.take_revoked(10).is_empty());
+
+    let (mut sessions, _) = connected(1, "pump-1");
+    revoke_everything(&mut sessions);
+    sessions.connect(ClientHandle(2), token("pump-1", &["a/#"]));
+    assert!(sessions.take_revoked(10).is_empty(), "the client ID is that of its successor");
 }

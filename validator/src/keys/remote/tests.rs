@@ -2,12 +2,16 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use url::Url;
+
 use super::*;
-use crate::keys::MAX_JWKS_LENGTH;
+use crate::remote::http::HttpSetupError;
 use crate::test_support::{TestKey, jwks};
+use crate::time::{ManualClock, SystemClock};
 
 const ISSUER: &str = "https://id.example";
 
@@ -52,12 +56,15 @@ fn ok(body: &str) -> String {
 fn config(url: &Url, state_dir: &Path) -> RemoteKeysConfig {
     RemoteKeysConfig {
         issuer: ISSUER.into(),
-        url: url.clone(),
+        endpoint: Endpoint { url: url.clone(), ca_file: None, allow_insecure_http: false },
         state_dir: state_dir.into(),
-        ca_file: None,
-        allow_insecure_http: false,
+        max_staleness_s: Freshness::DEFAULT_MAX_STALENESS_S,
         cool_down: Duration::from_millis(200),
     }
+}
+
+fn start(config: RemoteKeysConfig) -> Result<RemoteKeys, RemoteError> {
+    RemoteKeys::start(config, Arc::new(SystemClock))
 }
 
 fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
@@ -78,13 +85,13 @@ fn has(keys: &RemoteKeys, key: &TestKey) -> bool {
 fn keys_are_fetched_and_kept_on_disk_for_a_restart_without_the_issuer() {
     let (key, state) = (TestKey::generate(), tempfile::tempdir().unwrap());
     let server = Server::start(ok(&key.jwks()));
-    let keys = RemoteKeys::start(config(&server.url, state.path())).unwrap();
+    let keys = start(config(&server.url, state.path())).unwrap();
     eventually("the key is there", || has(&keys, &key));
     eventually("the file is there", || std::fs::read_dir(state.path()).unwrap().count() == 1);
     drop(keys);
 
     server.answer("HTTP/1.1 503 Gone fishing\r\ncontent-length: 0\r\n\r\n".into());
-    let keys = RemoteKeys::start(config(&server.url, state.path())).unwrap();
+    let keys = start(config(&server.url, state.path())).unwrap();
     assert!(has(&keys, &key), "at once, before any fetch");
     eventually("the outage is told", || {
         keys.take_notices().iter().any(
@@ -101,33 +108,33 @@ fn keys_are_fetched_and_kept_on_disk_for_a_restart_without_the_issuer() {
 fn keys_on_disk_that_others_may_write_are_not_used() {
     let (key, state) = (TestKey::generate(), tempfile::tempdir().unwrap());
     let server = Server::start(ok(&key.jwks()));
-    let keys = RemoteKeys::start(config(&server.url, state.path())).unwrap();
+    let keys = start(config(&server.url, state.path())).unwrap();
     eventually("the file is there", || std::fs::read_dir(state.path()).unwrap().count() == 1);
     drop(keys);
     server.answer("HTTP/1.1 500 Oops\r\ncontent-length: 0\r\n\r\n".into());
 
     let file = std::fs::read_dir(state.path()).unwrap().next().unwrap().unwrap().path();
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o620)).unwrap();
-    let keys = RemoteKeys::start(config(&server.url, state.path())).unwrap();
+    let keys = start(config(&server.url, state.path())).unwrap();
     assert!(!has(&keys, &key));
     assert!(keys.take_notices().iter().any(|n| matches!(n, Notice::Warning(text) if text.contains("0620"))));
 
     std::fs::set_permissions(state.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
-    let error = RemoteKeys::start(config(&server.url, state.path())).unwrap_err();
-    assert!(matches!(error, RemoteKeysError::StateDir { .. }), "{error}");
+    let error = start(config(&server.url, state.path())).unwrap_err();
+    assert!(matches!(error, RemoteError::StateDir { .. }), "{error}");
 }
 
 #[test]
 fn another_issuer_does_not_take_up_the_keys_on_disk() {
     let (key, state) = (TestKey::generate(), tempfile::tempdir().unwrap());
     let server = Server::start(ok(&key.jwks()));
-    let keys = RemoteKeys::start(config(&server.url, state.path())).unwrap();
+    let keys = start(config(&server.url, state.path())).unwrap();
     eventually("the file is there", || std::fs::read_dir(state.path()).unwrap().count() == 1);
     drop(keys);
     server.answer("HTTP/1.1 500 Oops\r\ncontent-length: 0\r\n\r\n".into());
     let other =
         RemoteKeysConfig { issuer: "https://other.example".into(), ..config(&server.url, state.path()) };
-    assert!(!has(&RemoteKeys::start(other).unwrap(), &key));
+    assert!(!has(&start(other).unwrap(), &key));
 }
 
 #[test]
@@ -135,7 +142,7 @@ fn a_flood_of_unknown_kids_costs_one_fetch_per_cool_down() {
     let (old, new, state) = (TestKey::generate(), TestKey::generate(), tempfile::tempdir().unwrap());
     let server = Server::start(ok(&old.jwks()));
     let slow = RemoteKeysConfig { cool_down: Duration::from_secs(1), ..config(&server.url, state.path()) };
-    let keys = RemoteKeys::start(slow).unwrap();
+    let keys = start(slow).unwrap();
     eventually("the first key is there", || has(&keys, &old));
     server.answer(ok(&jwks(&[&old, &new])));
     for _ in 0..10_000 {
@@ -149,7 +156,7 @@ fn a_flood_of_unknown_kids_costs_one_fetch_per_cool_down() {
 fn a_bad_answer_leaves_the_last_good_set() {
     let (key, state) = (TestKey::generate(), tempfile::tempdir().unwrap());
     let server = Server::start(ok(&key.jwks()));
-    let keys = RemoteKeys::start(config(&server.url, state.path())).unwrap();
+    let keys = start(config(&server.url, state.path())).unwrap();
     eventually("the key is there", || has(&keys, &key));
     let bad = [
         ok("{}"),
@@ -181,8 +188,8 @@ fn plain_http_to_another_machine_is_refused() {
     for url in
         ["http://192.0.2.1/jwks", "http://id.example/jwks", "http://localhost.example/", "ftp://127.0.0.1/"]
     {
-        let error = RemoteKeys::start(config(&url.parse().unwrap(), state.path())).unwrap_err();
-        assert!(matches!(error, RemoteKeysError::Http(HttpSetupError::InsecureUrl { .. })), "{url}: {error}");
+        let error = start(config(&url.parse().unwrap(), state.path())).unwrap_err();
+        assert!(matches!(error, RemoteError::Http(HttpSetupError::InsecureUrl { .. })), "{url}: {error}");
     }
     for url in ["http://127.0.0.2/", "http://[::1]/", "http://localhost:8080/", "https://id.example/"] {
         assert!(http::check_url(&url.parse().unwrap(), false).is_ok(), "{url}");
@@ -194,17 +201,34 @@ fn a_ca_file_without_a_certificate_is_refused() {
     let state = tempfile::tempdir().unwrap();
     let file = state.path().join("ca.pem");
     let url = "https://id.example/jwks".parse().unwrap();
-    let with_ca = RemoteKeysConfig { ca_file: Some(file.clone()), ..config(&url, state.path()) };
+    let mut with_ca = config(&url, state.path());
+    with_ca.endpoint.ca_file = Some(file.clone());
     assert!(
-        matches!(
-            RemoteKeys::start(with_ca.clone()),
-            Err(RemoteKeysError::Http(HttpSetupError::CaFile { .. }))
-        ),
+        matches!(start(with_ca.clone()), Err(RemoteError::Http(HttpSetupError::CaFile { .. }))),
         "not there"
     );
     std::fs::write(&file, "").unwrap();
-    assert!(
-        matches!(RemoteKeys::start(with_ca), Err(RemoteKeysError::Http(HttpSetupError::CaFile { .. }))),
-        "empty"
-    );
+    assert!(matches!(start(with_ca), Err(RemoteError::Http(HttpSetupError::CaFile { .. }))), "empty");
+}
+
+#[test]
+fn keys_on_disk_age_also_over_a_restart() {
+    let (key, state) = (TestKey::generate(), tempfile::tempdir().unwrap());
+    let (server, clock) = (Server::start(ok(&key.jwks())), ManualClock::at(UnixSeconds(5_000)));
+    let start = || RemoteKeys::start(config(&server.url, state.path()), Arc::new(clock.clone())).unwrap();
+    let confirmed_at = |keys: &RemoteKeys| keys.current().freshness().map(|fresh| fresh.confirmed_at.0);
+    let keys = start();
+    eventually("the key is there", || has(&keys, &key));
+    eventually("it is kept", || std::fs::read_dir(state.path()).unwrap().count() == 1);
+    clock.set(UnixSeconds(5_100));
+    eventually("the same answer confirms", || {
+        keys.key_missing();
+        confirmed_at(&keys) == Some(5_100)
+    });
+    drop(keys);
+
+    server.answer("HTTP/1.1 503 Gone fishing\r\ncontent-length: 0\r\n\r\n".into());
+    clock.set(UnixSeconds(9_000));
+    let keys = start();
+    assert_eq!(confirmed_at(&keys), Some(5_100));
 }

@@ -8,13 +8,33 @@ use reqwest::header::CACHE_CONTROL;
 use reqwest::{Certificate, Client, StatusCode, redirect};
 use url::{Host, Url};
 
-use super::MAX_JWKS_LENGTH;
+use crate::keys::MAX_JWKS_LENGTH;
+
+/// A place of the issuer, and how it may be reached.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// Where it is.
+    pub url: Url,
+    /// Certificates (PEM) that are trusted instead of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Whether plain HTTP to another machine is allowed.
+    pub allow_insecure_http: bool,
+}
+
+/// What comes back from an [`Endpoint`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Something whole, in bounded time.
+    Document,
+    /// Something without an end, watched by whoever reads it.
+    Stream,
+}
 
 /// A document cannot be had from such a place.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpSetupError {
-    /// Keys from the network, unprotected: whoever is in between could bring
-    /// their own.
+    /// Unprotected: whoever is in between could bring their own keys, or take
+    /// the credentials.
     #[error("{url} is plain HTTP to another machine; use https, or set allow_insecure_http")]
     InsecureUrl {
         /// The URL.
@@ -59,6 +79,40 @@ pub struct Document {
     pub max_age: Option<Duration>,
 }
 
+impl Endpoint {
+    /// A client for it.
+    ///
+    /// # Errors
+    /// [`HttpSetupError`].
+    pub fn client(&self, answer: Answer) -> Result<Client, HttpSetupError> {
+        check_url(&self.url, self.allow_insecure_http)?;
+        let mut builder = Client::builder()
+            .redirect(redirect::Policy::none())
+            .connect_timeout(Duration::from_secs(5))
+            .user_agent(concat!("fleetbadge-validator/", env!("CARGO_PKG_VERSION")));
+        if answer == Answer::Document {
+            builder = builder.timeout(Duration::from_secs(15));
+        }
+        if is_loopback(&self.url) {
+            builder = builder.no_proxy();
+        }
+        if let Some(path) = &self.ca_file {
+            builder = builder.tls_certs_only(
+                certificates(path).map_err(|reason| HttpSetupError::CaFile { path: path.clone(), reason })?,
+            );
+        }
+        builder.build().map_err(|error| HttpSetupError::Client { reason: all_causes(&error) })
+    }
+}
+
+/// What the issuer has at a path: its identifier, and the path behind it.
+///
+/// # Errors
+/// If the issuer identifier is no URL.
+pub fn url_at_issuer(issuer: &str, path: &str) -> Result<Url, url::ParseError> {
+    format!("{}{path}", issuer.trim_end_matches('/')).parse()
+}
+
 /// Whether what is sent to `url` stays on this machine: loopback addresses and
 /// the name `localhost`.
 #[must_use]
@@ -71,38 +125,13 @@ pub fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// Whether keys may be fetched from `url`.
-///
-/// # Errors
-/// [`HttpSetupError::InsecureUrl`].
-pub fn check_url(url: &Url, allow_insecure_http: bool) -> Result<(), HttpSetupError> {
+/// Whether `url` may be asked.
+pub(crate) fn check_url(url: &Url, allow_insecure_http: bool) -> Result<(), HttpSetupError> {
     match url.scheme() {
         "https" => Ok(()),
         "http" if allow_insecure_http || is_loopback(url) => Ok(()),
         _ => Err(HttpSetupError::InsecureUrl { url: url.clone() }),
     }
-}
-
-/// A client for `url`, trusting the certificates of `ca_file` (PEM) instead
-/// of the system's if it is given.
-///
-/// # Errors
-/// [`HttpSetupError`].
-pub fn client(url: &Url, ca_file: Option<&Path>) -> Result<Client, HttpSetupError> {
-    let mut builder = Client::builder()
-        .redirect(redirect::Policy::none())
-        .connect_timeout(Duration::from_secs(5))
-        .timeout(Duration::from_secs(15))
-        .user_agent(concat!("fleetbadge-validator/", env!("CARGO_PKG_VERSION")));
-    if is_loopback(url) {
-        builder = builder.no_proxy();
-    }
-    if let Some(path) = ca_file {
-        builder = builder.tls_certs_only(
-            certificates(path).map_err(|reason| HttpSetupError::CaFile { path: path.to_owned(), reason })?,
-        );
-    }
-    builder.build().map_err(|error| HttpSetupError::Client { reason: all_causes(&error) })
 }
 
 /// Fetches a document.
@@ -134,7 +163,7 @@ fn certificates(path: &Path) -> Result<Vec<Certificate>, String> {
 }
 
 /// reqwest's own text stops at "error sending request".
-fn all_causes(error: &reqwest::Error) -> String {
+pub(crate) fn all_causes(error: &reqwest::Error) -> String {
     let causes = std::iter::successors(Some(error as &dyn std::error::Error), |e| e.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -1,0 +1,34 @@
+//! How old what the issuer said may become.
+//!
+//! Keys and revocations outlive an outage of the issuer, but not for ever:
+//! whoever can keep a broker from hearing must not keep a key or a token alive.
+
+use crate::denied::{Denied, StaleState};
+use crate::time::UnixSeconds;
+
+/// Until when something that the issuer said can be relied on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Freshness {
+    /// When it was last known to be what the issuer says.
+    pub confirmed_at: UnixSeconds,
+    /// For how long after that it counts, in seconds.
+    pub max_staleness_s: u64,
+}
+
+impl Freshness {
+    /// How long unless told otherwise: a day, in seconds.
+    pub const DEFAULT_MAX_STALENESS_S: u64 = 86_400;
+
+    /// Refuses what was confirmed too long ago.
+    ///
+    /// # Errors
+    /// [`Denied::Stale`].
+    pub fn check(self, state: StaleState, now: UnixSeconds) -> Result<(), Denied> {
+        let Self { confirmed_at, max_staleness_s } = self;
+        let age_s = now.since(confirmed_at);
+        if age_s > max_staleness_s {
+            return Err(Denied::Stale { state, age_s, max_staleness_s });
+        }
+        Ok(())
+    }
+}
