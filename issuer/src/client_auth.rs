@@ -9,6 +9,7 @@
 
 use std::sync::Arc;
 
+use fleetbadge_validator::time::UnixSeconds;
 use http::{HeaderMap, header};
 
 use crate::app::App;
@@ -98,6 +99,41 @@ impl AuthenticatedDevice {
         device.check_enabled()?;
         Ok(Self { device, method })
     }
+
+    /// The same device as it is now, if it may still have tokens: to prove who
+    /// it is may have taken long. And the moment at which that was so, before
+    /// which nothing is lost: who shuts it out later names that moment.
+    ///
+    /// # Errors
+    /// [`TokenError::InvalidClient`]; [`TokenError::ServerError`] if the
+    /// database fails.
+    pub(crate) async fn as_it_is_now(self, app: &App) -> Result<(Self, UnixSeconds), TokenError> {
+        let (device, now) = device_now(app, self.device.name.as_str(), TokenError::InvalidClient).await?;
+        Ok((Self { device, method: self.method }, now))
+    }
+}
+
+/// A device that may have tokens, and a moment at which that was so.
+///
+/// # Errors
+/// `refusal` if it may have none; [`TokenError::ServerError`] if the database
+/// fails.
+pub(crate) async fn device_now(
+    app: &App,
+    name: &str,
+    refusal: TokenError,
+) -> Result<(Arc<DeviceRecord>, UnixSeconds), TokenError> {
+    // First the time: what is found out afterwards was not otherwise then.
+    let now = app.now();
+    let device = app.devices.find(name).await.map_err(|error| app.store_failed(&error))?;
+    match device.filter(|device| device.check_enabled().is_ok()) {
+        Some(device) => Ok((device, now)),
+        None => {
+            tracing::debug!(device = ?name, "it was disabled or removed while it proved who it is");
+            Question::begin().until_refusal(app).await?;
+            Err(refusal)
+        }
+    }
 }
 
 impl std::ops::Deref for AuthenticatedDevice {
@@ -109,13 +145,17 @@ impl std::ops::Deref for AuthenticatedDevice {
 }
 
 /// A broker that has proven who it is.
-pub(crate) struct AuthenticatedBroker(Arc<BrokerRecord>);
+pub(crate) struct AuthenticatedBroker {
+    broker: Arc<BrokerRecord>,
+    /// With which of its secrets.
+    pub(crate) secret: CredentialId,
+}
 
 impl std::ops::Deref for AuthenticatedBroker {
     type Target = BrokerRecord;
 
     fn deref(&self) -> &BrokerRecord {
-        &self.0
+        &self.broker
     }
 }
 

@@ -1,6 +1,7 @@
 //! The ways to get a token (RFC 6749 §1.3), one file each, and what they have
 //! in common: [`issue`].
 
+use fleetbadge_validator::time::UnixSeconds;
 use serde::Serialize;
 
 use crate::app::App;
@@ -88,13 +89,18 @@ struct MqttUse {
 ///    §3): whoever has promised that gets none that anybody may bear;
 /// 2. which broker it is for;
 /// 3. what the group's policy grants;
-/// 4. how that broker reads it, signed with what it verifies.
+/// 4. that it is not taken back already, and that this node is current;
+/// 5. how that broker reads it, signed with what it verifies.
+///
+/// The device is as it was at `now` or later, and nothing is awaited: whoever
+/// shuts it out afterwards names this token.
 ///
 /// # Errors
 /// [`TokenError`].
 pub(crate) fn issue(
     app: &App,
     device: &DeviceRecord,
+    now: UnixSeconds,
     request: &TokenRequest<'_>,
 ) -> Result<TokenResponse, TokenError> {
     if device.bound_certificate().is_some() && request.certificate.is_none() {
@@ -102,16 +108,12 @@ pub(crate) fn issue(
             "the device's tokens are bound to its certificate; show it in TLS".into(),
         ));
     }
-    let now = app.now();
     let group = app
         .groups
         .find(device.group.as_str())
         .ok_or_else(|| TokenError::internal(&"the device's group is gone"))?;
     let Decision { target, grant } = decide(&app.brokers, &group.policy, &Subject::from(device), request)?;
-    app.node.check_current().map_err(|reason| {
-        tracing::debug!(%reason, "no token is issued");
-        TokenError::TemporarilyUnavailable { retry_after_s: 1 }
-    })?;
+    check_good(app, device, now)?;
     let keys = app.keys.current();
     let key = keys
         .ring
@@ -141,6 +143,25 @@ pub(crate) fn issue(
             refresh_to_s,
         }),
     })
+}
+
+/// That a token which is issued to a device now is good: not taken back
+/// already, and from a node that knows what the others have changed.
+///
+/// # Errors
+/// [`TokenError::TemporarilyUnavailable`].
+fn check_good(app: &App, device: &DeviceRecord, now: UnixSeconds) -> Result<(), TokenError> {
+    app.node.check_current().map_err(|reason| {
+        tracing::debug!(%reason, "no token is issued");
+        TokenError::TemporarilyUnavailable { retry_after_s: 1 }
+    })?;
+    match app.revocations.shut_out_for_s(device.name.as_str(), device.group.as_str(), now) {
+        None => Ok(()),
+        Some(retry_after_s) => {
+            tracing::debug!(device = %device.name, retry_after_s, "tokens of now are taken back");
+            Err(TokenError::TemporarilyUnavailable { retry_after_s })
+        }
+    }
 }
 
 impl From<NotGranted> for TokenError {

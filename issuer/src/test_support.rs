@@ -204,6 +204,9 @@ pub(crate) fn basic(name: &str, secret: &str) -> String {
 pub(crate) async fn ask(router: Router, request: Request<Body>) -> Answer {
     let response = router.oneshot(request).await.unwrap();
     let (parts, body) = response.into_parts();
+    // A feed has no end.
+    let is_feed = parts.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind == "text/event-stream");
+    let body = if is_feed { Body::empty() } else { body };
     let body = to_bytes(body, usize::MAX).await.unwrap().into();
     Answer { status: parts.status, headers: parts.headers, body }
 }

@@ -252,6 +252,18 @@ impl Revocations {
         single.into_iter().chain(groups).find(|target| names_it(target).is_some())
     }
 
+    /// From when on the tokens of such a device are not taken back, if some
+    /// are by when they were issued.
+    #[must_use]
+    pub fn good_from(&self, device: &str, group: &str) -> Option<UnixSeconds> {
+        let targets = [
+            RevocationTarget::All,
+            RevocationTarget::Device(device.into()),
+            RevocationTarget::Group(group.into()),
+        ];
+        targets.iter().filter_map(|target| self.by_target.get(target)?.0).max()
+    }
+
     /// What takes this token back, if anything does.
     #[must_use]
     pub fn find_signed(&self, token: &SignedToken) -> Option<RevocationTarget> {
@@ -346,6 +358,30 @@ mod tests {
         ] {
             assert!(!found(other.clone(), 1), "{other:?}");
         }
+    }
+
+    #[test]
+    fn a_device_is_told_from_when_on_its_tokens_are_good() {
+        let at = UnixSeconds;
+        let revocations: Revocations = [
+            Revocation::of_device("pump-1", at(1_000), END),
+            Revocation::of_group("pumps", at(1_001), END),
+            Revocation::of_token("valve-1", END),
+        ]
+        .into_iter()
+        .collect();
+        for (device, group, good_from) in [
+            ("pump-1", "valves", Some(at(1_000))),
+            ("pump-1", "pumps", Some(at(1_001))),
+            ("pump-2", "pumps", Some(at(1_001))),
+            ("valve-1", "valves", None),
+        ] {
+            assert_eq!(revocations.good_from(device, group), good_from, "{device} {group}");
+            let named = |iat| revocations.find(&TokenFacts { device, ..token(iat) }, [group]).is_some();
+            assert!(good_from.is_none_or(|from| named(from.0 - 1) && !named(from.0)), "{device} {group}");
+        }
+        let all = Revocations::from_iter([Revocation::of_all(at(1_002), END)]);
+        assert_eq!(all.good_from("pump-1", "pumps"), Some(at(1_002)));
     }
 
     #[test]

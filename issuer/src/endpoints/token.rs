@@ -43,7 +43,9 @@ async fn issue(app: &App, request: Request<Body>) -> Result<TokenResponse, Token
     }
     let client = authenticate(app, &credentials).await?;
     match GrantType::from_form(&form)? {
-        GrantType::ClientCredentials => client_credentials::issue(app, &client.into_device()?, &form, &peer),
+        GrantType::ClientCredentials => {
+            client_credentials::issue(app, client.into_device()?, &form, &peer).await
+        }
         GrantType::Password => password::issue(app, &client.into_broker()?, &form).await,
     }
 }

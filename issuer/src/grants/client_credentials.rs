@@ -11,20 +11,22 @@ use crate::peer::Peer;
 ///
 /// # Errors
 /// [`TokenError`].
-pub(crate) fn issue(
+pub(crate) async fn issue(
     app: &App,
-    device: &AuthenticatedDevice,
+    device: AuthenticatedDevice,
     form: &Form<'_>,
     peer: &Peer,
 ) -> Result<TokenResponse, TokenError> {
-    if device_self::is_wanted(form)? {
-        return device_self::issue(app, device, form);
+    let is_for_itself = device_self::is_wanted(form)?;
+    let (device, now) = device.as_it_is_now(app).await?;
+    if is_for_itself {
+        return device_self::issue(app, &device, now, form);
     }
     let request = TokenRequest {
         scope: form.get("scope"),
         mqtt_client_id: form.get("mqtt_client_id"),
         resource: form.get("resource"),
-        certificate: tls_client_auth::binding(device, peer, app.now()),
+        certificate: tls_client_auth::binding(&device, peer, now),
     };
-    super::issue(app, device, &request)
+    super::issue(app, &device, now, &request)
 }

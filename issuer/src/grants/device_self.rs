@@ -6,8 +6,9 @@
 //! a certificate it could put in a key, which would outlive them.
 
 use fleetbadge_validator::jwk::Algorithm;
+use fleetbadge_validator::time::UnixSeconds;
 
-use super::TokenResponse;
+use super::{TokenResponse, check_good};
 use crate::app::App;
 use crate::client_auth::{AuthenticatedDevice, Method};
 use crate::error::TokenError;
@@ -39,6 +40,7 @@ pub(super) fn is_wanted(form: &Form<'_>) -> Result<bool, TokenError> {
 pub(super) fn issue(
     app: &App,
     device: &AuthenticatedDevice,
+    now: UnixSeconds,
     form: &Form<'_>,
 ) -> Result<TokenResponse, TokenError> {
     if form.get("resource").is_some() {
@@ -57,7 +59,7 @@ pub(super) fn issue(
             ));
         }
     };
-    let now = app.now();
+    check_good(app, device, now)?;
     let keys = app.keys.current();
     let key = keys
         .ring

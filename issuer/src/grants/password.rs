@@ -23,7 +23,7 @@ use http::request::Parts;
 
 use super::{TokenRequest, TokenResponse};
 use crate::app::App;
-use crate::client_auth::{AuthenticatedBroker, Question};
+use crate::client_auth::{AuthenticatedBroker, Question, device_now};
 use crate::error::TokenError;
 use crate::form::Form;
 use crate::peer::Peer;
@@ -57,7 +57,8 @@ pub(crate) async fn issue(
     let opens =
         |policy: &Policy| policy.static_passwords && policy.audience(Some(&broker.audience)).is_some();
     let device = presented.check(app, attempt, opens, TokenError::InvalidGrant).await?;
-    super::issue(app, &device, &TokenRequest { resource: Some(&broker.resource), ..request(form) })
+    let (device, now) = device_now(app, device.name.as_str(), TokenError::InvalidGrant).await?;
+    super::issue(app, &device, now, &TokenRequest { resource: Some(&broker.resource), ..request(form) })
 }
 
 /// A device that presents its own password, and nothing else to prove who it
@@ -101,7 +102,8 @@ impl<'a> OwnPassword<'a> {
         let attempt = Attempt::new(None, presented.device, address);
         let opens = |policy: &Policy| policy.static_passwords && policy.device_password_grant;
         let device = presented.check(app, attempt, opens, TokenError::InvalidClient).await?;
-        super::issue(app, &device, &request(form))
+        let (device, now) = device_now(app, device.name.as_str(), TokenError::InvalidClient).await?;
+        super::issue(app, &device, now, &request(form))
     }
 }
 

@@ -39,7 +39,13 @@ fn with(claim: &str, value: Value) -> Result<SelfGrant, InvalidSelfToken> {
 #[test]
 fn what_is_minted_is_good_for_a_minute() {
     let (token, keys) = minted();
-    let grant = SelfGrant { device: "pump-1".parse().unwrap(), client_key: "k".into() };
+    let grant = SelfGrant {
+        device: "pump-1".parse().unwrap(),
+        client_key: "k".into(),
+        token_id: TokenId::from_bytes([7; 16]).to_string().into(),
+        key_id: keys.key_ids().next().unwrap().into(),
+        issued_at: NOW,
+    };
     assert_eq!(verify(&token, ISSUER, &keys, NOW), Ok(grant.clone()));
     assert_eq!(verify(&token, ISSUER, &keys, NOW.plus(59)), Ok(grant));
     assert_eq!(
