@@ -180,3 +180,6 @@ impl From<NotGranted> for TokenError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

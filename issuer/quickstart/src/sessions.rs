@@ -12,6 +12,7 @@ use fleetbadge_validator::access::Action;
 use fleetbadge_validator::denied::Denied;
 use fleetbadge_validator::keys::KeySet;
 use fleetbadge_validator::memory::Memory;
+use fleetbadge_validator::revocations::{RevocationTarget, Revocations};
 use fleetbadge_validator::time::UnixSeconds;
 use fleetbadge_validator::verify::{VerifiedToken, Verifier};
 
@@ -35,6 +36,27 @@ pub(crate) struct Connect<'a> {
 pub(crate) enum Version {
     V3,
     V5,
+}
+
+/// A client may not.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refusal {
+    /// By its token, or for the lack of one.
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    /// Its token was taken back.
+    #[error("the token was taken back: {0}")]
+    Revoked(RevocationTarget),
+}
+
+impl Refusal {
+    /// A code that does not change.
+    pub(crate) fn code(&self) -> &'static str {
+        match self {
+            Self::Denied(denied) => denied.code(),
+            Self::Revoked(_) => "revoked",
+        }
+    }
 }
 
 /// The clients that were let in.
@@ -66,11 +88,15 @@ impl Sessions {
         &mut self,
         connect: Connect<'_>,
         keys: &KeySet,
+        revoked: &Revocations,
         now: UnixSeconds,
-    ) -> Result<String, Denied> {
+    ) -> Result<String, Refusal> {
         let Connect { client_id, token, will_topic, version } = connect;
         let token = token.ok_or(Denied::TokenMissing)?;
         let token = self.verifier.verify_remembered(token, client_id, keys, &mut self.memory, now)?;
+        if let Some(target) = revoked.find_signed(token.signed()) {
+            return Err(Refusal::Revoked(target));
+        }
         if let Some(will_topic) = will_topic {
             token.allows(Action::Publish, will_topic, now)?;
         }
@@ -86,10 +112,19 @@ impl Sessions {
         client_id: &str,
         action: Action,
         topic: &str,
+        revoked: &Revocations,
         now: UnixSeconds,
-    ) -> Result<(), Denied> {
+    ) -> Result<(), Refusal> {
         let session = self.by_client_id.get(client_id).ok_or(Denied::TokenMissing)?;
-        session.token.allows(action, topic, now)
+        match self.revoked_by(client_id, revoked) {
+            Some(target) => Err(Refusal::Revoked(target)),
+            None => Ok(session.token.allows(action, topic, now)?),
+        }
+    }
+
+    /// What has taken back the token of a client, if anything has.
+    pub(crate) fn revoked_by(&self, client_id: &str, revoked: &Revocations) -> Option<RevocationTarget> {
+        revoked.find_signed(self.by_client_id.get(client_id)?.token.signed())
     }
 
     /// Whether `topic` is that of the will that the client was let in with.
@@ -102,13 +137,13 @@ impl Sessions {
         self.by_client_id.get(client_id).map(|session| session.version)
     }
 
-    /// The clients whose latest token has ended: none of their connections may
+    /// The clients whose latest token has ended or was taken back: none of their connections may
     /// go on. They are told again and again, see [`ENDED_FOR_S`].
-    pub(crate) fn ended(&mut self, now: UnixSeconds) -> Vec<String> {
+    pub(crate) fn ended(&mut self, revoked: &Revocations, now: UnixSeconds) -> Vec<String> {
         self.memory.forget_expired(now);
         let mut ended = Vec::new();
         self.by_client_id.retain(|client_id, session| {
-            if now < session.token.ends_at() {
+            if now < session.token.ends_at() && revoked.find_signed(session.token.signed()).is_none() {
                 return true;
             }
             let is_told = now < session.told_at.get_or_insert(now).plus(ENDED_FOR_S);
@@ -123,6 +158,7 @@ impl Sessions {
 
 #[cfg(test)]
 mod tests {
+    use fleetbadge_validator::revocations::Revocation;
     use fleetbadge_validator::test_support::{TestKey, claims, vectors};
     use serde_json::json;
 
@@ -143,15 +179,23 @@ mod tests {
         Connect { client_id, token: Some(token), will_topic: None, version: Version::V5 }
     }
 
+    fn none() -> Revocations {
+        Revocations::default()
+    }
+
     #[test]
     fn a_client_is_let_in_with_its_own_token_and_does_what_that_allows() {
         let (mut sessions, key, keys) = sessions();
         let token = key.token(&claims("pump-1", IAT, IAT + 60));
 
-        assert_eq!(sessions.admit(connect("pump-1", &token), &keys, NOW), Ok("pump-1".to_owned()));
-        assert_eq!(sessions.allows("pump-1", Action::Publish, "devices/pump-1/state", NOW), Ok(()));
-        assert_eq!(sessions.allows("pump-1", Action::Subscribe, "$share/g/devices/pump-1/+", NOW), Ok(()));
-        let denied = |action, topic| sessions.allows("pump-1", action, topic, NOW).unwrap_err().code();
+        assert_eq!(sessions.admit(connect("pump-1", &token), &keys, &none(), NOW), Ok("pump-1".to_owned()));
+        assert_eq!(sessions.allows("pump-1", Action::Publish, "devices/pump-1/state", &none(), NOW), Ok(()));
+        assert_eq!(
+            sessions.allows("pump-1", Action::Subscribe, "$share/g/devices/pump-1/+", &none(), NOW),
+            Ok(())
+        );
+        let denied =
+            |action, topic| sessions.allows("pump-1", action, topic, &none(), NOW).unwrap_err().code();
         assert_eq!(denied(Action::Publish, "devices/pump-2/state"), "topic_not_allowed");
         assert_eq!(denied(Action::Subscribe, "#"), "topic_not_allowed");
         assert_eq!(denied(Action::Subscribe, "$SYS/#"), "topic_not_allowed");
@@ -164,12 +208,12 @@ mod tests {
         let forged = TestKey::generate().token(&claims("pump-1", IAT, IAT + 60));
         let without = Connect { token: None, ..connect("pump-1", "") };
 
-        let mut denied = |connect| sessions.admit(connect, &keys, NOW).unwrap_err().code();
+        let mut denied = |connect| sessions.admit(connect, &keys, &none(), NOW).unwrap_err().code();
         assert_eq!(denied(without), "token_missing");
         assert_eq!(denied(connect("pump-2", &token)), "client_id_differs");
         assert_eq!(denied(connect("pump-1", &forged)), "key_unknown");
-        let unknown = sessions.allows("pump-1", Action::Publish, "devices/pump-1/state", NOW);
-        assert_eq!(unknown, Err(Denied::TokenMissing));
+        let unknown = sessions.allows("pump-1", Action::Publish, "devices/pump-1/state", &none(), NOW);
+        assert_eq!(unknown, Err(Denied::TokenMissing.into()));
     }
 
     #[test]
@@ -178,9 +222,13 @@ mod tests {
             let (keys, _) = KeySet::from_json(&vectors.issuer, vectors.jwks.to_string().as_bytes()).unwrap();
             let mut sessions = Sessions::new(Verifier::new(&vectors.issuer, &vectors.audience));
             for case in vectors.cases {
-                let admitted =
-                    sessions.admit(connect(&case.client_id, &case.token), &keys, UnixSeconds(case.now));
-                let verdict = admitted.as_ref().map_or_else(Denied::code, |_| "allow");
+                let admitted = sessions.admit(
+                    connect(&case.client_id, &case.token),
+                    &keys,
+                    &none(),
+                    UnixSeconds(case.now),
+                );
+                let verdict = admitted.as_ref().map_or_else(Refusal::code, |_| "allow");
                 assert_eq!(verdict, case.expect, "{file}: {}", case.name);
             }
         }
@@ -192,10 +240,10 @@ mod tests {
         let token = key.token(&claims("pump-1", IAT, IAT + 60));
         let with_will = |will_topic| Connect { will_topic: Some(will_topic), ..connect("pump-1", &token) };
 
-        let denied = sessions.admit(with_will("devices/pump-2/gone"), &keys, NOW).unwrap_err();
+        let denied = sessions.admit(with_will("devices/pump-2/gone"), &keys, &none(), NOW).unwrap_err();
         assert_eq!(denied.code(), "topic_not_allowed");
         assert!(!sessions.is_will("pump-1", "devices/pump-2/gone"));
-        assert!(sessions.admit(with_will("devices/pump-1/gone"), &keys, NOW).is_ok());
+        assert!(sessions.admit(with_will("devices/pump-1/gone"), &keys, &none(), NOW).is_ok());
         assert!(sessions.is_will("pump-1", "devices/pump-1/gone"));
     }
 
@@ -207,27 +255,52 @@ mod tests {
         narrow["scope"] = json!("mqtt.connect mqtt.publish");
         let narrow = key.token(&narrow);
 
-        sessions.admit(connect("pump-1", &wide), &keys, NOW).unwrap();
-        sessions.admit(Connect { version: Version::V3, ..connect("pump-1", &narrow) }, &keys, NOW).unwrap();
-        let denied = sessions.allows("pump-1", Action::Subscribe, "devices/pump-1/#", NOW).unwrap_err();
+        sessions.admit(connect("pump-1", &wide), &keys, &none(), NOW).unwrap();
+        sessions
+            .admit(Connect { version: Version::V3, ..connect("pump-1", &narrow) }, &keys, &none(), NOW)
+            .unwrap();
+        let denied =
+            sessions.allows("pump-1", Action::Subscribe, "devices/pump-1/#", &none(), NOW).unwrap_err();
         assert_eq!(denied.code(), "scope_missing");
         assert_eq!(sessions.version("pump-1"), Some(Version::V3));
-        assert!(sessions.ended(ENDS_AT).is_empty(), "the new token has not ended");
+        assert!(sessions.ended(&none(), ENDS_AT).is_empty(), "the new token has not ended");
     }
 
     #[test]
     fn an_ended_session_is_told_until_nobody_can_come_in_with_it_any_more() {
         let (mut sessions, key, keys) = sessions();
         let token = key.token(&claims("pump-1", IAT, IAT + 60));
-        sessions.admit(connect("pump-1", &token), &keys, NOW).unwrap();
+        sessions.admit(connect("pump-1", &token), &keys, &none(), NOW).unwrap();
 
-        assert!(sessions.ended(ENDS_AT.minus(1)).is_empty());
-        let denied = sessions.allows("pump-1", Action::Publish, "devices/pump-1/state", ENDS_AT);
+        assert!(sessions.ended(&none(), ENDS_AT.minus(1)).is_empty());
+        let denied = sessions.allows("pump-1", Action::Publish, "devices/pump-1/state", &none(), ENDS_AT);
         assert_eq!(denied.unwrap_err().code(), "expired");
         // The first that is heard of the time after a long sleep.
         let awake = ENDS_AT.plus(3_600);
-        assert_eq!(sessions.ended(awake), ["pump-1"]);
-        assert_eq!(sessions.ended(awake.plus(ENDED_FOR_S - 1)), ["pump-1"]);
-        assert!(sessions.ended(awake.plus(ENDED_FOR_S)).is_empty());
+        assert_eq!(sessions.ended(&none(), awake), ["pump-1"]);
+        assert_eq!(sessions.ended(&none(), awake.plus(ENDED_FOR_S - 1)), ["pump-1"]);
+        assert!(sessions.ended(&none(), awake.plus(ENDED_FOR_S)).is_empty());
+    }
+
+    #[test]
+    fn what_was_taken_back_lets_nobody_in_and_ends_who_is_in() {
+        let (mut sessions, key, keys) = sessions();
+        let token = key.token(&claims("pump-1", IAT, IAT + 60));
+        sessions.admit(connect("pump-1", &token), &keys, &none(), NOW).unwrap();
+        let other = Revocation::of_device("pump-2", NOW, ENDS_AT);
+        assert!(sessions.ended(&[other].into_iter().collect(), NOW).is_empty());
+
+        let revoked: Revocations = [Revocation::of_device("pump-1", NOW, ENDS_AT)].into_iter().collect();
+        assert_eq!(sessions.ended(&revoked, NOW), ["pump-1"]);
+        let refused = sessions.allows("pump-1", Action::Publish, "devices/pump-1/state", &revoked, NOW);
+        assert_eq!(refused.unwrap_err().code(), "revoked");
+        assert_eq!(
+            sessions.admit(connect("pump-1", &token), &keys, &revoked, NOW).unwrap_err().code(),
+            "revoked"
+        );
+        // With a token that was issued later it is in again.
+        let later = key.token(&claims("pump-1", NOW.0, NOW.0 + 60));
+        assert!(sessions.admit(connect("pump-1", &later), &keys, &revoked, NOW).is_ok());
+        assert!(sessions.ended(&revoked, NOW).is_empty());
     }
 }
