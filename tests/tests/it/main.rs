@@ -20,5 +20,6 @@ mod programs;
 mod quickstart;
 mod rabbitmq;
 mod readme;
+mod revocations;
 mod rotation;
 mod traps;
