@@ -5,20 +5,23 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fleetbadge_validator::jwk::Algorithm;
+use fleetbadge_validator::revocations::Revocation;
 use fleetbadge_validator::time::{Clock, UnixSeconds};
 
 use crate::brokers::Brokers;
 use crate::client_auth::private_key_jwt::ParsedKeys;
 use crate::credential_uses::CredentialUses;
 use crate::devices::Devices;
+use crate::endpoints::revocations::Feeds;
 use crate::enrolments::Enrolments;
+use crate::error::TokenError;
 use crate::groups::{GroupError, Groups};
 use crate::imported_secrets::ImportedSecrets;
 use crate::issued_revocations::IssuedRevocations;
 use crate::issuer_url::IssuerUrl;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
-use crate::node::Node;
+use crate::node::{CurrentMoment, FollowError, Node};
 use crate::random::Random;
 use crate::revoker::Revoker;
 use crate::root_key::RootKey;
@@ -44,6 +47,7 @@ pub(crate) struct App {
     pub(crate) keys: Keys,
     pub(crate) revocations: IssuedRevocations,
     pub(crate) revoker: Revoker,
+    pub(crate) feeds: Arc<Feeds>,
     pub(crate) node: Node,
     pub(crate) root_key: RootKey,
     pub(crate) metrics: Metrics,
@@ -60,6 +64,15 @@ impl App {
     /// The present moment.
     pub(crate) fn now(&self) -> UnixSeconds {
         self.clock.now()
+    }
+
+    /// This moment, as of which tokens may be issued: asked before anything is
+    /// looked up, as the model in `tests` shows.
+    pub(crate) fn moment(&self) -> Result<CurrentMoment, TokenError> {
+        self.node.moment(self.now()).map_err(|reason| {
+            tracing::debug!(%reason, "no token is issued");
+            TokenError::TemporarilyUnavailable { retry_after_s: 1 }
+        })
     }
 
     /// Logs and counts a failure of the database.
@@ -89,6 +102,17 @@ impl App {
         let _one_at_a_time = self.brokers.hold().await;
         self.brokers.reload().await?;
         self.groups.reload().await
+    }
+
+    /// Takes back tokens. When it is done, this node knows it.
+    pub(crate) async fn revoke(&self, revocation: Revocation) -> Result<(), FollowError> {
+        self.store.revoke(std::slice::from_ref(&revocation)).await?;
+        self.node.catch_up(self).await?;
+        if revocation.before().is_some() {
+            self.revoker.settle(&*self.store, revocation).await?;
+            self.node.catch_up(self).await?;
+        }
+        Ok(())
     }
 
     /// Writes what waits to be written: every second, and at the end.

@@ -27,6 +27,7 @@ mod group;
 mod input;
 mod key;
 mod policy;
+mod revocation;
 mod secret;
 mod serve;
 mod static_password;
@@ -68,6 +69,8 @@ enum Noun {
     Backup(backup::Backup),
     /// Look at the server's clock, and say that it is right
     Clock(clock::Clock),
+    /// Take back tokens before their time, and list what is taken back
+    Revocation(revocation::Revocation),
 }
 
 /// Runs the command line of this process.
@@ -83,6 +86,7 @@ pub fn main() -> ExitCode {
         Noun::Key(key) => key.run(),
         Noun::Backup(backup) => backup.run(),
         Noun::Clock(clock) => clock.run(),
+        Noun::Revocation(revocation) => revocation.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -110,13 +110,17 @@ impl std::ops::Deref for AuthenticatedDevice {
 }
 
 /// A broker that has proven who it is.
-pub(crate) struct AuthenticatedBroker(Arc<BrokerRecord>);
+pub(crate) struct AuthenticatedBroker {
+    broker: Arc<BrokerRecord>,
+    /// With which of its secrets.
+    pub(crate) secret: CredentialId,
+}
 
 impl std::ops::Deref for AuthenticatedBroker {
     type Target = BrokerRecord;
 
     fn deref(&self) -> &BrokerRecord {
-        &self.0
+        &self.broker
     }
 }
 

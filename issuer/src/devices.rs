@@ -264,6 +264,9 @@ impl Devices {
             self.forget(name);
             match written {
                 Ok(()) => {
+                    if let Some(revoked) = revoke {
+                        self.revoker.settle(&*self.store, revoked).await?;
+                    }
                     device.revision += 1;
                     return Ok((device, result));
                 }
@@ -286,12 +289,16 @@ impl Devices {
             (DeviceStatus::Pending, DeviceStatus::Enabled) => {
                 Err(DeviceError::Pending { name: device.name.to_string() })
             }
-            _ => {
-                device.status = status;
-                Ok(())
-            }
+            _ => Ok(std::mem::replace(&mut device.status, status)),
         };
-        self.change(name, set).await.map(|(device, ())| device)
+        let (device, former) = self.change(name, set).await?;
+        if (former, status) == (DeviceStatus::Disabled, DeviceStatus::Disabled) {
+            // Whoever was told that it failed asks again: it counts now, at the latest.
+            let revoked = self.revoker.device(name);
+            self.store.revoke(std::slice::from_ref(&revoked)).await?;
+            self.revoker.settle(&*self.store, revoked).await?;
+        }
+        Ok(device)
     }
 
     /// Lets a device that enrolled have tokens.
@@ -317,9 +324,13 @@ impl Devices {
     /// # Errors
     /// [`DeviceError::NoSuchDevice`], [`DeviceError::Store`].
     pub async fn remove(&self, name: &str) -> Result<(), DeviceError> {
-        let removed = self.store.remove_device(name, &self.revoker.device(name)).await;
+        let revoked = self.revoker.device(name);
+        let removed = self.store.remove_device(name, &revoked).await;
         self.forget(name);
-        if removed? { Ok(()) } else { Err(error::no_such_device(name)) }
+        if !removed? {
+            return Err(error::no_such_device(name));
+        }
+        Ok(self.revoker.settle(&*self.store, revoked).await?)
     }
 }
 

@@ -46,6 +46,11 @@ pub(crate) enum TokenError {
         /// In seconds.
         retry_after_s: u64,
     },
+    /// The broker follows the revocations too often at once.
+    TooManyFeeds {
+        /// How often it may.
+        max: usize,
+    },
     /// Not possible yet; after how many seconds to try again.
     TemporarilyUnavailable {
         /// In seconds.
@@ -87,10 +92,22 @@ impl TokenError {
             Self::UnauthorizedClient(_) => "unauthorized_client",
             Self::InvalidScope(_) => "invalid_scope",
             Self::InvalidTarget(_) => "invalid_target",
-            Self::TooManyFailures { .. } => "slow_down",
+            Self::TooManyFailures { .. } | Self::TooManyFeeds { .. } => "slow_down",
             Self::TemporarilyUnavailable { .. } => "temporarily_unavailable",
             Self::ServerError => "server_error",
         }
+    }
+
+    /// The answer of an endpoint that some clients have no business at: 403
+    /// tells them so. At the token endpoint, where RFC 6749 §5.2 has 400, the
+    /// request is at fault; there it is who asks.
+    pub(crate) fn into_response_to_wrong_client(self) -> Response {
+        let is_wrong_client = matches!(self, Self::UnauthorizedClient(_));
+        let mut response = self.into_response();
+        if is_wrong_client {
+            *response.status_mut() = StatusCode::FORBIDDEN;
+        }
+        response
     }
 
     /// The status of the answer.
@@ -103,7 +120,7 @@ impl TokenError {
             | Self::UnsupportedGrantType
             | Self::InvalidScope(_)
             | Self::InvalidTarget(_) => StatusCode::BAD_REQUEST,
-            Self::TooManyFailures { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooManyFailures { .. } | Self::TooManyFeeds { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::TemporarilyUnavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -124,6 +141,9 @@ impl TokenError {
             Self::InvalidScope(why) | Self::InvalidTarget(why) => Cow::Borrowed(why),
             Self::TooManyFailures { retry_after_s } => {
                 format!("too many wrong passwords; try again in {retry_after_s} s").into()
+            }
+            Self::TooManyFeeds { max } => {
+                format!("this broker follows the revocations {max} times already; end some of them").into()
             }
             Self::TemporarilyUnavailable { retry_after_s } => {
                 format!("not ready yet; try again in {retry_after_s} s").into()

@@ -2,6 +2,7 @@
 //! in common: [`issue`].
 
 use axum::response::{IntoResponse, Response};
+use fleetbadge_validator::time::UnixSeconds;
 use http::{HeaderValue, header};
 use serde::Serialize;
 
@@ -9,6 +10,7 @@ use crate::app::App;
 use crate::error::TokenError;
 use crate::form::Form;
 use crate::mint::{TokenId, jittered, mint};
+use crate::node::CurrentMoment;
 use crate::policy::{Refusal, Subject};
 use crate::profile::{Content, Misread};
 use crate::store::DeviceRecord;
@@ -100,13 +102,19 @@ const ROOM_BESIDE_TOKEN: usize = 320;
 ///    §3): whoever has promised that gets none that anybody may bear;
 /// 2. which broker it is for;
 /// 3. what the group's policy grants;
-/// 4. how that broker reads it, signed with what it verifies.
+/// 4. that it is not taken back already;
+/// 5. how that broker reads it, signed with what it verifies.
+///
+/// The device was looked at after `moment`, at which this node was current, and
+/// the token is issued as of then: whoever shuts the device out, on whichever
+/// node, either was seen or takes this token back.
 ///
 /// # Errors
 /// [`TokenError`].
 pub(crate) fn issue(
     app: &App,
     device: &DeviceRecord,
+    moment: CurrentMoment,
     request: &TokenRequest<'_>,
 ) -> Result<TokenResponse, TokenError> {
     if device.bound_certificate().is_some() && request.certificate.is_none() {
@@ -114,16 +122,13 @@ pub(crate) fn issue(
             "the device's tokens are bound to its certificate; show it in TLS".into(),
         ));
     }
-    let now = app.now();
     let group = app
         .groups
         .find(device.group.as_str())
         .ok_or_else(|| TokenError::internal(&"the device's group is gone"))?;
     let Decision { target, grant } = decide(&app.brokers, &group.policy, &Subject::from(device), request)?;
-    app.node.check_current(now).map_err(|reason| {
-        tracing::debug!(%reason, "no token is issued");
-        TokenError::TemporarilyUnavailable { retry_after_s: 1 }
-    })?;
+    let now = moment.now();
+    check_good(app, device, now)?;
     let keys = app.keys.current();
     let key = keys
         .ring
@@ -145,12 +150,27 @@ pub(crate) fn issue(
     Ok(TokenResponse {
         access_token,
         token_type: "Bearer",
-        expires_in: content.lifetime_s,
+        // To prove who it is may have taken long.
+        expires_in: content.lifetime_s.saturating_sub(app.now().since(now)),
         scope: grant.scope.to_string(),
         mqtt_client_id: Some(grant.mqtt_client_id.to_string()),
         refresh_from_s: Some(refresh_from_s),
         refresh_to_s: Some(refresh_to_s),
     })
+}
+
+/// That a token which is issued to a device now is not taken back already.
+///
+/// # Errors
+/// [`TokenError::TemporarilyUnavailable`].
+fn check_good(app: &App, device: &DeviceRecord, now: UnixSeconds) -> Result<(), TokenError> {
+    match app.revocations.shut_out_for_s(device.name.as_str(), device.group.as_str(), now) {
+        None => Ok(()),
+        Some(retry_after_s) => {
+            tracing::debug!(device = %device.name, retry_after_s, "tokens of now are taken back");
+            Err(TokenError::TemporarilyUnavailable { retry_after_s })
+        }
+    }
 }
 
 impl From<NotGranted> for TokenError {
@@ -169,3 +189,6 @@ impl From<NotGranted> for TokenError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

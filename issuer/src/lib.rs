@@ -32,6 +32,7 @@ use std::time::Duration;
 use aws_lc_rs::rand::SystemRandom;
 use axum::Router;
 use fleetbadge_validator::keys::KeySet;
+use fleetbadge_validator::revocations::Revocations;
 use fleetbadge_validator::time::Clock;
 
 mod admin;
@@ -196,6 +197,7 @@ impl Issuer {
             .await?,
             revocations: IssuedRevocations::new(),
             revoker,
+            feeds: Arc::default(),
             node: Node::new(config.propagation_bound_s, config.skew_s),
             root_key,
             metadata: endpoints::metadata::document(&issuer, config.transport.has_client_certificates())?,
@@ -251,6 +253,13 @@ impl Issuer {
         KeySource(Arc::clone(&self.app))
     }
 
+    /// What gives the tokens that were taken back, at any time, also once the
+    /// issuer is serving.
+    #[must_use]
+    pub fn revocation_source(&self) -> RevocationSource {
+        RevocationSource(Arc::clone(&self.app))
+    }
+
     /// The routes of the public listener, for a server of one's own. There no
     /// client has a certificate, and no proxy is believed.
     pub fn public_router(&self) -> Router {
@@ -263,6 +272,18 @@ impl Issuer {
     /// [`ServeError`].
     pub async fn bind(self) -> Result<BoundIssuer, ServeError> {
         BoundIssuer::bind(self).await
+    }
+}
+
+/// Gives the revocations of an issuer in the same process, without HTTP.
+#[derive(Clone)]
+pub struct RevocationSource(Arc<App>);
+
+impl RevocationSource {
+    /// Those that are in force now. Another node's are there within a second.
+    #[must_use]
+    pub fn current(&self) -> Arc<Revocations> {
+        self.0.revocations.current()
     }
 }
 

@@ -4,6 +4,7 @@
 //! [`Profile`] writes, its header that of RFC 9068 §2.1.
 
 use std::fmt;
+use std::str::FromStr;
 
 use aws_lc_rs::rand::SecureRandom;
 use base64::Engine as _;
@@ -48,6 +49,20 @@ impl TokenId {
     #[cfg(test)]
     pub(crate) const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
+    }
+}
+
+/// A `jti` that none of ours can be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("is no jti of this issuer's tokens: they have 22 characters of base64url")]
+pub struct NoTokenId;
+
+impl FromStr for TokenId {
+    type Err = NoTokenId;
+
+    fn from_str(text: &str) -> Result<Self, NoTokenId> {
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| NoTokenId)?;
+        bytes.try_into().map(Self).map_err(|_| NoTokenId)
     }
 }
 

@@ -52,6 +52,17 @@ pub(crate) enum NotCurrent {
     ClockBehind { now: UnixSeconds, latest: UnixSeconds },
 }
 
+/// A moment at which this node was current: only [`Node::moment`] makes one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CurrentMoment(UnixSeconds);
+
+impl CurrentMoment {
+    /// The time of it.
+    pub(crate) const fn now(self) -> UnixSeconds {
+        self.0
+    }
+}
+
 /// What others have changed could not be taken up.
 #[derive(Debug, thiserror::Error)]
 pub enum FollowError {
@@ -116,6 +127,14 @@ impl Node {
             clock: std::sync::Mutex::default(),
             followed: Mutex::default(),
         }
+    }
+
+    /// The moment `now`, as of which tokens may be issued.
+    ///
+    /// # Errors
+    /// [`NotCurrent`].
+    pub(crate) fn moment(&self, now: UnixSeconds) -> Result<CurrentMoment, NotCurrent> {
+        self.check_current(now).map(|()| CurrentMoment(now))
     }
 
     /// Whether tokens may be issued.

@@ -8,9 +8,11 @@
 
 use std::sync::Arc;
 
-use fleetbadge_validator::revocations::Revocation;
+use fleetbadge_validator::revocations::{Revocation, RevocationTarget};
 use fleetbadge_validator::time::{Clock, UnixSeconds};
 use fleetbadge_validator::verify::Verifier;
+
+use crate::store::{Store, StoreError};
 
 /// Makes revocations.
 #[derive(Clone)]
@@ -61,6 +63,44 @@ impl Revoker {
         Revocation::of_token(jti, exp.plus(Verifier::MAX_SKEW_S))
     }
 
+    /// Takes back one token of which no more than the `jti` is known.
+    #[must_use]
+    pub fn token_id(&self, jti: &str) -> Revocation {
+        Revocation::of_token(jti, self.end_of_tokens_until(self.before()))
+    }
+
+    /// Sees to it that a revocation which was written names every token that
+    /// was issued until then: it was made before it was written, and that may
+    /// have taken long. Whoever asks sees to it first that this node has heard.
+    ///
+    /// # Errors
+    /// [`StoreError`]: then it may not name all of them.
+    pub async fn settle(&self, store: &dyn Store, written: Revocation) -> Result<(), StoreError> {
+        let mut written = written;
+        while let Some(wider) = self.wider(&written) {
+            store.revoke(std::slice::from_ref(&wider)).await?;
+            written = wider;
+        }
+        Ok(())
+    }
+
+    /// The same of this moment, if that names more; with as much time to spare
+    /// as was too little.
+    fn wider(&self, written: &Revocation) -> Option<Revocation> {
+        let (needed, before) = (self.before(), written.before()?);
+        if before >= needed {
+            return None;
+        }
+        let before = needed.plus(needed.since(before));
+        let expires_at = self.end_of_tokens_until(before);
+        match &written.target {
+            RevocationTarget::Device(name) => Some(Revocation::of_device(name, before, expires_at)),
+            RevocationTarget::Group(name) => Some(Revocation::of_group(name, before, expires_at)),
+            RevocationTarget::All => Some(Revocation::of_all(before, expires_at)),
+            RevocationTarget::Token(_) | RevocationTarget::Key(_) => None,
+        }
+    }
+
     /// Times are whole seconds: a token of this very second is meant too.
     fn before(&self) -> UnixSeconds {
         self.clock.now().plus(self.margin_s + 1)
@@ -93,6 +133,24 @@ mod tests {
             assert!(is_named(NOW) && is_named(NOW.plus(7)) && !is_named(NOW.plus(8)), "{revocation:?}");
             assert!(revocation.expires_at >= NOW.plus(7 + 900 + Verifier::MAX_SKEW_S), "{revocation:?}");
         }
+        assert!(revoker.token_id("j").expires_at >= NOW.plus(7 + 900 + Verifier::MAX_SKEW_S));
         assert_eq!(revoker.token("j", NOW).expires_at, NOW.plus(Verifier::MAX_SKEW_S));
+    }
+
+    /// A token of the time that the database took would not be named.
+    #[test]
+    fn what_was_written_too_late_is_written_again() {
+        let clock = ManualClock::at(NOW);
+        let revoker = Revoker::new(Arc::new(clock.clone()), 0, 900);
+        let written = [revoker.device("pump-1"), revoker.group("pumps"), revoker.all()];
+        assert!(written.iter().all(|written| revoker.wider(written).is_none()));
+        clock.advance(3);
+        for written in written {
+            let wider = revoker.wider(&written).unwrap();
+            assert_eq!((&wider.target, wider.before()), (&written.target, Some(NOW.plus(3 + 1 + 3))));
+            assert!(wider.expires_at >= NOW.plus(7 + 900 + Verifier::MAX_SKEW_S), "{wider:?}");
+            assert_eq!(revoker.wider(&wider), None);
+        }
+        assert_eq!(revoker.wider(&revoker.token("j", NOW)), None);
     }
 }

@@ -11,12 +11,16 @@ use axum::routing::{delete, get, post, put};
 
 use crate::admin;
 use crate::app::App;
-use crate::endpoints::{introspect, jwks, metadata, ops, register, token};
+use crate::endpoints::{introspect, jwks, metadata, ops, register, revocations, revoke, token};
 
 /// The token endpoint, below the issuer.
 pub(crate) const TOKEN_PATH: &str = "/oauth2/token";
 /// The introspection endpoint, below the issuer.
 pub(crate) const INTROSPECTION_PATH: &str = "/oauth2/introspect";
+/// The revocation endpoint, below the issuer.
+pub(crate) const REVOCATION_PATH: &str = "/oauth2/revoke";
+/// Where brokers follow the revocations, below the issuer.
+pub(crate) const REVOCATION_FEED_PATH: &str = "/oauth2/revocations";
 /// The key set, below the issuer.
 pub(crate) const JWKS_PATH: &str = "/oauth2/jwks";
 /// Where devices register, and below it manage their keys.
@@ -30,6 +34,14 @@ pub(crate) fn public(app: Arc<App>) -> Router {
         .route(
             &format!("{base}{INTROSPECTION_PATH}"),
             post(introspect::post).layer(map_response(never_cached)),
+        )
+        .route(
+            &format!("{base}{REVOCATION_PATH}"),
+            post(revoke::post).layer(from_fn(to_the_end)).layer(map_response(never_cached)),
+        )
+        .route(
+            &format!("{base}{REVOCATION_FEED_PATH}"),
+            get(revocations::get).layer(map_response(never_cached)),
         )
         .route(&format!("{base}{JWKS_PATH}"), get(jwks::get))
         .route(
@@ -101,6 +113,7 @@ pub(crate) fn admin(app: Arc<App>) -> Router {
         )
         .route("/admin/v1/brokers/{name}/secrets/{id}", delete(admin::broker_secrets::remove))
         .route("/admin/v1/brokers/{name}/rotate-secret", post(admin::broker_secrets::rotate))
+        .route("/admin/v1/revocations", get(admin::revocations::list).post(admin::revocations::add))
         .route("/admin/v1/keys", get(admin::keys::list))
         .route("/admin/v1/keys/rotate", post(admin::keys::rotate))
         .fallback(admin::problem::no_such_route)

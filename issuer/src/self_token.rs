@@ -16,6 +16,7 @@ use fleetbadge_validator::claims::{Confirmation, TOKEN_TYPE, present};
 use fleetbadge_validator::ids::DeviceName;
 use fleetbadge_validator::jws::{InvalidJws, Jws};
 use fleetbadge_validator::keys::KeySet;
+use fleetbadge_validator::revocations::TokenFacts;
 use fleetbadge_validator::time::UnixSeconds;
 use jsonwebtoken::signature::Signer as _;
 use serde::{Deserialize, Serialize};
@@ -63,6 +64,25 @@ pub struct SelfGrant {
     pub device: DeviceName,
     /// The key that it asked with, which may have been removed since.
     pub client_key: String,
+    /// The token itself, which may have been taken back since.
+    pub token_id: Box<str>,
+    /// The issuer's key that signed the token.
+    pub key_id: Box<str>,
+    /// When the token was issued.
+    pub issued_at: UnixSeconds,
+}
+
+impl SelfGrant {
+    /// What is asked about the token, to know whether it was taken back.
+    #[must_use]
+    pub fn facts(&self) -> TokenFacts<'_> {
+        TokenFacts {
+            jti: &self.token_id,
+            device: self.device.as_str(),
+            kid: &self.key_id,
+            iat: self.issued_at,
+        }
+    }
 }
 
 /// A token is not one that a device manages its keys with. For the log: who
@@ -175,7 +195,13 @@ pub fn verify(
         found: claims.sub,
         expected: "a device's name".into(),
     })?;
-    Ok(SelfGrant { device, client_key: claims.client_key })
+    Ok(SelfGrant {
+        device,
+        client_key: claims.client_key,
+        token_id: claims.jti.into(),
+        key_id: kid.into(),
+        issued_at: iat,
+    })
 }
 
 #[cfg(test)]

@@ -170,6 +170,8 @@ impl BoundIssuer {
                 () = shutdown => {}
                 () = tick(&app, self.tls.as_ref()) => {}
             }
+            // They would last as long as they are let.
+            app.feeds.end();
             tcp.graceful_shutdown(Some(grace));
             unix.graceful_shutdown(Some(grace));
             Ok(())

@@ -63,6 +63,10 @@ pub trait Store: Send + Sync {
     /// names stay taken. False if there is no such device.
     async fn remove_device(&self, name: &str, revoke: &Revocation) -> Result<bool, StoreError>;
 
+    /// Whose a name is, or was for ever: of a device or broker, of one that was
+    /// removed too, or an MQTT client identifier.
+    async fn owner_of_name(&self, name: &str) -> Result<Option<Box<str>>, StoreError>;
+
     /// All groups, in the order of their names' bytes.
     async fn groups(&self) -> Result<Vec<GroupRecord>, StoreError>;
     /// Adds a group, or replaces the policy of the one of this name; the time

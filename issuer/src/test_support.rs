@@ -30,7 +30,7 @@ pub(crate) const NOW: UnixSeconds = UnixSeconds(1_800_000_000);
 pub(crate) struct TestIssuer {
     pub(crate) issuer: Issuer,
     pub(crate) clock: ManualClock,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 /// What came back.
@@ -71,16 +71,47 @@ impl TestIssuer {
         };
         let config = options.over(own).resolve().unwrap();
         let issuer = Issuer::open(config, Arc::new(clock.clone())).await.unwrap();
-        Self { issuer, clock, _folder: folder }
+        Self { issuer, clock, folder: folder }
     }
 
     /// Ends the issuer and starts it again in the same folder.
     pub(crate) async fn restart(self) -> Self {
-        let Self { issuer, clock, _folder } = self;
+        let Self { issuer, clock, folder } = self;
         let config = issuer.config().clone();
         drop(issuer);
         let issuer = Issuer::open(config, Arc::new(clock.clone())).await.unwrap();
-        Self { issuer, clock, _folder }
+        Self { issuer, clock, folder }
+    }
+
+    /// The database, beside the issuer.
+    async fn database(&self) -> sqlx::SqlitePool {
+        let path = self.folder.path().join("data/issuer.sqlite3");
+        sqlx::SqlitePool::connect_with(sqlx::sqlite::SqliteConnectOptions::new().filename(path))
+            .await
+            .unwrap()
+    }
+
+    /// From now on nobody hears what others change.
+    pub(crate) async fn break_log_of_changes(&self) {
+        let rename = sqlx::query("ALTER TABLE changes RENAME TO unheard");
+        rename.execute(&self.database().await).await.unwrap();
+    }
+
+    /// Adds so many devices that are like one that is there.
+    pub(crate) async fn fill_group(&self, like: &str, count: usize) {
+        let copy = sqlx::query(
+            "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < ?1) \
+             INSERT INTO devices (name, group_name, status, revision, document, created_at) \
+             SELECT ?2 || '-' || n, group_name, status, revision, document, created_at \
+             FROM devices, numbers WHERE name = ?2",
+        );
+        copy.bind(count as i64).bind(like).execute(&self.database().await).await.unwrap();
+    }
+
+    /// How many devices there are.
+    pub(crate) async fn count_devices(&self) -> i64 {
+        let count = sqlx::query_scalar("SELECT count(*) FROM devices");
+        count.fetch_one(&self.database().await).await.unwrap()
     }
 
     pub(crate) fn app(&self) -> Arc<App> {
@@ -211,6 +242,9 @@ pub(crate) fn basic(name: &str, secret: &str) -> String {
 pub(crate) async fn ask(router: Router, request: Request<Body>) -> Answer {
     let response = router.oneshot(request).await.unwrap();
     let (parts, body) = response.into_parts();
+    // A feed has no end.
+    let is_feed = parts.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind == "text/event-stream");
+    let body = if is_feed { Body::empty() } else { body };
     let body = to_bytes(body, usize::MAX).await.unwrap().into();
     Answer { status: parts.status, headers: parts.headers, body }
 }

@@ -309,6 +309,15 @@ impl Revocations {
             .map(|group| RevocationTarget::Group(group.into()))
     }
 
+    /// From when on the tokens of such a device are not taken back, if some
+    /// are by when they were issued.
+    #[must_use]
+    pub fn good_from(&self, device: &str, group: &str) -> Option<UnixSeconds> {
+        let of_device = self.devices.get(device);
+        let of_group = self.groups.get(group);
+        self.all.iter().chain(of_device).chain(of_group).map(|issued| issued.before).max()
+    }
+
     /// What takes this token back, if anything does.
     #[must_use]
     pub fn find_signed(&self, token: &SignedToken) -> Option<RevocationTarget> {

@@ -9,11 +9,13 @@
 //!    0x87. On 3.1.1 it is acknowledged like a success, for which
 //!    MQTT 3.1.1 §3.3.5 leaves a choice: the broker would send an MQTT 5 packet.
 //! 3. SUBSCRIBE: the filter as it stands in the packet, `$share/…` included.
-//! 4. The end of the token: [`Guard::send_away`], several times a second.
+//! 4. The end of the token, and its being taken back: [`Guard::send_away`],
+//!    several times a second.
 //!
 //! The broker does not ask at delivery. It need not: a subscription lives as
 //! long as its connection (see [`crate::broker`]), and so no longer than the
-//! token that allowed it.
+//! token that allowed it, but for the fraction of a second after that was taken
+//! back.
 
 use std::future::ready;
 use std::net::SocketAddr;
@@ -22,8 +24,9 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 
 use fleetbadge_validator::access::Action;
 use fleetbadge_validator::denied::Denied;
+use fleetbadge_validator::freshness::Freshness;
 use fleetbadge_validator::keys::KeySet;
-use fleetbadge_validator::revocations::RevocationState;
+use fleetbadge_validator::revocations::{RevocationState, Revocations};
 use fleetbadge_validator::time::Clock;
 use fleetbadge_validator::verify::Verifier;
 use mqtt5::broker::auth::{AuthProvider, AuthResult};
@@ -39,10 +42,13 @@ type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Tells the issuer's present keys.
 pub(crate) type Keys = Box<dyn Fn() -> Arc<KeySet> + Send + Sync>;
+/// Tells which tokens the issuer has taken back.
+pub(crate) type Revoked = Box<dyn Fn() -> Arc<Revocations> + Send + Sync>;
 
 /// Judges what the clients of the embedded broker ask for.
 pub(crate) struct Guard {
     keys: Keys,
+    revoked: Revoked,
     clock: Arc<dyn Clock>,
     sessions: std::sync::Mutex<Sessions>,
     /// Held while a client is let in and while ended ones are sent away, so
@@ -53,16 +59,16 @@ pub(crate) struct Guard {
 
 impl Guard {
     /// A guard that has let nobody in yet.
-    pub(crate) fn new(verifier: Verifier, keys: Keys, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(verifier: Verifier, keys: Keys, revoked: Revoked, clock: Arc<dyn Clock>) -> Self {
         let sessions = std::sync::Mutex::new(Sessions::new(verifier));
-        Self { keys, clock, sessions, turnover: tokio::sync::Mutex::new(()) }
+        Self { keys, revoked, clock, sessions, turnover: tokio::sync::Mutex::new(()) }
     }
 
-    /// Disconnects the clients whose token has ended, and ends their
-    /// subscriptions.
+    /// Disconnects the clients whose token has ended or was taken back, and ends
+    /// their subscriptions.
     pub(crate) async fn send_away(&self, router: &MessageRouter) {
         let _turnover = self.turnover.lock().await;
-        let ended = self.sessions().ended(self.clock.now());
+        let ended = self.sessions().ended(&(self.revoked)(), self.clock.now());
         for client_id in ended {
             if router.is_connected(&client_id).await {
                 tracing::info!(client_id, "token ended, disconnecting");
@@ -72,8 +78,8 @@ impl Guard {
     }
 
     fn allows(&self, client_id: &str, action: Action, topic: &str) -> bool {
-        let allowed = self.sessions().allows(client_id, action, topic, self.clock.now());
-        allowed.inspect_err(|denied| log(denied, client_id)).is_ok()
+        let allowed = self.sessions().allows(client_id, action, topic, &(self.revoked)(), self.clock.now());
+        allowed.inspect_err(|refusal| log(refusal, client_id)).is_ok()
     }
 
     /// What the broker asks for a PUBLISH, and again for a will when it goes
@@ -83,6 +89,10 @@ impl Guard {
     fn may_reach_routing(&self, client_id: &str, topic: &str) -> bool {
         let (version, is_will) = {
             let sessions = self.sessions();
+            // Nothing goes out for a token that was taken back, no will either.
+            if sessions.revoked_by(client_id, &(self.revoked)()).is_some() {
+                return false;
+            }
             (sessions.version(client_id), sessions.is_will(client_id, topic))
         };
         match version {
@@ -106,18 +116,18 @@ impl AuthProvider for Guard {
     ) -> Answer<'a, mqtt5::Result<AuthResult>> {
         Box::pin(async move {
             let _turnover = self.turnover.lock().await;
-            // The issuer is in this process; what it revokes will come in here,
-            // beside its keys.
-            let revocations = RevocationState::NotFollowed;
             let (keys, now) = ((self.keys)(), self.clock.now());
+            // The issuer is in this process: what it says is never old.
+            let freshness = Freshness { confirmed_at: now, max_staleness_s: 0 };
+            let revocations = RevocationState::Known { revocations: (self.revoked)(), freshness };
             let admitted = self.sessions().admit(connect_of(connect), &keys, &revocations, now);
             Ok(match admitted {
                 Ok(device) => {
                     tracing::info!(device, client_id = connect.client_id, "let in");
                     AuthResult::success_with_user(device)
                 }
-                Err(denied) => {
-                    log(&denied, &connect.client_id);
+                Err(refusal) => {
+                    log(&refusal, &connect.client_id);
                     AuthResult::fail(ReasonCode::NotAuthorized)
                 }
             })

@@ -3,7 +3,8 @@
 //! 1. Look at the ports, so that a taken one is told before anything is made.
 //! 2. Open the issuer; at the first start it makes its database and keys.
 //! 3. Make the demo device, or find it.
-//! 4. Listen. The guard takes the keys from the issuer itself, at every CONNECT.
+//! 4. Listen. The guard takes keys and revocations from the issuer itself, each
+//!    time that it needs them.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -68,8 +69,9 @@ impl Quickstart {
         let issuer = Issuer::open(options.resolve()?, Arc::clone(&clock)).await?;
         let secret_file = demo_device::secret_file(Path::new(&data_dir));
         demo_device::make_or_find(&issuer, &secret_file).await?;
-        let keys = issuer.key_source();
-        let guard = Guard::new(verifier(issuer.config()), Box::new(move || keys.current()), clock);
+        let (keys, revocations) = (issuer.key_source(), issuer.revocation_source());
+        let (keys, revoked) = (Box::new(move || keys.current()), Box::new(move || revocations.current()));
+        let guard = Guard::new(verifier(issuer.config()), keys, revoked, clock);
         let issuer = issuer.bind().await?;
         let broker = Broker::bind(ports.mqtt, ports.websocket, Arc::new(guard)).await?;
         Ok(Self { issuer, broker, ports, secret_file })

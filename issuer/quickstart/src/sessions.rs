@@ -12,7 +12,7 @@ use fleetbadge_validator::access::Action;
 use fleetbadge_validator::denied::Denied;
 use fleetbadge_validator::keys::KeySet;
 use fleetbadge_validator::memory::Memory;
-use fleetbadge_validator::revocations::RevocationState;
+use fleetbadge_validator::revocations::{RevocationState, RevocationTarget, Revocations};
 use fleetbadge_validator::time::UnixSeconds;
 use fleetbadge_validator::verify::{VerifiedToken, Verifier};
 
@@ -89,10 +89,17 @@ impl Sessions {
         client_id: &str,
         action: Action,
         topic: &str,
+        revoked: &Revocations,
         now: UnixSeconds,
     ) -> Result<(), Denied> {
         let session = self.by_client_id.get(client_id).ok_or(Denied::TokenMissing)?;
+        session.token.signed().check_not_revoked(revoked)?;
         session.token.allows(action, topic, now)
+    }
+
+    /// What has taken back the token of a client, if anything has.
+    pub(crate) fn revoked_by(&self, client_id: &str, revoked: &Revocations) -> Option<RevocationTarget> {
+        revoked.find_signed(self.by_client_id.get(client_id)?.token.signed())
     }
 
     /// Whether `topic` is that of the will that the client was let in with.
@@ -105,13 +112,13 @@ impl Sessions {
         self.by_client_id.get(client_id).map(|session| session.version)
     }
 
-    /// The clients whose latest token has ended: none of their connections may
+    /// The clients whose latest token has ended or was taken back: none of their connections may
     /// go on. They are told again and again, see [`ENDED_FOR_S`].
-    pub(crate) fn ended(&mut self, now: UnixSeconds) -> Vec<String> {
+    pub(crate) fn ended(&mut self, revoked: &Revocations, now: UnixSeconds) -> Vec<String> {
         self.memory.forget_expired(now);
         let mut ended = Vec::new();
         self.by_client_id.retain(|client_id, session| {
-            if now < session.token.ends_at() {
+            if now < session.token.ends_at() && revoked.find_signed(session.token.signed()).is_none() {
                 return true;
             }
             let is_told = now < session.told_at.get_or_insert(now).plus(ENDED_FOR_S);
@@ -126,6 +133,10 @@ impl Sessions {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use fleetbadge_validator::freshness::Freshness;
+    use fleetbadge_validator::revocations::Revocation;
     use fleetbadge_validator::test_support::{TestKey, claims, vectors};
     use serde_json::json;
 
@@ -146,18 +157,31 @@ mod tests {
         Connect { client_id, token: Some(token), will_topic: None, version: Version::V5 }
     }
 
+    fn none() -> Revocations {
+        Revocations::default()
+    }
+
+    fn known(revocations: Revocations) -> RevocationState {
+        let freshness = Freshness { confirmed_at: NOW, max_staleness_s: 0 };
+        RevocationState::Known { revocations: Arc::new(revocations), freshness }
+    }
+
     #[test]
     fn a_client_is_let_in_with_its_own_token_and_does_what_that_allows() {
         let (mut sessions, key, keys) = sessions();
         let token = key.token(&claims("pump-1", IAT, IAT + 60));
 
         assert_eq!(
-            sessions.admit(connect("pump-1", &token), &keys, &RevocationState::NotFollowed, NOW),
+            sessions.admit(connect("pump-1", &token), &keys, &known(none()), NOW),
             Ok("pump-1".to_owned())
         );
-        assert_eq!(sessions.allows("pump-1", Action::Publish, "devices/pump-1/state", NOW), Ok(()));
-        assert_eq!(sessions.allows("pump-1", Action::Subscribe, "$share/g/devices/pump-1/+", NOW), Ok(()));
-        let denied = |action, topic| sessions.allows("pump-1", action, topic, NOW).unwrap_err().code();
+        assert_eq!(sessions.allows("pump-1", Action::Publish, "devices/pump-1/state", &none(), NOW), Ok(()));
+        assert_eq!(
+            sessions.allows("pump-1", Action::Subscribe, "$share/g/devices/pump-1/+", &none(), NOW),
+            Ok(())
+        );
+        let denied =
+            |action, topic| sessions.allows("pump-1", action, topic, &none(), NOW).unwrap_err().code();
         assert_eq!(denied(Action::Publish, "devices/pump-2/state"), "topic_not_allowed");
         assert_eq!(denied(Action::Subscribe, "#"), "topic_not_allowed");
         assert_eq!(denied(Action::Subscribe, "$SYS/#"), "topic_not_allowed");
@@ -170,13 +194,12 @@ mod tests {
         let forged = TestKey::generate().token(&claims("pump-1", IAT, IAT + 60));
         let without = Connect { token: None, ..connect("pump-1", "") };
 
-        let mut denied =
-            |connect| sessions.admit(connect, &keys, &RevocationState::NotFollowed, NOW).unwrap_err().code();
+        let mut denied = |connect| sessions.admit(connect, &keys, &known(none()), NOW).unwrap_err().code();
         assert_eq!(denied(without), "token_missing");
         assert_eq!(denied(connect("pump-2", &token)), "client_id_differs");
         assert_eq!(denied(connect("pump-1", &forged)), "key_unknown");
-        let unknown = sessions.allows("pump-1", Action::Publish, "devices/pump-1/state", NOW);
-        assert_eq!(unknown, Err(Denied::TokenMissing));
+        let unknown = sessions.allows("pump-1", Action::Publish, "devices/pump-1/state", &none(), NOW);
+        assert_eq!(unknown, Err(Denied::TokenMissing.into()));
     }
 
     #[test]
@@ -199,16 +222,11 @@ mod tests {
         let token = key.token(&claims("pump-1", IAT, IAT + 60));
         let with_will = |will_topic| Connect { will_topic: Some(will_topic), ..connect("pump-1", &token) };
 
-        let denied = sessions
-            .admit(with_will("devices/pump-2/gone"), &keys, &RevocationState::NotFollowed, NOW)
-            .unwrap_err();
+        let denied =
+            sessions.admit(with_will("devices/pump-2/gone"), &keys, &known(none()), NOW).unwrap_err();
         assert_eq!(denied.code(), "topic_not_allowed");
         assert!(!sessions.is_will("pump-1", "devices/pump-2/gone"));
-        assert!(
-            sessions
-                .admit(with_will("devices/pump-1/gone"), &keys, &RevocationState::NotFollowed, NOW)
-                .is_ok()
-        );
+        assert!(sessions.admit(with_will("devices/pump-1/gone"), &keys, &known(none()), NOW).is_ok());
         assert!(sessions.is_will("pump-1", "devices/pump-1/gone"));
     }
 
@@ -220,34 +238,55 @@ mod tests {
         narrow["scope"] = json!("mqtt.connect mqtt.publish");
         let narrow = key.token(&narrow);
 
-        sessions.admit(connect("pump-1", &wide), &keys, &RevocationState::NotFollowed, NOW).unwrap();
+        sessions.admit(connect("pump-1", &wide), &keys, &known(none()), NOW).unwrap();
         sessions
-            .admit(
-                Connect { version: Version::V3, ..connect("pump-1", &narrow) },
-                &keys,
-                &RevocationState::NotFollowed,
-                NOW,
-            )
+            .admit(Connect { version: Version::V3, ..connect("pump-1", &narrow) }, &keys, &known(none()), NOW)
             .unwrap();
-        let denied = sessions.allows("pump-1", Action::Subscribe, "devices/pump-1/#", NOW).unwrap_err();
+        let denied =
+            sessions.allows("pump-1", Action::Subscribe, "devices/pump-1/#", &none(), NOW).unwrap_err();
         assert_eq!(denied.code(), "scope_missing");
         assert_eq!(sessions.version("pump-1"), Some(Version::V3));
-        assert!(sessions.ended(ENDS_AT).is_empty(), "the new token has not ended");
+        assert!(sessions.ended(&none(), ENDS_AT).is_empty(), "the new token has not ended");
     }
 
     #[test]
     fn an_ended_session_is_told_until_nobody_can_come_in_with_it_any_more() {
         let (mut sessions, key, keys) = sessions();
         let token = key.token(&claims("pump-1", IAT, IAT + 60));
-        sessions.admit(connect("pump-1", &token), &keys, &RevocationState::NotFollowed, NOW).unwrap();
+        sessions.admit(connect("pump-1", &token), &keys, &known(none()), NOW).unwrap();
 
-        assert!(sessions.ended(ENDS_AT.minus(1)).is_empty());
-        let denied = sessions.allows("pump-1", Action::Publish, "devices/pump-1/state", ENDS_AT);
+        assert!(sessions.ended(&none(), ENDS_AT.minus(1)).is_empty());
+        let denied = sessions.allows("pump-1", Action::Publish, "devices/pump-1/state", &none(), ENDS_AT);
         assert_eq!(denied.unwrap_err().code(), "expired");
         // The first that is heard of the time after a long sleep.
         let awake = ENDS_AT.plus(3_600);
-        assert_eq!(sessions.ended(awake), ["pump-1"]);
-        assert_eq!(sessions.ended(awake.plus(ENDED_FOR_S - 1)), ["pump-1"]);
-        assert!(sessions.ended(awake.plus(ENDED_FOR_S)).is_empty());
+        assert_eq!(sessions.ended(&none(), awake), ["pump-1"]);
+        assert_eq!(sessions.ended(&none(), awake.plus(ENDED_FOR_S - 1)), ["pump-1"]);
+        assert!(sessions.ended(&none(), awake.plus(ENDED_FOR_S)).is_empty());
+    }
+
+    #[test]
+    fn what_was_taken_back_lets_nobody_in_and_ends_who_is_in() {
+        let (mut sessions, key, keys) = sessions();
+        let token = key.token(&claims("pump-1", IAT, IAT + 60));
+        sessions.admit(connect("pump-1", &token), &keys, &known(none()), NOW).unwrap();
+        let other = Revocation::of_device("pump-2", NOW, ENDS_AT);
+        assert!(sessions.ended(&[other].into_iter().collect(), NOW).is_empty());
+
+        let revoked: Revocations = [Revocation::of_device("pump-1", NOW, ENDS_AT)].into_iter().collect();
+        assert_eq!(sessions.ended(&revoked, NOW), ["pump-1"]);
+        let refused = sessions.allows("pump-1", Action::Publish, "devices/pump-1/state", &revoked, NOW);
+        assert_eq!(refused.unwrap_err().code(), "revoked");
+        assert_eq!(
+            sessions
+                .admit(connect("pump-1", &token), &keys, &known(revoked.clone()), NOW)
+                .unwrap_err()
+                .code(),
+            "revoked"
+        );
+        // With a token that was issued later it is in again.
+        let later = key.token(&claims("pump-1", NOW.0, NOW.0 + 60));
+        assert!(sessions.admit(connect("pump-1", &later), &keys, &known(revoked.clone()), NOW).is_ok());
+        assert!(sessions.ended(&revoked, NOW).is_empty());
     }
 }

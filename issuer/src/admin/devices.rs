@@ -179,6 +179,7 @@ pub(crate) async fn remove(
     Path(name): Path<String>,
 ) -> Result<StatusCode, Problem> {
     app.devices.remove(&name).await?;
+    app.node.catch_up(&app).await?;
     tracing::info!(device = ?name, "device removed");
     Ok(StatusCode::NO_CONTENT)
 }
@@ -212,6 +213,8 @@ async fn set_status(
     status: DeviceStatus,
 ) -> Result<axum::Json<DeviceDocument>, Problem> {
     let device = app.devices.set_status(name, status).await?;
+    // Its tokens, too, are refused once this is answered.
+    app.node.catch_up(app).await?;
     tracing::info!(device = %device.name, %status, "device changed");
     Ok(axum::Json(document(app, device).await?))
 }

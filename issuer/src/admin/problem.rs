@@ -53,7 +53,7 @@ impl Problem {
         Self { field: field.map(Into::into), ..problem }
     }
 
-    fn not_found(detail: &dyn Display) -> Self {
+    pub(super) fn not_found(detail: &dyn Display) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not-found", "There is no such thing", detail)
     }
 
@@ -67,7 +67,7 @@ impl Problem {
     }
 
     /// A failure of this server. Operators may see what it is.
-    fn internal(detail: &dyn Display) -> Self {
+    pub(super) fn internal(detail: &dyn Display) -> Self {
         let problem = Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The server failed", detail);
         tracing::error!(error = %problem.detail, "an admin request failed");
         problem

@@ -48,6 +48,9 @@ async fn the_life_of_a_device() {
     assert_eq!(issuer.token("pump-1", &secret, "").await.status, StatusCode::UNAUTHORIZED);
     let enabled = issuer.admin(Method::POST, "/admin/v1/devices/pump-1/enable", None).await;
     assert_eq!(enabled.json(), device("enabled"));
+    // Tokens of this second are taken back already.
+    assert_eq!(issuer.token("pump-1", &secret, "").await.status, StatusCode::SERVICE_UNAVAILABLE);
+    issuer.clock.advance(1);
     assert_eq!(issuer.token("pump-1", &secret, "").await.status, StatusCode::OK);
     let removed = issuer.admin(Method::DELETE, "/admin/v1/devices/pump-1", None).await;
     assert_eq!(removed.status, StatusCode::NO_CONTENT);

@@ -37,7 +37,8 @@ enum Verb {
     Set(Set),
     /// Give a device that enrolled its first tokens
     Approve(Named),
-    /// Give a device no more tokens, until it is enabled again
+    /// Give a device no more tokens, until it is enabled again, and take back
+    /// those it has
     Disable(Named),
     /// Give a disabled device tokens again
     Enable(Named),
@@ -45,7 +46,7 @@ enum Verb {
     Key(Key),
     /// Set and remove static passwords, for clients that cannot do OAuth
     Password(Password),
-    /// Remove a device; its names are never used again
+    /// Remove a device and take back its tokens; its names are never used again
     Remove(Named),
     /// Make, list and remove the secrets of a device
     Secret(device_secret::Secret),
@@ -146,7 +147,7 @@ impl Device {
                 show(&device, operator.json)
             }),
             Verb::Approve(named) => named.change("approve", "gets tokens from now on"),
-            Verb::Disable(named) => named.change("disable", "gets no more tokens; those it has stay good to their end"),
+            Verb::Disable(named) => named.change("disable", "gets no more tokens, and those it has are taken back"),
             Verb::Enable(named) => named.change("enable", "gets tokens again"),
             Verb::Key(key) => key.run(),
             Verb::Password(password) => password.run(),
@@ -157,8 +158,8 @@ impl Device {
                     return print_json(&serde_json::json!({ "client_id": name, "removed": true }));
                 }
                 print(&format!(
-                    "Removed device {name} and its secrets. Tokens it has stay good to their end. Its names are \
-                     never used again.\n"
+                    "Removed device {name} and its secrets. Tokens it has are taken back. Its names are never used \
+                     again.\n"
                 ))
             }),
         }

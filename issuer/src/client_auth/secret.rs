@@ -150,7 +150,7 @@ impl Candidate {
             (Self::Nobody, _) => Err(Refused::NoSuchClient),
             (Self::Broker(_) | Self::Device(_), None) => Err(Refused::Secret),
             (Self::Broker(broker), Some(credential)) => {
-                let broker = AuthenticatedBroker(Arc::clone(broker));
+                let broker = AuthenticatedBroker { broker: Arc::clone(broker), secret: credential.clone() };
                 Ok(Proven { client: Client::Broker(broker), credential })
             }
             (Self::Device(device), Some(credential)) => {

@@ -37,13 +37,17 @@ async fn issue(app: &App, request: Request<Body>) -> Result<TokenResponse, Token
     let form = Form::parse(&body)?;
     let peer = Peer::of(&parts.extensions);
     let credentials = PresentedCredentials::from_request(&parts.headers, &form, &peer)?;
+    // Before anything is looked up that others may change.
+    let moment = app.moment()?;
     if let Some(device) = OwnPassword::from_request(&parts, &form)? {
-        return device.exchange(app, &form).await;
+        return device.exchange(app, moment, &form).await;
     }
     let client = authenticate(app, &credentials).await?;
     match GrantType::from_form(&form)? {
-        GrantType::ClientCredentials => client_credentials::issue(app, &client.into_device()?, &form, &peer),
-        GrantType::Password => password::issue(app, &client.into_broker()?, &form).await,
+        GrantType::ClientCredentials => {
+            client_credentials::issue(app, &client.into_device()?, moment, &form, &peer)
+        }
+        GrantType::Password => password::issue(app, &client.into_broker()?, moment, &form).await,
     }
 }
 

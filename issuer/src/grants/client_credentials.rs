@@ -5,6 +5,7 @@ use crate::app::App;
 use crate::client_auth::{AuthenticatedDevice, tls_client_auth};
 use crate::error::TokenError;
 use crate::form::Form;
+use crate::node::CurrentMoment;
 use crate::peer::Peer;
 
 /// Issues a token.
@@ -14,17 +15,18 @@ use crate::peer::Peer;
 pub(crate) fn issue(
     app: &App,
     device: &AuthenticatedDevice,
+    moment: CurrentMoment,
     form: &Form<'_>,
     peer: &Peer,
 ) -> Result<TokenResponse, TokenError> {
     if device_self::is_wanted(form)? {
-        return device_self::issue(app, device, form);
+        return device_self::issue(app, device, moment, form);
     }
     let request = TokenRequest {
         scope: form.get("scope"),
         mqtt_client_id: form.get("mqtt_client_id"),
         resource: form.get("resource"),
-        certificate: tls_client_auth::binding(device, peer, app.now()),
+        certificate: tls_client_auth::binding(device, peer, moment.now()),
     };
-    super::issue(app, device, &request)
+    super::issue(app, device, moment, &request)
 }

@@ -7,12 +7,13 @@
 
 use fleetbadge_validator::jwk::Algorithm;
 
-use super::TokenResponse;
+use super::{TokenResponse, check_good};
 use crate::app::App;
 use crate::client_auth::{AuthenticatedDevice, Method};
 use crate::error::TokenError;
 use crate::form::Form;
 use crate::mint::TokenId;
+use crate::node::CurrentMoment;
 use crate::self_token::{LIFETIME_S, SCOPE, SelfContent, mint};
 
 /// Whether a request is for such a token.
@@ -39,6 +40,7 @@ pub(super) fn is_wanted(form: &Form<'_>) -> Result<bool, TokenError> {
 pub(super) fn issue(
     app: &App,
     device: &AuthenticatedDevice,
+    moment: CurrentMoment,
     form: &Form<'_>,
 ) -> Result<TokenResponse, TokenError> {
     if form.get("resource").is_some() {
@@ -57,7 +59,8 @@ pub(super) fn issue(
             ));
         }
     };
-    let now = app.now();
+    let now = moment.now();
+    check_good(app, device, now)?;
     let keys = app.keys.current();
     let key = keys
         .ring

@@ -27,6 +27,7 @@ use crate::client_auth::{AuthenticatedBroker, Question};
 use crate::devices::KnownDevice;
 use crate::error::TokenError;
 use crate::form::Form;
+use crate::node::CurrentMoment;
 use crate::peer::Peer;
 use crate::policy::Policy;
 use crate::static_password::{Attempt, RetryAfter, StaticPassword};
@@ -42,6 +43,7 @@ use crate::store::NotEnabled;
 pub(crate) async fn issue(
     app: &App,
     broker: &AuthenticatedBroker,
+    moment: CurrentMoment,
     form: &Form<'_>,
 ) -> Result<TokenResponse, TokenError> {
     let presented = Presented::from_form(form)?;
@@ -58,7 +60,7 @@ pub(crate) async fn issue(
     let opens =
         |policy: &Policy| policy.static_passwords && policy.audience(Some(&broker.audience)).is_some();
     let device = presented.check(app, attempt, opens, TokenError::InvalidGrant).await?;
-    super::issue(app, &device, &TokenRequest { resource: Some(&broker.resource), ..request(form) })
+    super::issue(app, &device, moment, &TokenRequest { resource: Some(&broker.resource), ..request(form) })
 }
 
 /// A device that presents its own password, and nothing else to prove who it
@@ -97,12 +99,17 @@ impl<'a> OwnPassword<'a> {
     /// # Errors
     /// [`TokenError::InvalidClient`] or [`TokenError::TooManyFailures`]; then
     /// those of [`super::issue`].
-    pub(crate) async fn exchange(self, app: &App, form: &Form<'_>) -> Result<TokenResponse, TokenError> {
+    pub(crate) async fn exchange(
+        self,
+        app: &App,
+        moment: CurrentMoment,
+        form: &Form<'_>,
+    ) -> Result<TokenResponse, TokenError> {
         let Self { presented, address } = self;
         let attempt = Attempt::new(None, presented.device, address);
         let opens = |policy: &Policy| policy.static_passwords && policy.device_password_grant;
         let device = presented.check(app, attempt, opens, TokenError::InvalidClient).await?;
-        super::issue(app, &device, &request(form))
+        super::issue(app, &device, moment, &request(form))
     }
 }
 

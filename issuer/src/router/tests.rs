@@ -99,6 +99,8 @@ const ROUTES: &[Row] = &[
     Row(Method::POST, "/oauth2/token", Form(GRANT),      [Unknown, Done,      Forbidden, Unknown,   Unknown,   Absent, Absent]),
     Row(Method::POST, "/oauth2/token", Form(EXCHANGE),   [Unknown, Forbidden, Done,      Unknown,   Unknown,   Absent, Absent]),
     Row(Method::POST, "/oauth2/introspect", Form(TOKEN), [Unknown, Forbidden, Done,      Unknown,   Unknown,   Absent, Absent]),
+    Row(Method::POST, "/oauth2/revoke", Form(TOKEN),     [Unknown, Done,      Done,      Unknown,   Unknown,   Absent, Absent]),
+    Row(Method::GET, "/oauth2/revocations", Empty,       [Unknown, Forbidden, Done,      Unknown,   Unknown,   Absent, Absent]),
     Row(Method::POST, "/oauth2/register", NewKey,        [Unknown, Unknown,   Unknown,   Done,      Unknown,   Absent, Absent]),
     Row(Method::GET, PUMP, Empty,                        [Unknown, Unknown,   Unknown,   Unknown,   Done,      Absent, Absent]),
     Row(Method::PUT, PUMP, OwnKey,                       [Unknown, Unknown,   Unknown,   Unknown,   Done,      Absent, Absent]),
@@ -147,6 +149,8 @@ const ROUTES: &[Row] = &[
     Row(Method::DELETE, "/admin/v1/brokers/depot/secrets/x", Empty, operator(Nothing)),
     Row(Method::POST, "/admin/v1/brokers/depot/rotate-secret", Json(r#"{"overlap_s": 0}"#), OPERATOR),
     Row(Method::DELETE, "/admin/v1/brokers/depot", Empty, OPERATOR),
+    Row(Method::GET, "/admin/v1/revocations", Empty, OPERATOR),
+    Row(Method::POST, "/admin/v1/revocations", Json(r#"{"device": "valve"}"#), OPERATOR),
     Row(Method::GET, "/admin/v1/keys", Empty, OPERATOR),
     Row(Method::POST, "/admin/v1/keys/rotate", Json("{}"), OPERATOR),
 ];
@@ -297,6 +301,8 @@ fn no_route_is_missing_above() {
         let path =
             [("{base}", ""), ("{TOKEN_PATH}", TOKEN_PATH), ("{INTROSPECTION_PATH}", INTROSPECTION_PATH)]
                 .into_iter()
+                .chain([("{REVOCATION_PATH}", REVOCATION_PATH)])
+                .chain([("{REVOCATION_FEED_PATH}", REVOCATION_FEED_PATH)])
                 .chain([("{JWKS_PATH}", JWKS_PATH), ("{REGISTER_PATH}", REGISTER_PATH)])
                 .chain([("{{client_id}}", "pump"), ("devices/{name}", "devices/valve")])
                 .chain([("brokers/{name}", "brokers/depot"), ("groups/{name}", "groups/default")])

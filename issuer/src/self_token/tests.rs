@@ -11,7 +11,7 @@ use crate::root_key::RootKey;
 const ISSUER: &str = "https://id.example";
 const NOW: UnixSeconds = UnixSeconds(1_800_000_000);
 
-fn minted() -> (String, KeySet) {
+fn minted() -> (String, KeySet, TokenId) {
     let (key, _) =
         SigningKey::generate(Algorithm::ES256, &RootKey::from_bytes([1; 32]).key_sealer()).unwrap();
     #[expect(clippy::disallowed_methods, reason = "a test needs no repeatable identifier")]
@@ -20,7 +20,7 @@ fn minted() -> (String, KeySet) {
     let content = SelfContent { issuer: ISSUER, device: &device, client_key: "k", token_id, now: NOW };
     let jwks = json!({"keys": [key.public().to_jwk()]}).to_string();
     let (keys, _) = KeySet::from_json(ISSUER, jwks.as_bytes()).unwrap();
-    (mint(content, &key).unwrap(), keys)
+    (mint(content, &key).unwrap(), keys, token_id)
 }
 
 fn claims() -> Value {
@@ -39,8 +39,14 @@ fn with(claim: &str, value: Value) -> Result<SelfGrant, InvalidSelfToken> {
 
 #[test]
 fn what_is_minted_is_good_for_a_minute() {
-    let (token, keys) = minted();
-    let grant = SelfGrant { device: "pump-1".parse().unwrap(), client_key: "k".into() };
+    let (token, keys, token_id) = minted();
+    let grant = SelfGrant {
+        device: "pump-1".parse().unwrap(),
+        client_key: "k".into(),
+        token_id: token_id.to_string().into(),
+        key_id: keys.key_ids().next().unwrap().into(),
+        issued_at: NOW,
+    };
     assert_eq!(verify(&token, ISSUER, &keys, NOW), Ok(grant.clone()));
     assert_eq!(verify(&token, ISSUER, &keys, NOW.plus(59)), Ok(grant));
     assert_eq!(
@@ -51,7 +57,7 @@ fn what_is_minted_is_good_for_a_minute() {
 
 #[test]
 fn no_broker_takes_it_not_even_one_with_the_issuers_audience() {
-    let (token, keys) = minted();
+    let (token, keys, _) = minted();
     for audience in ["mqtt", ISSUER] {
         let denied = Verifier::new(ISSUER, audience).verify(
             &token,

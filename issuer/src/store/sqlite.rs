@@ -126,6 +126,10 @@ impl Store for SqliteStore {
         self.told(devices::remove(&self.pool, name, revoke).await)
     }
 
+    async fn owner_of_name(&self, name: &str) -> Result<Option<Box<str>>, StoreError> {
+        names::owner(&self.pool, name).await
+    }
+
     async fn groups(&self) -> Result<Vec<GroupRecord>, StoreError> {
         groups::all(&self.pool).await
     }

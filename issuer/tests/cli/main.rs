@@ -11,6 +11,7 @@ mod group;
 mod key;
 mod place;
 mod policy;
+mod revocation;
 mod secret;
 mod serve;
 mod static_password;

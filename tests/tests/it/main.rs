@@ -22,5 +22,6 @@ mod quickstart;
 mod rabbitmq;
 mod readme;
 mod revocation;
+mod revocations;
 mod rotation;
 mod traps;

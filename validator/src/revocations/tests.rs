@@ -36,6 +36,30 @@ fn each_target_names_its_tokens_and_no_others() {
 }
 
 #[test]
+fn a_device_is_told_from_when_on_its_tokens_are_good() {
+    let at = UnixSeconds;
+    let revocations: Revocations = [
+        Revocation::of_device("pump-1", at(1_000), END),
+        Revocation::of_group("pumps", at(1_001), END),
+        Revocation::of_token("valve-1", END),
+    ]
+    .into_iter()
+    .collect();
+    for (device, group, good_from) in [
+        ("pump-1", "valves", Some(at(1_000))),
+        ("pump-1", "pumps", Some(at(1_001))),
+        ("pump-2", "pumps", Some(at(1_001))),
+        ("valve-1", "valves", None),
+    ] {
+        assert_eq!(revocations.good_from(device, group), good_from, "{device} {group}");
+        let named = |iat| revocations.find(&TokenFacts { device, ..token(iat) }, [group]).is_some();
+        assert!(good_from.is_none_or(|from| named(from.0 - 1) && !named(from.0)), "{device} {group}");
+    }
+    let all = Revocations::from_iter([Revocation::of_all(at(1_002), END)]);
+    assert_eq!(all.good_from("pump-1", "pumps"), Some(at(1_002)));
+}
+
+#[test]
 fn the_wider_of_two_counts() {
     let device = |before| Revocation::of_device("pump-1", UnixSeconds(before), UnixSeconds(before + 10));
     for order in [[500, 900], [900, 500]] {

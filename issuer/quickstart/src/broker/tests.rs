@@ -28,7 +28,7 @@ impl Running {
         let verifier = Verifier::new("https://id.example", "mqtt");
         let keys = Arc::new(KeySet::from_json("https://id.example", key.jwks().as_bytes()).unwrap().0);
         let keys = Box::new(move || Arc::clone(&keys));
-        let guard = Arc::new(Guard::new(verifier, keys, Arc::new(clock.clone())));
+        let guard = Arc::new(Guard::new(verifier, keys, Box::new(Arc::default), Arc::new(clock.clone())));
         let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
         let broker = Broker::bind(any, any, guard).await.unwrap();
         let mqtt = broker.broker.local_addr().unwrap();

@@ -107,6 +107,34 @@ async fn the_whole_way_of_a_badge() {
     quickstart.stop().await;
 }
 
+/// What an operator does on the machine is heard in the same process.
+#[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::disallowed_methods, reason = "measures")]
+async fn the_session_of_a_disabled_device_ends_within_a_second() {
+    let (data_dir, clock) = new_data_dir();
+    let quickstart = start(&data_dir, &clock).await.unwrap();
+    let socket = data_dir.path().join("data/admin.sock");
+    let operator = reqwest::Client::builder().unix_socket(socket).build().unwrap();
+    let change = async |verb: &str| {
+        let url = format!("http://localhost/admin/v1/devices/{DEMO_DEVICE}/{verb}");
+        assert_eq!(operator.post(url).send().await.unwrap().status(), 200);
+    };
+    let token = quickstart.token().await;
+    let mut device = quickstart.connect(DEMO_DEVICE, &token).await.unwrap();
+    change("disable").await;
+    let disabled = std::time::Instant::now();
+    device.is_disconnected().await;
+    let took = disabled.elapsed();
+    println!("from the answer to the end of the session: {took:?}");
+    assert!(took < std::time::Duration::from_secs(1), "{took:?}");
+    assert_eq!(quickstart.connect(DEMO_DEVICE, &token).await.err(), Some(ConnectReturnCode::NotAuthorized));
+    change("enable").await;
+    quickstart.clock.advance(1);
+    assert_eq!(quickstart.connect(DEMO_DEVICE, &token).await.err(), Some(ConnectReturnCode::NotAuthorized));
+    quickstart.connect(DEMO_DEVICE, &quickstart.token().await).await.unwrap();
+    quickstart.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn started_again_it_finds_everything_again() {
     let (data_dir, clock) = new_data_dir();

@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fleetbadge_validator::jwk::Algorithm;
 use fleetbadge_validator::test_support::TestKey;
-use http::{Method, header};
+use http::{Method, StatusCode, header};
 use jsonwebtoken::signature::Signer as _;
 use serde_json::{Value, json};
 
@@ -171,6 +171,10 @@ async fn a_token_dies_with_the_rights_of_its_device() {
         assert_eq!(fleet.north(&token).await.json()["active"], is_active, "{status}");
     }
     app.devices.approve("pump").await.unwrap();
+    app.node.catch_up(&app).await.unwrap();
+    fleet.assert_inactive(&token, "of a device that was shut out since").await;
+    fleet.issuer.clock.advance(1);
+    let token = fleet.token().await;
     assert_eq!(fleet.north(&token).await.json()["active"], true);
     app.devices.remove("pump").await.unwrap();
     fleet.assert_inactive(&token, "removed").await;

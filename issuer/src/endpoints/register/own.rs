@@ -2,8 +2,8 @@
 //! registration and replaces its keys (RFC 7592 §2).
 //!
 //! 1. the token is one of this issuer for this device ([`crate::self_token`]);
-//! 2. the device is enabled, and still has the key that it asked for the
-//!    token with;
+//! 2. the token was not taken back, the device is enabled, and still has the
+//!    key that it asked for the token with;
 //! 3. a key that it did not have before is proven to be its own;
 //! 4. the new set of keys replaces the old one, whole.
 
@@ -37,7 +37,8 @@ pub(crate) async fn get(
 ) -> Result<Json<ClientInformation>, RegistrationError> {
     let grant = authorize(&app, &client_id, &parts)?;
     let device = app.devices.find(&client_id).await.map_err(|error| app.store_failed(&error))?;
-    let device = device.filter(|device| holds(device, &grant)).ok_or(RegistrationError::InvalidToken)?;
+    let device =
+        device.filter(|device| holds(&app, device, &grant)).ok_or(RegistrationError::InvalidToken)?;
     Ok(Json(ClientInformation::of(&app, DeviceRecord::clone(&device))))
 }
 
@@ -49,7 +50,7 @@ pub(crate) async fn put(
     let (parts, body) = request.into_parts();
     let grant = authorize(&app, &client_id, &parts)?;
     let device = app.devices.find(&client_id).await.map_err(|error| app.store_failed(&error))?;
-    if !device.is_some_and(|device| holds(&device, &grant)) {
+    if !device.is_some_and(|device| holds(&app, &device, &grant)) {
         return Err(RegistrationError::InvalidToken);
     }
     let metadata = read_metadata(&app, &parts.headers, body, MAX_KEYS).await?;
@@ -62,7 +63,7 @@ pub(crate) async fn put(
     let proven = prove(&app, &parts.headers, request).await?;
     // Asked again of what the device is when it is written.
     let replace = |device: &mut DeviceRecord| {
-        if !holds(device, &grant) {
+        if !holds(&app, device, &grant) {
             return Ok(Err(RegistrationError::InvalidToken));
         }
         let replaced = match replace_keys(&device.credentials.keys, &metadata.keys) {
@@ -107,7 +108,11 @@ fn authorize(app: &App, client_id: &str, parts: &Parts) -> Result<SelfGrant, Reg
 }
 
 /// Whether a device may still do what it was granted.
-fn holds(device: &DeviceRecord, grant: &SelfGrant) -> bool {
+fn holds(app: &App, device: &DeviceRecord, grant: &SelfGrant) -> bool {
+    if let Some(revoked) = app.revocations.find(&grant.facts(), [device.group.as_str()]) {
+        tracing::debug!(device = %device.name, %revoked, "a token to manage a device was taken back");
+        return false;
+    }
     device.status == DeviceStatus::Enabled
         && device.credentials.keys.iter().any(|key| key.id.as_str() == grant.client_key)
 }

@@ -193,6 +193,7 @@ async fn section_2_3_1_whoever_is_not_let_in_cannot_tell_why() {
     }
     // Enabled again, it is let in, whatever was remembered of it.
     issuer.app().devices.set_status("pump-2", DeviceStatus::Enabled).await.unwrap();
+    issuer.clock.advance(1);
     assert_eq!(issuer.token("pump-2", &disabled, "").await.status, StatusCode::OK);
     issuer.app().devices.remove("pump-2").await.unwrap();
     assert_eq!(issuer.token("pump-2", &disabled, "").await.status, StatusCode::UNAUTHORIZED);

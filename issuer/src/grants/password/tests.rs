@@ -170,6 +170,9 @@ async fn every_reason_not_to_take_a_password_looks_the_same() {
     ask("b", "pump", &fleet.password).await;
     let audiences = Some(vec!["mqtt".into()]);
     fleet.issuer.set_group(PolicyChange { audiences, ..PolicyChange::default() }).await;
+    // Tokens of the second in which it was shut out are taken back.
+    assert_eq!(fleet.north("pump", &fleet.password, "").await.status, StatusCode::SERVICE_UNAVAILABLE);
+    fleet.issuer.clock.advance(1);
     assert_eq!(fleet.north("pump", &fleet.password, "").await.status, StatusCode::OK);
     app.devices.remove("pump").await.unwrap();
     ask("c", "pump", &fleet.password).await;

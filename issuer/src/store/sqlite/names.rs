@@ -1,9 +1,10 @@
 //! The one namespace of devices, brokers and MQTT client identifiers.
 
 use sqlx::SqliteTransaction;
+use sqlx::sqlite::SqlitePool;
 
 use super::to_sql;
-use crate::store::NameTaken;
+use crate::store::{NameTaken, StoreError};
 use fleetbadge_validator::time::UnixSeconds;
 
 /// Takes `name` for `client`, unless it has it already. No two clients have
@@ -39,6 +40,13 @@ pub(super) async fn take(
     .execute(&mut **transaction)
     .await?;
     Ok(Ok(()))
+}
+
+/// Whose a name is, or was.
+pub(super) async fn owner(pool: &SqlitePool, name: &str) -> Result<Option<Box<str>>, StoreError> {
+    let client: Option<String> =
+        sqlx::query_scalar("SELECT client FROM names WHERE name = ?").bind(name).fetch_optional(pool).await?;
+    Ok(client.map(String::into_boxed_str))
 }
 
 /// Whether a client of this name was there before: then it is not made again.

@@ -246,3 +246,31 @@ async fn a_change_goes_on_when_the_device_hangs_up() {
     };
     tokio::time::timeout(std::time::Duration::from_secs(10), is_gone).await.unwrap();
 }
+
+/// Whoever stole such a token must not use its minute after the device was
+/// shut out and let in again.
+#[tokio::test]
+async fn a_token_dies_when_its_device_is_shut_out() {
+    let (issuer, key) = with_pump().await;
+    for shut_out in [
+        vec![("devices/pump-1/disable", json!(null)), ("devices/pump-1/enable", json!(null))],
+        vec![("revocations", json!({"device": "pump-1"}))],
+        vec![("revocations", json!({"group": "default"}))],
+        vec![("revocations", json!({"all": true}))],
+    ] {
+        let before = token(&issuer, "pump-1", &key);
+        assert_eq!(get(&issuer, URL, &before).await.status, StatusCode::OK);
+        for (path, body) in shut_out {
+            let answer = issuer.admin(Method::POST, &format!("/admin/v1/{path}"), Some(body)).await;
+            assert!(answer.status.is_success(), "{path}");
+        }
+        assert_eq!(refusal(&get(&issuer, URL, &before).await), invalid_token());
+        let new = TestKey::generate();
+        let body = jwks(&[&key, &new]);
+        assert_eq!(refusal(&put(&issuer, &before, Some(&new), &body).await), invalid_token());
+        issuer.clock.advance(1);
+        assert_eq!(refusal(&get(&issuer, URL, &before).await), invalid_token());
+        let after = token(&issuer, "pump-1", &key);
+        assert_eq!(get(&issuer, URL, &after).await.status, StatusCode::OK);
+    }
+}

@@ -1,0 +1,88 @@
+//! `POST /oauth2/revoke`: somebody takes back a token (RFC 7009).
+//!
+//! 1. read the request as strictly as at the token endpoint;
+//! 2. authenticate the client, by any of its methods;
+//! 3. look at the token. What is none of this issuer, or has died, is answered
+//!    like one that was taken back (§2.2), and nothing is written: whoever
+//!    invents tokens cannot fill the database with them;
+//! 4. the token must be the client's (§2.1): a device takes back its own, the one
+//!    for the issuer too; a broker those that are for its audience alone;
+//! 5. write it, and answer once this node refuses it.
+//!
+//! A broker may, as it is who meets a token in the wrong hands, and nobody else
+//! loses by it: it could refuse the token anyway. What devices say of the kind
+//! of token, `token_type_hint`, is no help here: there is one kind.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
+use fleetbadge_validator::verify::Verifier;
+use http::{Request, StatusCode};
+
+use super::form_request::read_form;
+use super::issued_token::{IssuedClaims, IssuedToken};
+use crate::app::App;
+use crate::client_auth::{Client, PresentedCredentials, authenticate};
+use crate::error::TokenError;
+use crate::form::Form;
+use crate::peer::Peer;
+
+pub(crate) async fn post(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
+    match revoke(&app, request).await {
+        Ok(()) => StatusCode::OK.into_response(),
+        Err(error) => error.into_response(),
+    }
+}
+
+async fn revoke(app: &App, request: Request<Body>) -> Result<(), TokenError> {
+    let (parts, body) = read_form(app, request).await?;
+    let form = Form::parse(&body)?;
+    let credentials =
+        PresentedCredentials::from_request(&parts.headers, &form, &Peer::of(&parts.extensions))?;
+    let client = authenticate(app, &credentials).await?;
+    let token = form.get("token").ok_or(TokenError::InvalidRequest("token is missing".into()))?;
+    let token = match IssuedToken::read(app, token) {
+        Ok(token) => token,
+        Err(reason) => {
+            tracing::debug!(%reason, "what was to be taken back is no token");
+            return Ok(());
+        }
+    };
+    // With the longest skew that a broker may allow.
+    let (claims, now) = (&token.claims, app.now());
+    let Some(jti) = claims.jti.as_deref().filter(|_| now < claims.exp.plus(Verifier::MAX_SKEW_S)) else {
+        return Ok(());
+    };
+    check_is_of(&client, claims)?;
+    if token.revoked_by(app).is_some() {
+        return Ok(());
+    }
+    app.revoke(app.revoker.token(jti, claims.exp)).await.map_err(|error| {
+        // What was written is not undone: to ask again does no harm (§2.2.1).
+        tracing::error!(%error, "a token may not have been taken back");
+        TokenError::TemporarilyUnavailable { retry_after_s: 1 }
+    })?;
+    let by = match &client {
+        Client::Device(device) => device.name.as_str(),
+        Client::Broker(broker) => broker.name.as_str(),
+    };
+    tracing::info!(by, device = claims.device(), jti, "token revoked");
+    Ok(())
+}
+
+/// That a token is the client's to take back.
+fn check_is_of(client: &Client, claims: &IssuedClaims) -> Result<(), TokenError> {
+    let is_its_own = match client {
+        Client::Device(device) => claims.device() == device.name.as_str(),
+        Client::Broker(broker) => {
+            let audiences = claims.aud.as_slice();
+            !audiences.is_empty() && audiences.iter().all(|aud| *aud == *broker.audience)
+        }
+    };
+    if is_its_own { Ok(()) } else { Err(TokenError::UnauthorizedClient("the token is another client's")) }
+}
+
+#[cfg(test)]
+mod tests;
