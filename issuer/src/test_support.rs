@@ -98,14 +98,14 @@ impl TestIssuer {
     }
 
     /// Adds so many devices that are like one that is there.
-    pub(crate) async fn fill_group(&self, like: &str, count: usize) {
+    pub(crate) async fn fill_group(&self, like: &str, count: i64) {
         let copy = sqlx::query(
             "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < ?1) \
              INSERT INTO devices (name, group_name, status, revision, document, created_at) \
              SELECT ?2 || '-' || n, group_name, status, revision, document, created_at \
              FROM devices, numbers WHERE name = ?2",
         );
-        copy.bind(count as i64).bind(like).execute(&self.database().await).await.unwrap();
+        copy.bind(count).bind(like).execute(&self.database().await).await.unwrap();
     }
 
     /// How many devices there are.

@@ -15,7 +15,7 @@ use crate::mint::TokenId;
 use crate::node::FollowError;
 
 /// How many are listed at a time.
-const PAGE: usize = 1_000;
+const PAGE: u32 = 1_000;
 
 /// Whose tokens to take back: exactly one of these.
 #[derive(Clone, Default, Serialize, Deserialize)]
@@ -59,8 +59,8 @@ pub(crate) async fn list(
     State(app): State<Arc<App>>,
     Query(RevocationQuery { after }): Query<RevocationQuery>,
 ) -> Result<axum::Json<RevocationPage>, Problem> {
-    let mut page = app.store.revocations(after, PAGE as u32).await?;
-    let next_after = page.last().map(|last| last.id).filter(|_| page.len() == PAGE);
+    let mut page = app.store.revocations(after, PAGE).await?;
+    let next_after = page.last().map(|last| last.id).filter(|_| page.len() == PAGE as usize);
     let now = app.now();
     page.retain(|numbered| numbered.revocation.expires_at > now);
     let revocations = page.into_iter().map(|numbered| numbered.revocation).collect();

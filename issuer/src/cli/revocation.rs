@@ -55,7 +55,7 @@ struct Add {
     #[arg(long, group = "target")]
     all: bool,
     /// That --all is meant
-    #[arg(long, requires = "all")]
+    #[arg(long)]
     yes: bool,
     #[command(flatten)]
     operator: Operator,

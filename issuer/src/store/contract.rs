@@ -151,6 +151,11 @@ async fn names_are_taken_for_ever_or_not_at_all(store: &impl Store) {
     assert!(store.remove_device("a", &taken_back("a")).await.unwrap());
     assert_eq!(refused("a", &["a"]).await, taken("a", "a", true));
     assert_eq!(refused("c", &["a1"]).await, taken("a1", "a", true));
+    for (name, owner) in
+        [("a", Some("a")), ("a1", Some("a")), ("b", Some("b")), ("x", Some("b")), ("c", None)]
+    {
+        assert_eq!(store.owner_of_name(name).await.unwrap().as_deref(), owner, "{name}");
+    }
 }
 
 async fn devices_come_in_pages(store: &impl Store) {

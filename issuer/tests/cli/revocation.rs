@@ -16,7 +16,7 @@ fn tokens_are_taken_back_and_it_is_said_what_happens() {
     let said =
         place.text(&["revocation", "add", "--token-file", &place.file("token", &format!("{token}\n"))]);
     assert!(said.starts_with("Token ") && said.contains(" is taken back. Kept until 20"), "{said}");
-    assert!(!said.contains(&token) && !said.contains(&token[token.len() - 20..]), "{said}");
+    assert!(!said.contains(&token) && !said.contains(token.rsplit('.').next().unwrap()), "{said}");
     let group = place.json(&["revocation", "add", "--group", "default"]);
     assert!(group["before"].is_u64() && group["expires_at"].is_u64(), "{group}");
     let jti = place.json(&["revocation", "add", "--jti", "AAAAAAAAAAAAAAAAAAAAAA"]);
@@ -40,7 +40,6 @@ fn tokens_are_taken_back_and_it_is_said_what_happens() {
         (&["--token-file", &place.file("word", "secret-word")], 1, "token: it is malformed"),
         (&["--token-file", "/nowhere"], 2, "/nowhere"),
         (&["--all"], 2, "say --yes"),
-        (&["--device", "pump-1", "--yes"], 2, "--all"),
         (&["--device", "pump-1", "--group", "default"], 2, "cannot be used with"),
         (&[], 2, "required"),
     ] {

@@ -148,7 +148,7 @@ fn a_token_is_taken_back_by_its_device_and_none_is_ever_logged() {
     let refused = ask("revoke", &of(&valve), &token);
     assert_eq!((refused.status, refused.json()["error"].as_str()), (400, Some("unauthorized_client")));
     for cut in [1, 20, 60] {
-        assert_eq!(ask("revoke", &of(&pump), &token[..token.len() - cut]).status, 200);
+        assert_eq!(ask("revoke", &of(&pump), token.get(..token.len() - cut).unwrap()).status, 200);
     }
     assert_eq!(ask("introspect", &user, &token).json()["active"], true);
     assert_eq!(ask("revoke", &of(&pump), &token).status, 200);
@@ -164,7 +164,7 @@ fn a_token_is_taken_back_by_its_device_and_none_is_ever_logged() {
     for token in [token, other, third] {
         let claims = token.split('.').nth(1).expect("claims").to_owned();
         let signature = token.rsplit('.').next().expect("a signature").to_owned();
-        for trace in [&claims, &signature, &signature[..20].to_owned()] {
+        for trace in [&claims, &signature, &signature.chars().take(20).collect()] {
             assert!(!log.contains(trace.as_str()), "{trace} is in the log");
         }
     }
