@@ -11,6 +11,7 @@ use crate::brokers::Brokers;
 use crate::client_auth::private_key_jwt::ParsedKeys;
 use crate::credential_uses::CredentialUses;
 use crate::devices::Devices;
+use crate::endpoints::reports::ReportGate;
 use crate::enrolments::Enrolments;
 use crate::groups::{GroupError, Groups};
 use crate::imported_secrets::ImportedSecrets;
@@ -21,6 +22,7 @@ use crate::metrics::Metrics;
 use crate::node::Node;
 use crate::random::Random;
 use crate::revoker::Revoker;
+use crate::signing_keys::holders::heard_of_since;
 use crate::static_password::StaticPasswords;
 use crate::store::{Store, StoreError};
 use crate::used_jtis::UsedJtis;
@@ -44,6 +46,7 @@ pub(crate) struct App {
     pub(crate) revocations: IssuedRevocations,
     pub(crate) revoker: Revoker,
     pub(crate) node: Node,
+    pub(crate) report_gate: ReportGate,
     pub(crate) metrics: Metrics,
     pub(crate) metadata: Bytes,
     pub(crate) jwks_cache_control: String,
@@ -103,13 +106,16 @@ impl App {
                 tracing::error!(%error, alg = algorithm.as_str(), "the first key could not be made");
             }
         }
-        if let Err(error) = self.keys.refresh(self.now()).await {
+        if let Err(error) = self.keys.turn(self.now()).await {
             tracing::error!(%error, "the signing keys could not be brought up to date");
         }
         self.flush().await;
         self.revocations.forget_expired(self.now());
         if let Err(error) = self.store.forget_revocations(self.now()).await {
             tracing::warn!(%error, "revocations of tokens that have died could not be forgotten");
+        }
+        if let Err(error) = self.store.forget_reports(heard_of_since(self.now())).await {
+            tracing::warn!(%error, "old reports of validators could not be forgotten");
         }
         if let Err(error) = self.node.forget_old_changes(self).await {
             tracing::warn!(%error, "old changes could not be forgotten");

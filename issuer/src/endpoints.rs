@@ -7,4 +7,5 @@ pub(crate) mod jwks;
 pub(crate) mod metadata;
 pub(crate) mod ops;
 pub(crate) mod register;
+pub(crate) mod reports;
 pub(crate) mod token;

@@ -112,6 +112,18 @@ impl TokenError {
         }
     }
 
+    /// The answer where only brokers may ask: RFC 6749 §5.2 has 400 for
+    /// `unauthorized_client` at the token endpoint, where the request is at
+    /// fault; here it is who asks.
+    pub(crate) fn into_broker_response(self) -> Response {
+        let is_forbidden = matches!(self, Self::UnauthorizedClient(_));
+        let mut response = self.into_response();
+        if is_forbidden {
+            *response.status_mut() = StatusCode::FORBIDDEN;
+        }
+        response
+    }
+
     fn description(&self) -> Cow<'_, str> {
         match self {
             Self::InvalidRequest(why) => Cow::Borrowed(why),

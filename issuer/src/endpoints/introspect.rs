@@ -21,7 +21,7 @@ use fleetbadge_validator::claims::present;
 use fleetbadge_validator::jws::Jws;
 use fleetbadge_validator::keys::KeySet;
 use fleetbadge_validator::time::UnixSeconds;
-use http::{Request, StatusCode};
+use http::Request;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -41,14 +41,7 @@ const TYPES: &[&str] = &[TokenType::AccessToken.as_str(), TokenType::Jwt.as_str(
 pub(crate) async fn post(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
     match answer(&app, request).await {
         Ok(introspection) => Json(introspection).into_response(),
-        Err(error @ TokenError::UnauthorizedClient(_)) => {
-            // RFC 6749 §5.2 has 400 for this at the token endpoint, where the
-            // request is at fault; here it is who asks.
-            let mut response = error.into_response();
-            *response.status_mut() = StatusCode::FORBIDDEN;
-            response
-        }
-        Err(error) => error.into_response(),
+        Err(error) => error.into_broker_response(),
     }
 }
 

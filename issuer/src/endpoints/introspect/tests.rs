@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fleetbadge_validator::jwk::Algorithm;
 use fleetbadge_validator::test_support::TestKey;
-use http::{Method, header};
+use http::{Method, StatusCode, header};
 use jsonwebtoken::signature::Signer as _;
 use serde_json::{Value, json};
 
