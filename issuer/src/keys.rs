@@ -36,6 +36,7 @@ mod workshop;
 use workshop::{NewKey, Workshop};
 
 /// The keys of one moment, and what is published of them.
+#[derive(Clone)]
 pub struct CurrentKeys {
     /// The keys.
     pub ring: KeyRing,

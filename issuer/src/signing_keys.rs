@@ -37,6 +37,7 @@ pub struct ScheduledKey {
 }
 
 /// The keys of an issuer. Never changed: a new ring replaces it whole.
+#[derive(Clone)]
 pub struct KeyRing(Vec<ScheduledKey>);
 
 impl KeyRing {
@@ -68,7 +69,7 @@ impl KeyRing {
             .map(|key| &*key.key)
     }
 
-    /// The same keys but for one, which neither signs nor is published.
+    /// The same keys but for one.
     #[must_use]
     pub fn without(&self, kid: &str) -> Self {
         Self(self.0.iter().filter(|key| key.key.kid() != kid).cloned().collect())

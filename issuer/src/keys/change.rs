@@ -113,7 +113,7 @@ impl Keys {
             }
             let (delete, revoke): (Vec<_>, Vec<_>) = revoked.into_iter().unzip();
             for kid in &delete {
-                self.withhold(kid, now)?;
+                self.withhold(kid);
             }
             let delete: Vec<&str> = delete.iter().map(String::as_str).collect();
             let change = SigningKeyChange { revision, set: &set, delete: &delete, revoke: &revoke };
@@ -125,13 +125,12 @@ impl Keys {
         }
     }
 
-    /// Signs nothing more with a key, and publishes it no more, until the
-    /// stored keys are taken up: no token of it is issued once it is written
-    /// that they are worth nothing.
-    fn withhold(&self, kid: &str, now: UnixSeconds) -> Result<(), KeyError> {
-        let others = self.current().ring.without(kid);
-        self.current.store(CurrentKeys::of(others, &self.issuer, now)?.into());
-        Ok(())
+    /// Signs nothing more with a key until the stored keys are taken up: no
+    /// token of it is issued once it is written that they are worth nothing.
+    fn withhold(&self, kid: &str) {
+        let current = self.current();
+        let withheld = CurrentKeys { ring: current.ring.without(kid), ..CurrentKeys::clone(&current) };
+        self.current.store(withheld.into());
     }
 }
 

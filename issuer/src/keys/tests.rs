@@ -24,6 +24,13 @@ async fn open_with(folder: &tempfile::TempDir, timing: KeyTiming, now: UnixSecon
     Keys::open(store, sealer, brokers, "https://id.example", timing, now).await.unwrap()
 }
 
+/// The database, for somebody who spoils it. One connection: another would not
+/// know at once what this one has dropped.
+async fn behind_its_back(folder: &tempfile::TempDir) -> sqlx::SqlitePool {
+    let options = sqlx::sqlite::SqlitePoolOptions::new().max_connections(1);
+    options.connect(folder.path().join("db").to_str().unwrap()).await.unwrap()
+}
+
 fn kids(keys: &Keys) -> Vec<String> {
     keys.current().ring.keys().iter().map(|key| key.key.kid().to_owned()).collect()
 }

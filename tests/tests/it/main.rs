@@ -21,4 +21,5 @@ mod quickstart;
 mod rabbitmq;
 mod readme;
 mod rotation;
+mod signing_keys;
 mod traps;

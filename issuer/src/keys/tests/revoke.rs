@@ -22,7 +22,7 @@ async fn a_revoked_key_is_gone_and_another_signs_at_once() {
     let second = active(&keys, NOW);
     assert_eq!(kids(&keys), [second.clone()]);
     assert!(!String::from_utf8_lossy(&keys.current().jwks).contains(&first));
-    assert_eq!(revoked(&keys).await, [RevocationTarget::Key(first.clone())]);
+    assert_eq!(revoked(&keys).await, [RevocationTarget::Key(first.as_str().into())]);
     // An announced one takes its place.
     keys.rotate(None, false, NOW).await.unwrap();
     let announced = kids(&keys).into_iter().find(|kid| *kid != second).unwrap();
@@ -67,8 +67,7 @@ async fn a_revocation_that_cannot_be_written_is_not_half_done() {
     let folder = tempfile::tempdir().unwrap();
     let keys = open(&folder, NOW).await;
     let first = active(&keys, NOW);
-    let path = folder.path().join("db");
-    let behind_its_back = sqlx::SqlitePool::connect(path.to_str().unwrap()).await.unwrap();
+    let behind_its_back = behind_its_back(&folder).await;
     let statements = [
         "INSERT ON signing_keys",
         "DELETE ON signing_keys",
@@ -78,7 +77,7 @@ async fn a_revocation_that_cannot_be_written_is_not_half_done() {
     ];
     for statement in statements {
         let fail = format!("CREATE TRIGGER fail AFTER {statement} BEGIN SELECT RAISE(ABORT, 'no'); END");
-        sqlx::query(sqlx::AssertSqlSafe(fail)).execute(&behind_its_back).await.unwrap();
+        sqlx::raw_sql(sqlx::AssertSqlSafe(fail)).execute(&behind_its_back).await.unwrap();
         assert!(matches!(revoke(&keys, &first, NOW).await, Err(KeyError::Store(_))), "{statement}");
         assert_eq!(active_of(&keys, Algorithm::ES256, NOW), None, "{statement}");
         assert_eq!(revoked(&keys).await, []);
@@ -86,7 +85,7 @@ async fn a_revocation_that_cannot_be_written_is_not_half_done() {
         // The operator was told that it failed; the next tick goes on with it.
         keys.refresh(NOW).await.unwrap();
         assert_eq!(active(&keys, NOW), first, "{statement}");
-        sqlx::query("DROP TRIGGER fail").execute(&behind_its_back).await.unwrap();
+        sqlx::raw_sql("DROP TRIGGER fail").execute(&behind_its_back).await.unwrap();
     }
     revoke(&keys, &first, NOW).await.unwrap();
     assert_ne!(active(&keys, NOW), first);

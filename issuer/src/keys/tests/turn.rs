@@ -158,9 +158,8 @@ async fn keys_that_are_carried_by_hand_are_rotated_by_hand() {
 /// Whatever fails on the way: nothing is half done, and it is done later.
 #[tokio::test]
 async fn a_write_that_fails_anywhere_leaves_the_keys_as_they_were() {
-    let fleet = Fleet::new(TIMING).await;
-    let path = fleet.folder.path().join("db");
-    let behind_its_back = sqlx::SqlitePool::connect(path.to_str().unwrap()).await.unwrap();
+    let fleet = Fleet::new(KeyTiming { confirm_deadline_s: 10_000, ..TIMING }).await;
+    let behind_its_back = behind_its_back(&fleet.folder).await;
     let first = fleet.active(0);
     // Announcement, promotion, deletion; each with every statement of it.
     let steps = [
@@ -178,14 +177,14 @@ async fn a_write_that_fails_anywhere_leaves_the_keys_as_they_were() {
         for statement in statements {
             // After it: the statement itself was done.
             let fail = format!("CREATE TRIGGER fail AFTER {statement} BEGIN SELECT RAISE(ABORT, 'no'); END");
-            sqlx::query(sqlx::AssertSqlSafe(fail)).execute(&behind_its_back).await.unwrap();
+            sqlx::raw_sql(sqlx::AssertSqlSafe(fail)).execute(&behind_its_back).await.unwrap();
             fleet.keys.turn(now).await.unwrap_err();
             assert_eq!(fleet.keys.store.signing_keys().await.unwrap(), before, "{statement} at {at}");
             let again = open(&fleet.folder, now).await;
             let states =
                 again.current().ring.keys().iter().map(|key| key.schedule.state(now)).collect::<Vec<_>>();
             assert_eq!(states.iter().filter(|state| **state == KeyState::Active).count(), 1, "{states:?}");
-            sqlx::query("DROP TRIGGER fail").execute(&behind_its_back).await.unwrap();
+            sqlx::raw_sql("DROP TRIGGER fail").execute(&behind_its_back).await.unwrap();
         }
         fleet.keys.turn(now).await.unwrap();
         assert_eq!(kids(&fleet.keys).len(), expected, "at {at}");
