@@ -216,9 +216,9 @@ fn find(issuer: &Issuer, kid: &str) -> Value {
 /// The one key in this state.
 fn only(issuer: &Issuer, state: &str) -> String {
     let states = states(issuer);
-    let mut kids = states.iter().filter(|(_, of)| *of == state).map(|(kid, _)| kid.clone());
-    let (Some(kid), None) = (kids.next(), kids.next()) else { panic!("{state}: {states:?}") };
-    kid
+    let kids: Vec<&String> = states.iter().filter(|(_, of)| *of == state).map(|(kid, _)| kid).collect();
+    assert_eq!(kids.len(), 1, "{state}: {states:?}");
+    kids[0].clone()
 }
 
 fn active(issuer: &Issuer) -> String {

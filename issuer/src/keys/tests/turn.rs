@@ -59,11 +59,12 @@ async fn each_key_gets_its_successor_and_a_node_that_was_off_makes_one() {
     let fleet = Fleet::new(TIMING).await;
     let first = fleet.active(0);
     fleet.turn(9_999).await;
-    assert_eq!(kids(&fleet.keys), [first.clone()]);
+    assert_eq!(kids(&fleet.keys), [first.as_str()]);
     // Another node of the same database does the same at the same time.
     let other = open(&fleet.folder, NOW.plus(10_000)).await;
     let (one, two) = tokio::join!(fleet.keys.turn(NOW.plus(10_000)), other.turn(NOW.plus(10_000)));
-    (one.unwrap(), two.unwrap());
+    one.unwrap();
+    two.unwrap();
     fleet.keys.reload(NOW.plus(10_000)).await.unwrap();
     assert_eq!(kids(&fleet.keys).len(), 2);
     // Off for months: the announced one signs meanwhile, one is announced now.
@@ -105,7 +106,7 @@ async fn who_never_confirms_holds_it_up_until_the_deadline_and_no_longer() {
     let first = fleet.active(0);
     fleet.keys.rotate(None, false, NOW).await.unwrap();
     for at in (0..10_000).step_by(500) {
-        fleet.report("north", "stubborn", &[first.clone()], at).await;
+        fleet.report("north", "stubborn", std::slice::from_ref(&first), at).await;
         fleet.turn(at).await;
         assert_eq!(fleet.active(at), first, "{at}");
     }
