@@ -12,6 +12,7 @@ use crate::brokers::Brokers;
 use crate::client_auth::private_key_jwt::ParsedKeys;
 use crate::credential_uses::CredentialUses;
 use crate::devices::Devices;
+use crate::endpoints::reports::ReportGate;
 use crate::endpoints::revocations::Feeds;
 use crate::enrolments::Enrolments;
 use crate::error::TokenError;
@@ -25,6 +26,7 @@ use crate::node::{CurrentMoment, FollowError, Node};
 use crate::random::Random;
 use crate::revoker::Revoker;
 use crate::root_key::RootKey;
+use crate::signing_keys::holders::heard_of_since;
 use crate::static_password::StaticPasswords;
 use crate::store::{Store, StoreError};
 use crate::used_jtis::UsedJtis;
@@ -50,6 +52,7 @@ pub(crate) struct App {
     pub(crate) feeds: Arc<Feeds>,
     pub(crate) node: Node,
     pub(crate) root_key: RootKey,
+    pub(crate) report_gate: ReportGate,
     pub(crate) metrics: Metrics,
     pub(crate) metadata: Bytes,
     pub(crate) jwks_cache_control: String,
@@ -132,6 +135,9 @@ impl App {
         if let Err(error) = self.used_jtis.forget_ended(now).await {
             tracing::warn!(%error, "statements that have ended could not be forgotten");
         }
+        if let Err(error) = self.store.forget_reports(heard_of_since(now)).await {
+            tracing::warn!(%error, "old reports of validators could not be forgotten");
+        }
         if let Err(error) = self.node.forget_old_changes(self).await {
             tracing::warn!(%error, "old changes could not be forgotten");
         }
@@ -144,7 +150,7 @@ impl App {
                 tracing::error!(%error, alg = algorithm.as_str(), "the first key could not be made");
             }
         }
-        if let Err(error) = self.keys.refresh(self.now()).await {
+        if let Err(error) = self.keys.turn(self.now()).await {
             tracing::error!(%error, "the signing keys could not be brought up to date");
         }
         self.flush().await;

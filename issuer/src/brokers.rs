@@ -22,6 +22,7 @@ use crate::names::{NameRefused, parse_name};
 use crate::policy::{MAX_AUDIENCE_LENGTH, check_audience};
 use crate::profile::{InvalidProfile, Profile};
 use crate::secret::ClientSecret;
+use crate::signing_keys::KeyFetch;
 use crate::store::{BrokerNotAdded, BrokerNotUpdated, BrokerRecord, NameTaken, Store, StoreError};
 
 mod secrets;
@@ -231,6 +232,15 @@ impl Brokers {
             }
             None => Target::unregistered(audience),
         }
+    }
+
+    /// How the brokers that verify tokens of an algorithm come by a new key:
+    /// the slowest of them.
+    #[must_use]
+    pub fn key_fetch(&self, algorithm: Algorithm) -> KeyFetch {
+        let brokers = self.current.load();
+        let own = brokers.values().filter(|broker| broker.algorithm == algorithm);
+        own.map(|broker| broker.profile.key_fetch()).max().unwrap_or(KeyFetch::Within(0))
     }
 
     /// Keeps brokers and groups as they are for whoever holds this: a rule and

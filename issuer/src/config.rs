@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
 
 use crate::issuer_url::{InvalidIssuerUrl, IssuerUrl};
+use crate::node::MAX_CLOCK_DIFFERENCE_S;
 use crate::peer::Network;
 use crate::policy::MIN_TOKEN_LIFETIME_S;
 use crate::signing_keys::KeyTiming;
@@ -83,10 +84,19 @@ pub struct Options {
     /// How long brokers may keep the key set, in seconds [default: 300]
     #[arg(long, env = "FLEETBADGE_JWKS_MAX_AGE_S", value_name = "S")]
     pub jwks_max_age_s: Option<u64>,
-    /// How long a new key is published before it signs, in seconds
+    /// How long a signing key signs until its successor is announced, in
+    /// seconds; 0: only by hand [default: 2592000, 30 days]
+    #[arg(long, env = "FLEETBADGE_KEY_ROTATION_S", value_name = "S")]
+    pub key_rotation_s: Option<u64>,
+    /// How long a new key is published at least before it signs, in seconds
     /// [default: twice jwks_max_age_s]
     #[arg(long, env = "FLEETBADGE_KEY_ANNOUNCE_S", value_name = "S")]
     pub key_announce_s: Option<u64>,
+    /// After how long a new key signs although validators report that they do
+    /// not hold it, in seconds [default: 86400, or key_announce_s if that is
+    /// longer]
+    #[arg(long, env = "FLEETBADGE_KEY_CONFIRM_DEADLINE_S", value_name = "S")]
+    pub key_confirm_deadline_s: Option<u64>,
     /// How long this node may go on issuing tokens without hearing of the
     /// database, in seconds [default: 5]
     #[arg(long, env = "FLEETBADGE_PROPAGATION_BOUND_S", value_name = "S")]
@@ -132,7 +142,9 @@ pub struct Config {
     pub max_token_lifetime_s: u64,
     pub skew_s: u64,
     pub jwks_max_age_s: u64,
+    pub key_rotation_s: u64,
     pub key_announce_s: u64,
+    pub key_confirm_deadline_s: u64,
     pub propagation_bound_s: u64,
     pub device_cache_capacity: usize,
     pub request_timeout_s: u64,
@@ -214,6 +226,9 @@ pub enum InvalidConfig {
     },
 }
 
+/// The longest announcement of a key, in seconds.
+const MAX_KEY_ANNOUNCE_S: u64 = 30 * 86_400;
+
 impl Options {
     const DEFAULT_LISTEN: SocketAddr =
         SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
@@ -249,7 +264,9 @@ impl Options {
             max_token_lifetime_s: self.max_token_lifetime_s.or(weaker.max_token_lifetime_s),
             skew_s: self.skew_s.or(weaker.skew_s),
             jwks_max_age_s: self.jwks_max_age_s.or(weaker.jwks_max_age_s),
+            key_rotation_s: self.key_rotation_s.or(weaker.key_rotation_s),
             key_announce_s: self.key_announce_s.or(weaker.key_announce_s),
+            key_confirm_deadline_s: self.key_confirm_deadline_s.or(weaker.key_confirm_deadline_s),
             propagation_bound_s: self.propagation_bound_s.or(weaker.propagation_bound_s),
             device_cache_capacity: self.device_cache_capacity.or(weaker.device_cache_capacity),
             request_timeout_s: self.request_timeout_s.or(weaker.request_timeout_s),
@@ -285,6 +302,13 @@ impl Options {
         };
         let jwks_max_age_s = in_range("jwks_max_age_s", self.jwks_max_age_s.unwrap_or(300), 1, 86_400)?;
         let two_fetches_s = 2 * jwks_max_age_s;
+        // Whoever fetched the set just before must have the key in time.
+        let key_announce_s = in_range(
+            "key_announce_s",
+            self.key_announce_s.unwrap_or(two_fetches_s),
+            two_fetches_s,
+            MAX_KEY_ANNOUNCE_S,
+        )?;
         Ok(Config {
             data_dir: self.data_dir.ok_or(InvalidConfig::NoDataDir)?,
             listen,
@@ -307,12 +331,16 @@ impl Options {
                 Verifier::MAX_SKEW_S,
             )?,
             jwks_max_age_s,
-            // Whoever fetched the set just before must have the key in time.
-            key_announce_s: in_range(
-                "key_announce_s",
-                self.key_announce_s.unwrap_or(two_fetches_s),
-                two_fetches_s,
-                30 * 86_400,
+            key_rotation_s: match self.key_rotation_s.unwrap_or(30 * 86_400) {
+                0 => 0,
+                some => in_range("key_rotation_s", some, key_announce_s, 3_660 * 86_400)?,
+            },
+            key_announce_s,
+            key_confirm_deadline_s: in_range(
+                "key_confirm_deadline_s",
+                self.key_confirm_deadline_s.unwrap_or(key_announce_s.max(86_400)),
+                key_announce_s,
+                MAX_KEY_ANNOUNCE_S,
             )?,
             propagation_bound_s: in_range(
                 "propagation_bound_s",
@@ -341,9 +369,17 @@ impl Config {
     /// How long a rotation of the signing key takes.
     #[must_use]
     pub const fn key_timing(&self) -> KeyTiming {
+        // As long as a node may go on signing that has not heard.
+        let late_s = self.propagation_bound_s + MAX_CLOCK_DIFFERENCE_S;
         KeyTiming {
+            rotation_s: match self.key_rotation_s {
+                0 => None,
+                some => Some(some),
+            },
             announce_s: self.key_announce_s,
-            publish_retired_s: self.max_token_lifetime_s + self.skew_s,
+            confirm_deadline_s: self.key_confirm_deadline_s,
+            propagation_bound_s: self.propagation_bound_s,
+            publish_retired_s: self.max_token_lifetime_s + self.skew_s + late_s,
         }
     }
 

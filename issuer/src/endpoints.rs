@@ -8,6 +8,7 @@ pub(crate) mod jwks;
 pub(crate) mod metadata;
 pub(crate) mod ops;
 pub(crate) mod register;
+pub(crate) mod reports;
 pub(crate) mod revocations;
 pub(crate) mod revoke;
 pub(crate) mod token;

@@ -8,7 +8,7 @@
 //! its time: it is done on a thread of its own, and nothing is locked meanwhile.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
 use aws_lc_rs::digest;
@@ -20,20 +20,23 @@ use fleetbadge_validator::keys::{InvalidKeySet, KeySet};
 use fleetbadge_validator::time::UnixSeconds;
 use tokio::sync::Mutex;
 
+use crate::brokers::Brokers;
 use crate::root_key::KeySealer;
 use crate::signing_keys::{
-    KeyRing, KeyState, KeyTiming, Rotation, RotationRefused, Schedule, ScheduledKey, SigningKey,
-    UnusableSigningKey, plan_rotation,
+    KeyRing, KeyState, KeyTiming, RotationRefused, Schedule, ScheduledKey, SigningKey, UnusableSigningKey,
 };
 use crate::store::{
     SigningKeyChange, SigningKeyRecord, SigningKeySet, SigningKeysNotChanged, Store, StoreError,
 };
 
+mod change;
+mod turn;
 mod workshop;
 
 use workshop::{NewKey, Workshop};
 
 /// The keys of one moment, and what is published of them.
+#[derive(Clone)]
 pub struct CurrentKeys {
     /// The keys.
     pub ring: KeyRing,
@@ -62,6 +65,12 @@ pub enum KeyError {
     /// A rotation is not possible now.
     #[error(transparent)]
     Refused(#[from] RotationRefused),
+    /// There is no such key.
+    #[error("there is no signing key {kid:?}; key list shows them")]
+    NoSuchKey {
+        /// What was asked for.
+        kid: String,
+    },
     /// The server ends while a key is made.
     #[error("signing key: it was not made, as the server is ending")]
     Ending,
@@ -74,6 +83,8 @@ pub enum KeyError {
 pub struct Keys {
     store: Arc<dyn Store>,
     sealer: Arc<KeySealer>,
+    /// They say how soon a key is fetched.
+    brokers: Arc<Brokers>,
     issuer: Box<str>,
     timing: KeyTiming,
     current: ArcSwap<CurrentKeys>,
@@ -81,6 +92,8 @@ pub struct Keys {
     first_keys: Workshop,
     /// Whether the store may have keys that are not in use here yet.
     is_stale: AtomicBool,
+    /// Until when it was looked which keys have begun to sign.
+    looked_until: AtomicU64,
 }
 
 impl Keys {
@@ -88,6 +101,7 @@ impl Keys {
     pub(crate) async fn open(
         store: Arc<dyn Store>,
         sealer: KeySealer,
+        brokers: Arc<Brokers>,
         issuer: &str,
         timing: KeyTiming,
         now: UnixSeconds,
@@ -108,13 +122,21 @@ impl Keys {
         Ok(Self {
             store,
             sealer,
+            brokers,
             issuer: issuer.into(),
             timing,
             current,
             change: Mutex::default(),
             first_keys: Workshop::default(),
             is_stale: AtomicBool::new(false),
+            looked_until: AtomicU64::new(0),
         })
+    }
+
+    /// How long what takes.
+    #[must_use]
+    pub const fn timing(&self) -> &KeyTiming {
+        &self.timing
     }
 
     /// The keys of this moment.
@@ -167,41 +189,6 @@ impl Keys {
         self.load(now).await
     }
 
-    /// Replaces the active key of an algorithm, or of every algorithm that has
-    /// one: by a new key that is announced first, or `at_once`. All or none. An
-    /// algorithm whose first key is only being made is left out; it is new
-    /// anyway.
-    ///
-    /// # Errors
-    /// [`KeyError`].
-    pub async fn rotate(
-        &self,
-        algorithm: Option<Algorithm>,
-        at_once: bool,
-        now: UnixSeconds,
-    ) -> Result<(), KeyError> {
-        let mut made = Vec::new();
-        // Nobody else is kept from a change while a key is made; what they
-        // have changed is seen in the next round.
-        loop {
-            let one_at_a_time = self.change.lock().await;
-            let SigningKeySet { revision, keys } = self.store.signing_keys().await?;
-            match next_step(&keys, algorithm, &made, self.timing, at_once, now)? {
-                Step::Make(algorithm) => {
-                    drop(one_at_a_time);
-                    made.push(workshop::make(algorithm, &self.sealer).await?);
-                }
-                Step::Write(changed) => {
-                    let change = SigningKeyChange { revision, set: &changed, ..SigningKeyChange::default() };
-                    // Otherwise another node was faster; it is seen in the next round.
-                    if self.write(&change).await? {
-                        return self.load(now).await;
-                    }
-                }
-            }
-        }
-    }
-
     /// Deletes the keys that are dropped.
     async fn drop_ended(&self, now: UnixSeconds) -> Result<(), KeyError> {
         let _one_at_a_time = self.change.lock().await;
@@ -243,56 +230,20 @@ impl Keys {
     }
 }
 
-/// What a rotation does next.
-enum Step {
-    /// Make a key.
-    Make(Algorithm),
-    /// Write these keys.
-    Write(Vec<SigningKeyRecord>),
-}
-
-fn next_step(
-    records: &[SigningKeyRecord],
-    algorithm: Option<Algorithm>,
-    made: &[NewKey],
-    timing: KeyTiming,
-    at_once: bool,
-    now: UnixSeconds,
-) -> Result<Step, RotationRefused> {
-    let mut keys: Vec<_> = records.iter().map(|record| (record.algorithm, record.schedule)).collect();
-    let has_key = |candidate: Algorithm, is_in_use: fn(KeyState) -> bool| {
-        keys.iter().any(|(of, schedule)| *of == candidate && is_in_use(schedule.state(now)))
-    };
-    // Without any active key at all the clock went back, and that is said. A
-    // first key that came while others were made signs from a moment after
-    // `now`.
-    let has_active = |candidate| has_key(candidate, |state| state == KeyState::Active);
-    let is_clock_right = Algorithm::ALL.into_iter().any(has_active);
-    let rotated: Vec<Algorithm> = match algorithm {
-        Some(algorithm) => vec![algorithm],
-        None if is_clock_right => Algorithm::ALL.into_iter().filter(|of| has_active(*of)).collect(),
-        None => Algorithm::ALL.into_iter().filter(|of| has_key(*of, |_| true)).collect(),
-    };
-    let with_schedule = |(position, schedule): (usize, Schedule)| {
-        records.get(position).map(|record| SigningKeyRecord { schedule, ..record.clone() })
-    };
-    let (mut changed, mut missing) = (Vec::new(), None);
-    for algorithm in rotated {
-        match plan_rotation(&keys, algorithm, timing, at_once, now)? {
-            Rotation::Successor { active, successor } => {
-                keys.push((algorithm, successor));
-                changed.extend(with_schedule(active));
-                match made.iter().find(|key| key.algorithm() == algorithm) {
-                    Some(key) => changed.push(key.scheduled(successor)),
-                    None => missing = Some(algorithm),
-                }
-            }
-            Rotation::Promotion { active, announced } => {
-                changed.extend([active, announced].into_iter().filter_map(with_schedule));
-            }
-        }
+impl CurrentKeys {
+    fn of(ring: KeyRing, issuer: &str, now: UnixSeconds) -> Result<Self, KeyError> {
+        let jwks = serde_json::to_vec(&ring.jwks(now))?;
+        let (key_set, _) = KeySet::from_json(issuer, &jwks)?;
+        let hash = digest::digest(&digest::SHA256, &jwks);
+        let (tag, _) = hash.as_ref().split_at(16);
+        Ok(Self {
+            etag: format!("\"{}\"", URL_SAFE_NO_PAD.encode(tag)),
+            jwks: jwks.into(),
+            key_set: Arc::new(key_set),
+            next_change: ring.next_change(now),
+            ring,
+        })
     }
-    Ok(missing.map_or(Step::Write(changed), Step::Make))
 }
 
 async fn load(
@@ -307,21 +258,11 @@ async fn load(
         .keys
         .into_iter()
         .map(|SigningKeyRecord { kid, algorithm, sealed, schedule }| {
-            Ok(ScheduledKey { key: SigningKey::open(&kid, algorithm, &sealed, sealer)?, schedule })
+            let key = SigningKey::open(&kid, algorithm, &sealed, sealer)?;
+            Ok(ScheduledKey { key: Arc::new(key), schedule })
         })
         .collect();
-    let ring = KeyRing::new(keys?);
-    let jwks = serde_json::to_vec(&ring.jwks(now))?;
-    let (key_set, _) = KeySet::from_json(issuer, &jwks)?;
-    let hash = digest::digest(&digest::SHA256, &jwks);
-    let (tag, _) = hash.as_ref().split_at(16);
-    Ok(CurrentKeys {
-        etag: format!("\"{}\"", URL_SAFE_NO_PAD.encode(tag)),
-        jwks: jwks.into(),
-        key_set: Arc::new(key_set),
-        next_change: ring.next_change(now),
-        ring,
-    })
+    CurrentKeys::of(KeyRing::new(keys?), issuer, now)
 }
 
 #[cfg(test)]

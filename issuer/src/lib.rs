@@ -73,7 +73,6 @@ pub mod policy;
 pub mod profile;
 pub mod random;
 mod registration;
-pub mod reports;
 pub mod restore;
 pub mod revoker;
 pub mod root_key;
@@ -99,6 +98,7 @@ use config::Config;
 use credential_uses::CredentialUses;
 use data_dir::{DataDir, DataDirError};
 use devices::{AddedDevice, DeviceError, Devices, KnownDevice, NewDevice};
+use endpoints::reports::ReportGate;
 use enrolments::Enrolments;
 use groups::{GroupError, Groups};
 use imported_secrets::ImportedSecrets;
@@ -167,6 +167,15 @@ impl Issuer {
             now,
         );
         let groups = Arc::new(groups.await?);
+        let keys = Keys::open(
+            Arc::clone(&store),
+            root_key.key_sealer(),
+            Arc::clone(&brokers),
+            issuer.as_str(),
+            config.key_timing(),
+            now,
+        );
+        let keys = keys.await?;
         let metrics = Metrics::new()?;
         let margin_s = 0;
         let revoker = Revoker::new(Arc::clone(&clock), margin_s, config.max_token_lifetime_s);
@@ -187,19 +196,13 @@ impl Issuer {
             imported_secrets: ImportedSecrets::new(config.device_cache_capacity, Arc::clone(&random)),
             used_jtis: UsedJtis::new(Arc::clone(&store)),
             parsed_keys: ParsedKeys::new(),
-            keys: Keys::open(
-                Arc::clone(&store),
-                root_key.key_sealer(),
-                issuer.as_str(),
-                config.key_timing(),
-                now,
-            )
-            .await?,
+            keys,
             revocations: IssuedRevocations::new(),
             revoker,
             feeds: Arc::default(),
             node: Node::new(config.propagation_bound_s, config.skew_s),
             root_key,
+            report_gate: ReportGate::default(),
             metadata: endpoints::metadata::document(&issuer, config.transport.has_client_certificates())?,
             jwks_cache_control: format!("public, max-age={}", config.jwks_max_age_s),
             request_timeout: Duration::from_secs(config.request_timeout_s),

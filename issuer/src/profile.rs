@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::mint::TokenId;
 use crate::policy::{FilterTemplate, Grant, Policy};
-use crate::signing_keys::TokenType;
+use crate::signing_keys::{KeyFetch, TokenType};
 
 mod azure_event_grid;
 mod emqx;
@@ -196,6 +196,25 @@ impl Profile {
                 TokenType::AccessToken
             }
             Self::AzureEventGrid => TokenType::Jwt,
+        }
+    }
+
+    /// How its brokers come by a new signing key.
+    #[must_use]
+    pub const fn key_fetch(&self) -> KeyFetch {
+        match self {
+            // Validators say themselves what they hold; before they do, the
+            // announcement is as long as they need.
+            Self::Fleetbadge => KeyFetch::Within(0),
+            // `refresh_interval` of a JWKS: 300 s unless it is set otherwise.
+            Self::Emqx => KeyFetch::Within(300),
+            // Fetches the keys when it meets a kid that it does not know.
+            Self::Rabbitmq { .. } => KeyFetch::Within(0),
+            // The Enterprise Security Extension keeps a JWKS for so long.
+            Self::Hivemq => KeyFetch::Within(1_800),
+            // rmqtt-auth-jwt reads one PEM file, Event Grid two certificates
+            // of a Key Vault.
+            Self::Rmqtt | Self::AzureEventGrid => KeyFetch::ByHand,
         }
     }
 

@@ -11,7 +11,8 @@ use axum::routing::{delete, get, post, put};
 
 use crate::admin;
 use crate::app::App;
-use crate::endpoints::{introspect, jwks, metadata, ops, register, revocations, revoke, token};
+use crate::endpoints::{introspect, jwks, metadata, ops, register, reports, revocations, revoke, token};
+use fleetbadge_validator::reports::REPORTS_PATH;
 
 /// The token endpoint, below the issuer.
 pub(crate) const TOKEN_PATH: &str = "/oauth2/token";
@@ -44,6 +45,7 @@ pub(crate) fn public(app: Arc<App>) -> Router {
             get(revocations::get).layer(map_response(never_cached)),
         )
         .route(&format!("{base}{JWKS_PATH}"), get(jwks::get))
+        .route(&format!("{base}{REPORTS_PATH}"), post(reports::post).layer(map_response(never_cached)))
         .route(
             &format!("{base}{REGISTER_PATH}"),
             post(register::post).layer(from_fn(to_the_end)).layer(map_response(never_cached)),
@@ -116,6 +118,7 @@ pub(crate) fn admin(app: Arc<App>) -> Router {
         .route("/admin/v1/revocations", get(admin::revocations::list).post(admin::revocations::add))
         .route("/admin/v1/keys", get(admin::keys::list))
         .route("/admin/v1/keys/rotate", post(admin::keys::rotate))
+        .route("/admin/v1/keys/{kid}/revoke", post(admin::keys::revoke))
         .fallback(admin::problem::no_such_route)
         .method_not_allowed_fallback(admin::problem::method_not_allowed)
         .layer(from_fn(to_the_end))

@@ -8,29 +8,36 @@
 //! 4. *dropped*: gone.
 //!
 //! Each algorithm has keys of its own: one that is active, and its forerunners
-//! and successors. A [`KeyRing`] is all keys of one moment, [`plan_rotation`]
-//! says how the schedules of one algorithm change. What is stored and in use is
-//! the concern of [`crate::keys`].
+//! and successors. A [`KeyRing`] is all keys of one moment, [`plan`] says how the
+//! schedules of one algorithm change, [`holders`] which brokers hold a key. What
+//! is stored and in use is the concern of [`crate::keys`].
+
+use std::sync::Arc;
 
 use fleetbadge_validator::jwk::{Algorithm, Jwks};
 use fleetbadge_validator::time::UnixSeconds;
 
+pub mod holders;
 mod key;
+pub mod plan;
 mod schedule;
 
 pub(crate) use key::signature_length;
 pub use key::{SigningKey, TokenType, UnusableSigningKey};
-pub use schedule::{KeyState, KeyTiming, Rotation, RotationRefused, Schedule, plan_rotation};
+pub use plan::{Planned, RotationRefused};
+pub use schedule::{KeyFetch, KeyState, KeyTiming, Schedule};
 
 /// A key and its schedule.
+#[derive(Clone)]
 pub struct ScheduledKey {
     /// The key.
-    pub key: SigningKey,
+    pub key: Arc<SigningKey>,
     /// When it does what.
     pub schedule: Schedule,
 }
 
 /// The keys of an issuer. Never changed: a new ring replaces it whole.
+#[derive(Clone)]
 pub struct KeyRing(Vec<ScheduledKey>);
 
 impl KeyRing {
@@ -59,7 +66,19 @@ impl KeyRing {
         self.0
             .iter()
             .find(|key| key.key.algorithm() == algorithm && key.schedule.state(now) == KeyState::Active)
-            .map(|key| &key.key)
+            .map(|key| &*key.key)
+    }
+
+    /// The same keys but for one.
+    #[must_use]
+    pub fn without(&self, kid: &str) -> Self {
+        Self(self.0.iter().filter(|key| key.key.kid() != kid).cloned().collect())
+    }
+
+    /// The schedules, and of which algorithm each is.
+    #[must_use]
+    pub fn schedules(&self) -> Vec<Planned> {
+        self.0.iter().map(|key| (key.key.algorithm(), key.schedule)).collect()
     }
 
     /// The JWK Set of `now`: every key that is not dropped.
@@ -84,8 +103,8 @@ mod tests {
     use super::*;
     use crate::root_key::RootKey;
 
-    fn key(algorithm: Algorithm) -> SigningKey {
-        SigningKey::generate(algorithm, &RootKey::from_bytes([1; 32]).key_sealer()).unwrap().0
+    fn key(algorithm: Algorithm) -> Arc<SigningKey> {
+        SigningKey::generate(algorithm, &RootKey::from_bytes([1; 32]).key_sealer()).unwrap().0.into()
     }
 
     #[test]

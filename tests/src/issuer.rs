@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use crate::authority::Authority;
 use crate::device::{Response, curl};
 use crate::ports;
-use crate::process::{Finished, Running, run};
+use crate::process::{Finished, Running, Signal, run};
 use crate::programs::Program;
 
 /// A running issuer. Dropping it ends it and removes its directory.
@@ -108,6 +108,12 @@ impl Issuer {
         self.process.stop()
     }
 
+    /// Ends it from one moment to the next, as a power cut would.
+    pub fn kill(&mut self) {
+        self.process.signal(Signal::KILL);
+        self.process.wait();
+    }
+
     /// Starts it again after [`Issuer::stop`], with the same data.
     ///
     /// # Panics
@@ -134,6 +140,18 @@ impl Issuer {
         let finished = self.command(&[arguments, &["--json"]].concat());
         assert_eq!(finished.code, Some(0), "{arguments:?}: {}", finished.stderr);
         serde_json::from_str(&finished.stdout).unwrap_or_else(|error| panic!("{error}: {}", finished.stdout))
+    }
+
+    /// Runs an operator's command with `--json`, and reads the JSON of each line
+    /// that it prints.
+    ///
+    /// # Panics
+    /// When it fails.
+    #[must_use]
+    pub fn json_lines(&self, arguments: &[&str]) -> Vec<Value> {
+        let finished = self.command(&[arguments, &["--json"]].concat());
+        assert_eq!(finished.code, Some(0), "{arguments:?}: {}", finished.stderr);
+        finished.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
     }
 
     /// Registers a device in the group `default`.

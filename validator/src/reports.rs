@@ -1,44 +1,227 @@
-//! What a validator tells the issuer about itself: which keys it holds, so
-//! that a new key signs when all have it, and how far it follows the feed of
-//! revocations. Both sides use these types.
+//! What validators say of themselves: which keys they hold, and how well they
+//! follow the revocations.
+//!
+//! A validator posts a [`ReportDocument`] with its broker's credentials to
+//! [`REPORTS_PATH`] when the keys that it holds have changed, and every minute.
+//! Members that are not known are ignored; what could not be understood without
+//! them has another `version`.
+
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "remote")]
 pub mod remote;
 
-/// Where reports go, after the issuer identifier.
+/// Where reports are posted, below the issuer.
 pub const REPORTS_PATH: &str = "/oauth2/reports";
+/// The version of [`ReportDocument`].
+pub const VERSION: u64 = 1;
+/// The most keys that a report names.
+pub const MAX_KIDS: usize = 64;
+/// The most characters of a text in a report.
+const MAX_TEXT_LENGTH: usize = 128;
+const INSTANCE_LENGTH: usize = 22;
 
-/// The body of `POST /oauth2/reports`. Members that are not known are passed
-/// over.
+/// A report as it is sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportDocument {
+    /// [`VERSION`].
+    pub version: u64,
+    /// Who says it.
+    pub instance: InstanceId,
+    /// What it says.
+    #[serde(flatten)]
+    pub report: Report,
+}
+
+/// One process among those of a broker: 128 random bits in base64url, made once
+/// and kept in its state directory.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct InstanceId(String);
+
+/// What a validator says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
-    /// [`Report::VERSION`].
-    pub version: u32,
-    /// Which validator process this is: 22 characters of base64url, made once
-    /// and kept in its state folder.
-    pub instance: String,
-    /// What it is, as `fleetbadge-mosquitto/0.1.0`.
+    /// The program and its version.
     pub software: String,
-    /// The `kid`s that it holds, in order.
+    /// The `kid`s that it verifies with.
     pub kids: Vec<String>,
-    /// How far it has followed the feed; `None` if it follows none, or has
-    /// heard nothing yet.
+    /// What it knows of revocations; `None` if it follows none.
     #[serde(default)]
-    pub revocations: Option<FollowedFeed>,
+    pub revocations: Option<RevocationsHeld>,
+}
+
+/// How far a validator has followed the revocations.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevocationsHeld {
+    /// The last event that it took in.
+    pub event_id: String,
+    /// How long ago it last heard from the feed, in seconds.
+    pub age_s: u64,
+}
+
+/// A report that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidReport {
+    /// Not JSON, or a member is missing or of the wrong type.
+    #[error("the report cannot be read: {0}")]
+    Json(#[from] serde_json::Error),
+    /// A version that is not known here.
+    #[error("version: {found} is not known here, {VERSION} is; the validator is newer than the issuer")]
+    Version {
+        /// What was found.
+        found: u64,
+    },
+    /// It holds more keys than there can be.
+    #[error("kids: are {found}, at most {MAX_KIDS} are taken")]
+    TooManyKids {
+        /// How many there are.
+        found: usize,
+    },
+    /// A text that could not be shown to people.
+    #[error("{member}: is not 1 to {MAX_TEXT_LENGTH} visible ASCII characters")]
+    Text {
+        /// Where.
+        member: &'static str,
+    },
+}
+
+impl ReportDocument {
+    /// What this version of this program sends.
+    #[must_use]
+    pub const fn new(instance: InstanceId, report: Report) -> Self {
+        Self { version: VERSION, instance, report }
+    }
+
+    /// Reads a report.
+    ///
+    /// # Errors
+    /// [`InvalidReport`].
+    pub fn from_json(json: &[u8]) -> Result<Self, InvalidReport> {
+        #[derive(Deserialize)]
+        struct Versioned {
+            version: u64,
+        }
+
+        // Of another version nothing else is known.
+        let Versioned { version: found } = serde_json::from_slice(json)?;
+        if found != VERSION {
+            return Err(InvalidReport::Version { found });
+        }
+        let document: Self = serde_json::from_slice(json)?;
+        document.report.check()?;
+        Ok(document)
+    }
 }
 
 impl Report {
-    /// The only version so far.
-    pub const VERSION: u32 = 1;
+    fn check(&self) -> Result<(), InvalidReport> {
+        if self.kids.len() > MAX_KIDS {
+            return Err(InvalidReport::TooManyKids { found: self.kids.len() });
+        }
+        let kids = self.kids.iter().map(|kid| ("kids", kid));
+        let event_id = self.revocations.iter().map(|held| ("revocations.event_id", &held.event_id));
+        let mut texts = kids.chain(event_id).chain([("software", &self.software)]);
+        match texts.find(|(_, text)| !is_visible(text)) {
+            Some((member, _)) => Err(InvalidReport::Text { member }),
+            None => Ok(()),
+        }
+    }
 }
 
-/// How far a feed was followed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FollowedFeed {
-    /// The last event.
-    pub event_id: String,
-    /// How long ago the feed was last known to be current, in seconds.
-    pub age_s: u64,
+/// They are shown to operators, and written into logs.
+fn is_visible(text: &str) -> bool {
+    (1..=MAX_TEXT_LENGTH).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic() || b == b' ')
+}
+
+impl InstanceId {
+    /// As it is written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for InstanceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl TryFrom<String> for InstanceId {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let is_base64url = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+        if text.len() == INSTANCE_LENGTH && text.bytes().all(is_base64url) {
+            Ok(Self(text))
+        } else {
+            Err("instance: is not 22 characters of base64url")
+        }
+    }
+}
+
+impl From<InstanceId> for String {
+    fn from(id: InstanceId) -> Self {
+        id.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn report() -> Value {
+        json!({
+            "version": 1, "instance": "AAAAAAAAAAAAAAAAAAAA-_", "software": "fleetbadge-mosquitto/0.1.0",
+            "kids": ["a", "b"], "revocations": {"event_id": "x-1", "age_s": 1},
+        })
+    }
+
+    fn read(change: impl FnOnce(&mut Value)) -> Result<ReportDocument, String> {
+        let mut value = report();
+        change(&mut value);
+        ReportDocument::from_json(value.to_string().as_bytes()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_unknown_members_are_ignored() {
+        let read_back = read(|_| ()).unwrap();
+        assert_eq!(serde_json::to_value(&read_back).unwrap(), report());
+        assert_eq!(ReportDocument::new(read_back.instance.clone(), read_back.report.clone()), read_back);
+        assert_eq!(read(|value| value["uptime_s"] = 5.into()).unwrap(), read_back);
+        for none in [Value::Null, json!([])] {
+            let without = read(|value| {
+                value["revocations"] = Value::Null;
+                value["kids"] = json!([]);
+                if none.is_null() {
+                    value.as_object_mut().unwrap().remove("revocations");
+                }
+            });
+            assert_eq!(without.unwrap().report.revocations, None);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_used_says_why() {
+        let refused = |change: fn(&mut Value), expected: &str| {
+            let error = read(change).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        };
+        // Whatever else it has.
+        refused(|value| *value = json!({"version": 2, "instances": []}), "version: 2 is not known here");
+        refused(|value| value["version"] = "1".into(), "cannot be read");
+        refused(|value| value["instance"] = "short".into(), "instance: is not 22 characters");
+        refused(|value| value["instance"] = "AAAAAAAAAAAAAAAAAAAA+/".into(), "instance: is not 22");
+        refused(|value| value["kids"] = vec!["k"; 65].into(), "kids: are 65, at most 64");
+        refused(|value| value["kids"] = vec!["k".repeat(129)].into(), "kids: is not 1 to 128 visible");
+        refused(|value| value["kids"] = "k".into(), "cannot be read");
+        refused(|value| value["software"] = "\u{1b}[2J".into(), "software: is not");
+        refused(|value| value["revocations"]["event_id"] = "".into(), "revocations.event_id: is not");
+        refused(|value| *value = json!([]), "cannot be read");
+    }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use fleetbadge_validator::jwk::Algorithm;
 use fleetbadge_validator::time::UnixSeconds;
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 use super::problem::{self, Problem};
 use crate::app::App;
 use crate::keys::KeyError;
-use crate::signing_keys::{KeyState, RotationRefused, ScheduledKey};
+use crate::signing_keys::holders::{Holders, heard_of_since, holders};
+use crate::signing_keys::plan::rotation_due_at;
+use crate::signing_keys::{KeyFetch, KeyState, RotationRefused, ScheduledKey};
 
 /// A signing key, as the API shows it. Times are seconds since 1970.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +25,15 @@ pub(crate) struct KeyDocument {
     pub(crate) active_at: UnixSeconds,
     pub(crate) retired_at: Option<UnixSeconds>,
     pub(crate) dropped_at: Option<UnixSeconds>,
+    /// When its state changes next, as far as that is known.
+    pub(crate) next_change_at: Option<UnixSeconds>,
+    /// Whether that comes earlier if every instance is heard to hold the
+    /// announced key.
+    pub(crate) next_change_may_come_earlier: bool,
+    /// When the successor of an active key is announced by itself.
+    pub(crate) successor_announced_at: Option<UnixSeconds>,
+    /// Which of the brokers whose validators are heard of hold it.
+    pub(crate) held_by: Vec<Holders>,
 }
 
 /// How to rotate.
@@ -37,8 +48,8 @@ pub(crate) struct Rotate {
     pub(crate) now: bool,
 }
 
-pub(crate) async fn list(State(app): State<Arc<App>>) -> Json<Vec<KeyDocument>> {
-    Json(documents(&app))
+pub(crate) async fn list(State(app): State<Arc<App>>) -> Result<Json<Vec<KeyDocument>>, Problem> {
+    documents(&app).await
 }
 
 pub(crate) async fn rotate(
@@ -53,19 +64,46 @@ pub(crate) async fn rotate(
     }
     rotated?;
     tracing::info!(alg = algorithm.map_or("all", Algorithm::as_str), now, "signing key rotated");
-    Ok(Json(documents(&app)))
+    documents(&app).await
 }
 
-fn documents(app: &App) -> Vec<KeyDocument> {
-    let now = app.now();
-    let document = |ScheduledKey { key, schedule }: &ScheduledKey| KeyDocument {
-        kid: key.kid().into(),
-        alg: key.algorithm().as_str().into(),
-        state: schedule.state(now),
-        announced_at: schedule.announced_at,
-        active_at: schedule.active_at,
-        retired_at: schedule.retired_at,
-        dropped_at: schedule.dropped_at,
+pub(crate) async fn revoke(
+    State(app): State<Arc<App>>,
+    Path(kid): Path<String>,
+) -> Result<Json<Vec<KeyDocument>>, Problem> {
+    app.keys.revoke(&kid, &app.revoker.key(&kid), app.now()).await?;
+    tracing::warn!(kid, "signing key revoked: every token that it signed is good for nothing");
+    documents(&app).await
+}
+
+async fn documents(app: &App) -> Result<Json<Vec<KeyDocument>>, Problem> {
+    let (now, timing) = (app.now(), app.keys.timing());
+    let reports = app.store.reports(heard_of_since(now)).await?;
+    let document = |ScheduledKey { key, schedule }: &ScheduledKey| {
+        let (state, fetch) = (schedule.state(now), app.brokers.key_fetch(key.algorithm()));
+        let next_change_at = schedule.next_change(now);
+        KeyDocument {
+            kid: key.kid().into(),
+            alg: key.algorithm().as_str().into(),
+            state,
+            announced_at: schedule.announced_at,
+            active_at: schedule.active_at,
+            retired_at: schedule.retired_at,
+            dropped_at: schedule.dropped_at,
+            next_change_at,
+            next_change_may_come_earlier: match (state, fetch) {
+                (KeyState::Announced | KeyState::Active, KeyFetch::Within(_)) => {
+                    next_change_at.is_some_and(|next| !timing.is_settled(next, now))
+                }
+                (KeyState::Announced | KeyState::Active, KeyFetch::ByHand)
+                | (KeyState::Retired | KeyState::Dropped, _) => false,
+            },
+            successor_announced_at: match state {
+                KeyState::Active => rotation_due_at(schedule, timing, fetch),
+                KeyState::Announced | KeyState::Retired | KeyState::Dropped => None,
+            },
+            held_by: holders(key.kid(), &reports),
+        }
     };
-    app.keys.current().ring.keys().iter().map(document).collect()
+    Ok(Json(app.keys.current().ring.keys().iter().map(document).collect()))
 }

@@ -249,6 +249,7 @@ impl From<KeyError> for Problem {
             KeyError::Refused(_) => {
                 Self::conflict("rotation-refused", "The key cannot be rotated now", &error)
             }
+            KeyError::NoSuchKey { .. } => Self::not_found(&error),
             KeyError::Unusable(_) | KeyError::KeySet(_) | KeyError::Json(_) | KeyError::Ending => {
                 Self::internal(&error)
             }

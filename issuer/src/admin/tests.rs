@@ -159,9 +159,19 @@ async fn keys_are_listed_with_their_states() {
     };
     assert_eq!(states(&rotate(false).await), ["active", "announced"]);
     assert_eq!(problem(&rotate(false).await), (409, "rotation-refused".into(), None));
+    let listed = async || issuer.admin(Method::GET, "/admin/v1/keys", None).await;
+    let key = listed().await.json()[1].clone();
+    let may_come_earlier = &key["next_change_may_come_earlier"];
+    assert_eq!((&key["next_change_at"], may_come_earlier), (&json!(NOW.plus(86_400)), &json!(true)));
     issuer.clock.advance(600);
-    let listed = issuer.admin(Method::GET, "/admin/v1/keys", None).await;
+    issuer.app().tick().await;
+    let key = listed().await.json()[1].clone();
+    let may_come_earlier = &key["next_change_may_come_earlier"];
+    assert_eq!((&key["next_change_at"], may_come_earlier), (&json!(NOW.plus(605)), &json!(false)));
+    issuer.clock.advance(5);
+    let listed = listed().await;
     assert_eq!(states(&listed), ["retired", "active"]);
+    assert_eq!(listed.json()[1]["successor_announced_at"], json!(NOW.plus(605 + 30 * 86_400)));
     assert_eq!(states(&rotate(true).await), ["retired", "retired", "active"]);
     assert!(!String::from_utf8(listed.body).unwrap().contains("\"d\""));
 }

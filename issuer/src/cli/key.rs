@@ -28,7 +28,8 @@ enum Verb {
     /// Replace the signing keys
     ///
     /// A new key is announced first and signs once every broker has had the
-    /// time to fetch it. Tokens of the old one stay good.
+    /// time to fetch it and every validator that reports holds it, or at a
+    /// deadline. Tokens of the old one stay good.
     Rotate {
         /// Replace the key of this algorithm only, not of every one in use
         #[arg(long, value_name = "ALGORITHM", value_parser = algorithm())]
@@ -37,6 +38,21 @@ enum Verb {
         /// its tokens until they have fetched it
         #[arg(long)]
         now: bool,
+        #[command(flatten)]
+        operator: Operator,
+    },
+    /// Delete a signing key that others may have, and take back its tokens
+    ///
+    /// Every token that it signed is good for nothing at once, and every device
+    /// that has one needs another. The announced key signs from now on, or a
+    /// new one that brokers have yet to fetch.
+    Revoke {
+        /// Which key: its kid
+        #[arg(allow_hyphen_values = true)]
+        kid: String,
+        /// Do it
+        #[arg(long)]
+        yes: bool,
         #[command(flatten)]
         operator: Operator,
     },
@@ -59,6 +75,15 @@ impl Key {
                 }
                 Ok(())
             }),
+            Verb::Revoke { kid, yes: false, .. } => Err(Failure::Usage(format!(
+                "every token that {kid} signed is good for nothing once it is revoked: each device that has one is \
+                 cut off until it has got another, and brokers deny the new ones until they have fetched the key that \
+                 signs them. To do it, say: key revoke {kid} --yes. To replace a key that nobody else has: key rotate"
+            ))),
+            Verb::Revoke { kid, yes: true, operator } => operator.run(async |client| {
+                let keys: Vec<KeyDocument> = client.post(&["keys", &kid, "revoke"]).await?;
+                show(&keys, operator.json)
+            }),
         }
     }
 }
@@ -77,16 +102,38 @@ pub(super) fn algorithm() -> impl TypedValueParser<Value = Algorithm> {
 }
 
 fn show(keys: &[KeyDocument], json: bool) -> Result<(), Failure> {
-    show_list(keys, json, ["KID", "ALGORITHM", "STATE", "SCHEDULE"], |key| {
-        let schedule = match (key.state, key.retired_at, key.dropped_at) {
-            (KeyState::Announced, ..) => format!("signs from {}", date(key.active_at)),
-            (KeyState::Active, Some(retired_at), _) => format!("signs until {}", date(retired_at)),
-            (KeyState::Active, None, _) => format!("signs since {}", date(key.active_at)),
-            (KeyState::Retired, _, Some(dropped_at)) => format!("published until {}", date(dropped_at)),
-            (KeyState::Retired, _, None) | (KeyState::Dropped, ..) => String::new(),
-        };
-        [key.kid.clone(), key.alg.clone(), key.state.to_string(), schedule]
-    })
+    show_list(keys, json, ["KID", "ALGORITHM", "STATE", "SCHEDULE", "HELD BY"], |key| {
+        let held_by: Vec<String> = key.held_by.iter().map(ToString::to_string).collect();
+        [key.kid.clone(), key.alg.clone(), key.state.to_string(), schedule(key), held_by.join(", ")]
+    })?;
+    if !json {
+        for (key, broker) in keys.iter().flat_map(|key| key.held_by.iter().map(move |broker| (key, broker))) {
+            let what = match key.state {
+                KeyState::Announced => "its announcement waits for them",
+                KeyState::Active => "they deny its tokens",
+                KeyState::Retired | KeyState::Dropped => continue,
+            };
+            if !broker.missing.is_empty() {
+                let (kid, name, missing) = (&key.kid, &broker.broker, broker.missing.join(", "));
+                note(&format!("{kid} is not held by these instances of {name}, and {what}: {missing}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn schedule(key: &KeyDocument) -> String {
+    let latest = if key.next_change_may_come_earlier { " at the latest" } else { "" };
+    match (key.state, key.retired_at, key.dropped_at, key.successor_announced_at) {
+        (KeyState::Announced, ..) => format!("signs from {}{latest}", date(key.active_at)),
+        (KeyState::Active, Some(retired_at), ..) => format!("signs until {}{latest}", date(retired_at)),
+        (KeyState::Active, None, _, Some(next)) => {
+            format!("signs since {}; the next is announced {}", date(key.active_at), date(next))
+        }
+        (KeyState::Active, None, _, None) => format!("signs since {}", date(key.active_at)),
+        (KeyState::Retired, _, Some(dropped_at), _) => format!("published until {}", date(dropped_at)),
+        (KeyState::Retired, _, None, _) | (KeyState::Dropped, ..) => String::new(),
+    }
 }
 
 #[cfg(test)]
@@ -99,7 +146,9 @@ mod tests {
     fn what_brokers_want_and_no_key_signs_is_being_made() {
         let key = |alg, state| {
             let key = json!({"kid": "k", "alg": alg, "state": state, "announced_at": 1, "active_at": 1,
-                             "retired_at": null, "dropped_at": null});
+                             "retired_at": null, "dropped_at": null, "next_change_at": null,
+                             "next_change_may_come_earlier": false, "successor_announced_at": null,
+                             "held_by": []});
             serde_json::from_value(key).unwrap()
         };
         let broker = |algorithm| {

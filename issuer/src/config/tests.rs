@@ -13,7 +13,9 @@ fn the_defaults() {
     let config = options("data_dir = 'x'").resolve().unwrap();
     assert_eq!(config.issuer.as_str(), "http://127.0.0.1:8080");
     assert_eq!(config.key_announce_s, 600);
-    assert_eq!(config.key_timing().publish_retired_s, 86_405);
+    assert_eq!((config.key_rotation_s, config.key_confirm_deadline_s), (2_592_000, 86_400));
+    // A token, the brokers' skew, and what a node that has not heard may add.
+    assert_eq!(config.key_timing().publish_retired_s, 86_400 + 5 + 7);
 }
 
 #[test]
@@ -42,11 +44,20 @@ fn wrong_values_name_their_field() {
     assert!(refused("issuer = 'http://id.example'").starts_with("issuer: "));
     assert!(refused("max_token_lifetime_s = 0").starts_with("max_token_lifetime_s: 0"));
     assert!(refused("key_announce_s = 599").starts_with("key_announce_s: 599"));
+    assert!(refused("key_confirm_deadline_s = 599").starts_with("key_confirm_deadline_s: 599"));
+    assert!(refused("key_rotation_s = 599").starts_with("key_rotation_s: 599"));
     assert!(refused("device_cache_capacity = 0").starts_with("device_cache_capacity: 0"));
     assert!(refused("device_cache_capacity = 10000001").starts_with("device_cache_capacity: 1"));
     assert!(refused("log = 'a=b=c'").starts_with("log: "));
     assert!(refused("jwks_max_age_s = 0").starts_with("jwks_max_age_s: 0"));
     assert!(Options::default().resolve().unwrap_err().to_string().starts_with("data_dir: "));
+}
+
+#[test]
+fn a_rotation_may_be_left_to_hands_and_its_deadline_follows_the_announcement() {
+    let config = options("data_dir = 'x'\nkey_rotation_s = 0\nkey_announce_s = 90000").resolve().unwrap();
+    let timing = config.key_timing();
+    assert_eq!((timing.rotation_s, timing.confirm_deadline_s), (None, 90_000));
 }
 
 #[test]

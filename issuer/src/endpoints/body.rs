@@ -57,6 +57,20 @@ pub(crate) fn has_content_type(headers: &HeaderMap, kind: &str) -> bool {
     is_kind && parts.all(is_utf_8)
 }
 
+/// That a body is of this kind, in UTF-8 and as it stands.
+///
+/// # Errors
+/// [`TokenError::InvalidRequest`].
+pub(crate) fn check_kind(headers: &HeaderMap, kind: &str) -> Result<(), TokenError> {
+    if headers.contains_key(header::CONTENT_ENCODING) {
+        return Err(TokenError::InvalidRequest("Content-Encoding is not accepted".into()));
+    }
+    if !has_content_type(headers, kind) {
+        return Err(TokenError::InvalidRequest(format!("Content-Type must be {kind}, in UTF-8").into()));
+    }
+    Ok(())
+}
+
 impl From<BodyError> for TokenError {
     fn from(error: BodyError) -> Self {
         match error {

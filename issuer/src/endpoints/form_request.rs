@@ -3,8 +3,8 @@
 
 use axum::body::Body;
 use bytes::Bytes;
+use http::Request;
 use http::request::Parts;
-use http::{Request, header};
 
 use super::body;
 use crate::app::App;
@@ -27,13 +27,5 @@ fn check_head(parts: &Parts) -> Result<(), TokenError> {
     if parts.uri.query().is_some_and(|query| !query.is_empty()) {
         return Err(TokenError::InvalidRequest("parameters belong into the body, not into the URL".into()));
     }
-    if parts.headers.contains_key(header::CONTENT_ENCODING) {
-        return Err(TokenError::InvalidRequest("Content-Encoding is not accepted".into()));
-    }
-    if !body::has_content_type(&parts.headers, "application/x-www-form-urlencoded") {
-        return Err(TokenError::InvalidRequest(
-            "Content-Type must be application/x-www-form-urlencoded, in UTF-8".into(),
-        ));
-    }
-    Ok(())
+    body::check_kind(&parts.headers, "application/x-www-form-urlencoded")
 }

@@ -4,13 +4,31 @@ use super::*;
 use crate::root_key::RootKey;
 use crate::store::sqlite::SqliteStore;
 
-const TIMING: KeyTiming = KeyTiming { announce_s: 600, publish_retired_s: 1_000 };
+const TIMING: KeyTiming = KeyTiming {
+    rotation_s: Some(10_000),
+    announce_s: 600,
+    confirm_deadline_s: 600,
+    propagation_bound_s: 5,
+    publish_retired_s: 1_000,
+};
 const NOW: UnixSeconds = UnixSeconds(1_800_000_000);
 
 async fn open(folder: &tempfile::TempDir, now: UnixSeconds) -> Keys {
-    let store = SqliteStore::open(&folder.path().join("db")).await.unwrap();
+    open_with(folder, TIMING, now).await
+}
+
+async fn open_with(folder: &tempfile::TempDir, timing: KeyTiming, now: UnixSeconds) -> Keys {
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&folder.path().join("db")).await.unwrap());
     let sealer = RootKey::from_bytes([1; 32]).key_sealer();
-    Keys::open(Arc::new(store), sealer, "https://id.example", TIMING, now).await.unwrap()
+    let brokers = Arc::new(Brokers::open(Arc::clone(&store)).await.unwrap());
+    Keys::open(store, sealer, brokers, "https://id.example", timing, now).await.unwrap()
+}
+
+/// The database, for somebody who spoils it. One connection: another would not
+/// know at once what this one has dropped.
+async fn behind_its_back(folder: &tempfile::TempDir) -> sqlx::SqlitePool {
+    let options = sqlx::sqlite::SqlitePoolOptions::new().max_connections(1);
+    options.connect(folder.path().join("db").to_str().unwrap()).await.unwrap()
 }
 
 fn kids(keys: &Keys) -> Vec<String> {
@@ -213,3 +231,6 @@ async fn a_first_key_that_comes_meanwhile_is_left_out_of_a_rotation() {
     let refused = keys.rotate(None, true, UnixSeconds(NOW.0 - 1)).await;
     assert!(matches!(refused, Err(KeyError::Refused(RotationRefused::NoActiveKey { .. }))));
 }
+
+mod revoke;
+mod turn;

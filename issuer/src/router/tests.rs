@@ -107,6 +107,7 @@ const ROUTES: &[Row] = &[
     Row(Method::GET, OTHER, Empty,                       [Unknown, Unknown,   Unknown,   Unknown,   Unknown,   Absent, Absent]),
     Row(Method::PUT, OTHER, OwnKey,                      [Unknown, Unknown,   Unknown,   Unknown,   Unknown,   Absent, Absent]),
     Row(Method::GET, "/oauth2/jwks", Empty, EVERYBODY),
+    Row(Method::POST, "/oauth2/reports", Json(REPORT),   [Unknown, Forbidden, Done,      Unknown,   Unknown,   Absent, Absent]),
     Row(Method::GET, "/.well-known/oauth-authorization-server", Empty, EVERYBODY),
     Row(Method::GET, "/.well-known/openid-configuration", Empty, EVERYBODY),
     Row(Method::GET, "/healthz", Empty, PROBES),
@@ -153,11 +154,13 @@ const ROUTES: &[Row] = &[
     Row(Method::POST, "/admin/v1/revocations", Json(r#"{"device": "valve"}"#), OPERATOR),
     Row(Method::GET, "/admin/v1/keys", Empty, OPERATOR),
     Row(Method::POST, "/admin/v1/keys/rotate", Json("{}"), OPERATOR),
+    Row(Method::POST, "/admin/v1/keys/x/revoke", Empty, operator(Nothing)),
 ];
 
 const GRANT: &str = "grant_type=client_credentials";
 const EXCHANGE: &str = "grant_type=password&username=pump&password=";
 const TOKEN: &str = "token=x";
+const REPORT: &str = r#"{"version": 1, "instance": "0123456789abcdefghijkl", "software": "x/1", "kids": []}"#;
 const PUMP: &str = "/oauth2/register/pump";
 const OTHER: &str = "/oauth2/register/other";
 
@@ -301,12 +304,12 @@ fn no_route_is_missing_above() {
         let path =
             [("{base}", ""), ("{TOKEN_PATH}", TOKEN_PATH), ("{INTROSPECTION_PATH}", INTROSPECTION_PATH)]
                 .into_iter()
-                .chain([("{REVOCATION_PATH}", REVOCATION_PATH)])
+                .chain([("{REVOCATION_PATH}", REVOCATION_PATH), ("{REPORTS_PATH}", REPORTS_PATH)])
                 .chain([("{REVOCATION_FEED_PATH}", REVOCATION_FEED_PATH)])
                 .chain([("{JWKS_PATH}", JWKS_PATH), ("{REGISTER_PATH}", REGISTER_PATH)])
                 .chain([("{{client_id}}", "pump"), ("devices/{name}", "devices/valve")])
                 .chain([("brokers/{name}", "brokers/depot"), ("groups/{name}", "groups/default")])
-                .chain([("{id}", "x"), ("{thumbprint}", "x")])
+                .chain([("{id}", "x"), ("{kid}", "x"), ("{thumbprint}", "x")])
                 .fold(path.to_owned(), |path, (from, to)| path.replace(from, to));
         for method in ["get", "post", "put", "patch", "delete"] {
             if route.contains(&format!(" {method}(")) || route.contains(&format!(".{method}(")) {

@@ -14,8 +14,8 @@ use crate::credentials::{CertificateRecord, CredentialId, Credentials, SecretRec
 use crate::enrolments::NamePattern;
 use crate::policy::PolicyDocument;
 use crate::profile::Profile;
-use crate::reports::Report;
 use crate::signing_keys::Schedule;
+use fleetbadge_validator::reports::Report;
 
 /// What is known of a device beside its credentials: goes into topics.
 pub type Attributes = BTreeMap<AttributeName, AttributeValue>;

@@ -24,4 +24,5 @@ mod readme;
 mod revocation;
 mod revocations;
 mod rotation;
+mod signing_keys;
 mod traps;

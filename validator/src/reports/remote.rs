@@ -12,7 +12,7 @@ use reqwest::{Client, StatusCode};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use super::Report;
+use super::{InstanceId, Report, ReportDocument};
 use crate::keys::file::{self, KeyFileError};
 use crate::remote::RemoteError;
 use crate::remote::backoff::{chance, jittered};
@@ -100,7 +100,7 @@ impl Reporter {
 struct Task {
     config: ReporterConfig,
     client: Client,
-    instance: String,
+    instance: InstanceId,
     key_ids: watch::Receiver<Vec<String>>,
     followed: Option<Followed>,
     clock: Arc<dyn Clock>,
@@ -141,8 +141,6 @@ impl Task {
 
     async fn post(&mut self) -> Result<(), ReportError> {
         let report = Report {
-            version: Report::VERSION,
-            instance: self.instance.clone(),
             software: self.config.software.clone(),
             kids: self.key_ids.borrow_and_update().clone(),
             revocations: self.followed.as_ref().and_then(|followed| followed.at(self.clock.now())),
@@ -153,7 +151,7 @@ impl Task {
             .post(self.config.endpoint.url.clone())
             .header(AUTHORIZATION, credentials.authorization())
             .header(CONTENT_TYPE, "application/json")
-            .body(serde_json::to_vec(&report)?);
+            .body(serde_json::to_vec(&ReportDocument::new(self.instance.clone(), report))?);
         let answer = request.send().await.map_err(|error| ReportError::Http(all_causes(&error)))?;
         if answer.status().is_success() { Ok(()) } else { Err(ReportError::Status(answer.status())) }
     }
@@ -184,15 +182,14 @@ async fn changed(key_ids: &mut watch::Receiver<Vec<String>>) {
 }
 
 /// The `instance` of this state folder: read, or made.
-fn instance(state_dir: &Path) -> Result<String, String> {
+fn instance(state_dir: &Path) -> Result<InstanceId, String> {
     let path = state_dir.join("instance");
     let error = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
     match file::read_at_most(&path, INSTANCE_LENGTH + 1) {
         Ok((bytes, _)) => {
             let text = String::from_utf8(bytes).unwrap_or_default();
-            let instance = text.trim_end();
-            if URL_SAFE_NO_PAD.decode(instance).is_ok_and(|bytes| bytes.len() == INSTANCE_BYTES) {
-                return Ok(instance.to_owned());
+            if let Ok(instance) = InstanceId::try_from(text.trim_end().to_owned()) {
+                return Ok(instance);
             }
         }
         Err(KeyFileError::Io(fault)) if fault.kind() == std::io::ErrorKind::NotFound => {}
@@ -200,7 +197,7 @@ fn instance(state_dir: &Path) -> Result<String, String> {
     }
     let instance = URL_SAFE_NO_PAD.encode(random().map_err(|fault| error(&fault))?);
     write_file(&path, instance.as_bytes(), |_| Ok(())).map_err(|fault| error(&fault))?;
-    Ok(instance)
+    InstanceId::try_from(instance).map_err(|fault| error(&fault))
 }
 
 const INSTANCE_BYTES: usize = 16;

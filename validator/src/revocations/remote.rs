@@ -37,7 +37,7 @@ use crate::remote::http::{Answer, Endpoint};
 use crate::remote::last_good::LastGood;
 use crate::remote::notices::{Notice, Notices};
 use crate::remote::worker::Worker;
-use crate::reports::FollowedFeed;
+use crate::reports::RevocationsHeld;
 use crate::time::{Clock, UnixSeconds};
 
 mod feed;
@@ -190,10 +190,10 @@ pub struct Followed(Arc<Shared>);
 impl Followed {
     /// The last event, and how old what it told is; `None` before the first.
     #[must_use]
-    pub fn at(&self, now: UnixSeconds) -> Option<FollowedFeed> {
+    pub fn at(&self, now: UnixSeconds) -> Option<RevocationsHeld> {
         let held = self.0.held.load();
         let event_id = held.as_ref()?.event_id.to_str().ok()?.to_owned();
-        Some(FollowedFeed { event_id, age_s: now.since(self.0.confirmed_at()) })
+        Some(RevocationsHeld { event_id, age_s: now.since(self.0.confirmed_at()) })
     }
 }
 

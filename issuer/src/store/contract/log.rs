@@ -4,11 +4,11 @@ use fleetbadge_validator::jwk::Algorithm;
 use fleetbadge_validator::revocations::Revocation;
 
 use super::{NOW, broker, device, taken_back};
-use crate::reports::Report;
 use crate::signing_keys::Schedule;
 use crate::store::{
     ChangedSubject, ReportRecord, SigningKeyChange, SigningKeyRecord, SigningKeysNotChanged, Store,
 };
+use fleetbadge_validator::reports::Report;
 
 pub(super) async fn check<S: Store, G>(make: &impl AsyncFn() -> (S, G)) {
     every_change_is_logged_once_and_in_order(&make().await.0).await;

@@ -37,7 +37,7 @@ impl Scene {
         Reporter::start(config, self.kids.subscribe(), None, Arc::new(SystemClock)).unwrap()
     }
 
-    fn wait_for(&self, count: usize) -> Vec<Report> {
+    fn wait_for(&self, count: usize) -> Vec<ReportDocument> {
         for _ in 0..1000 {
             let reports = self.server.reports();
             if reports.len() >= count {
@@ -56,10 +56,13 @@ fn a_change_is_reported_soon_and_the_instance_stays() {
     let scene = Scene::new();
     let reporter = scene.reporter(SELDOM);
     let first = scene.wait_for(1).remove(0);
-    assert_eq!((first.version, &*first.software, &*first.kids), (1, "fleetbadge-test/1", &["a".into()][..]));
-    assert_eq!((first.instance.len(), first.revocations), (INSTANCE_LENGTH, None));
+    assert_eq!(
+        (first.version, &*first.report.software, &*first.report.kids),
+        (1, "fleetbadge-test/1", &["a".into()][..])
+    );
+    assert_eq!((first.instance.as_str().len(), first.report.revocations), (INSTANCE_LENGTH, None));
     scene.kids.send_replace(vec!["a".into(), "b".into()]);
-    assert_eq!(scene.wait_for(2)[1].kids, ["a", "b"]);
+    assert_eq!(scene.wait_for(2)[1].report.kids, ["a", "b"]);
     drop(reporter);
 
     let _reporter = scene.reporter(SELDOM);
@@ -70,7 +73,7 @@ fn a_change_is_reported_soon_and_the_instance_stays() {
 }
 
 impl Scene {
-    fn reporter_instance(&self) -> String {
+    fn reporter_instance(&self) -> InstanceId {
         let _reporter = self.reporter(SELDOM);
         self.wait_for(1).remove(0).instance
     }
@@ -116,7 +119,7 @@ fn an_instance_that_is_none_is_made_anew() {
     for broken in ["", "short", &"x".repeat(500), "\u{e9}AAAAAAAAAAAAAAAAAAAA"] {
         std::fs::write(scene.folder.path().join("instance"), broken).unwrap();
         let again = instance(scene.folder.path()).unwrap();
-        assert!(again.len() == INSTANCE_LENGTH && again != made);
+        assert!(again.as_str().len() == INSTANCE_LENGTH && again.as_str() != made);
         assert_eq!(instance(scene.folder.path()).unwrap(), again);
     }
     std::fs::set_permissions(scene.folder.path().join("instance"), PermissionsExt::from_mode(0o666)).unwrap();
