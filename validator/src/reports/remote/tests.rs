@@ -119,7 +119,7 @@ fn an_instance_that_is_none_is_made_anew() {
     for broken in ["", "short", &"x".repeat(500), "\u{e9}AAAAAAAAAAAAAAAAAAAA"] {
         std::fs::write(scene.folder.path().join("instance"), broken).unwrap();
         let again = instance(scene.folder.path()).unwrap();
-        assert!(again.as_str().len() == INSTANCE_LENGTH && again.as_str() != made);
+        assert!(again.as_str().len() == INSTANCE_LENGTH && again != made);
         assert_eq!(instance(scene.folder.path()).unwrap(), again);
     }
     std::fs::set_permissions(scene.folder.path().join("instance"), PermissionsExt::from_mode(0o666)).unwrap();
