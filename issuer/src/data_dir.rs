@@ -94,6 +94,15 @@ pub enum DataDirError {
         /// Where it should be.
         path: PathBuf,
     },
+    /// Other nodes use the database with a root key that this one does not have.
+    #[error(
+        "{}: is missing, but the database was written with a root key; copy that of another node here",
+        path.display()
+    )]
+    RootKeyElsewhere {
+        /// Where it should be.
+        path: PathBuf,
+    },
     /// The root key cannot be read.
     #[error("{}: {source}", path.display())]
     RootKey {
@@ -165,6 +174,22 @@ impl DataDir {
                 Ok(key)
             }
             Err(error) => Err(error),
+        }
+    }
+
+    /// That there is a root key, as the database, which is elsewhere, needs an
+    /// old one.
+    ///
+    /// # Errors
+    /// [`DataDirError::RootKeyElsewhere`].
+    pub fn require_root_key(&self) -> Result<(), DataDirError> {
+        let path = self.path.join(ROOT_KEY);
+        match path.symlink_metadata() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(DataDirError::RootKeyElsewhere { path })
+            }
+            // Whoever reads it finds out the rest.
+            Ok(_) | Err(_) => Ok(()),
         }
     }
 

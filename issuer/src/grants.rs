@@ -82,6 +82,14 @@ struct MqttUse {
     refresh_to_s: u64,
 }
 
+/// That this node has heard of everything that others have changed.
+pub(crate) fn require_current(app: &App) -> Result<(), TokenError> {
+    app.node.check_current().map_err(|reason| {
+        tracing::debug!(%reason, "no token is issued");
+        TokenError::TemporarilyUnavailable { retry_after_s: 1 }
+    })
+}
+
 /// Issues a token to a device that may have one:
 ///
 /// 1. that it is bound to a certificate, if the device's tokens are (RFC 8705
@@ -108,10 +116,7 @@ pub(crate) fn issue(
         .find(device.group.as_str())
         .ok_or_else(|| TokenError::internal(&"the device's group is gone"))?;
     let Decision { target, grant } = decide(&app.brokers, &group.policy, &Subject::from(device), request)?;
-    app.node.check_current().map_err(|reason| {
-        tracing::debug!(%reason, "no token is issued");
-        TokenError::TemporarilyUnavailable { retry_after_s: 1 }
-    })?;
+    require_current(app)?;
     let keys = app.keys.current();
     let key = keys
         .ring

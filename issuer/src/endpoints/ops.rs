@@ -14,7 +14,8 @@ pub(crate) async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// Tokens can be issued: the database answers, and an ES256 key is active.
+/// Tokens can be issued: the database answers, this node is current with it,
+/// and an ES256 key is active.
 ///
 /// Without the key that one broker wants the server is ready all the same: the
 /// devices of the other brokers are served, and no other node is further on.
@@ -22,6 +23,9 @@ pub(crate) async fn readyz(State(app): State<Arc<App>>) -> Response {
     if let Err(error) = app.store.ping().await {
         app.store_failed(&error);
         return (StatusCode::SERVICE_UNAVAILABLE, "the database fails\n").into_response();
+    }
+    if let Err(reason) = app.node.check_current() {
+        return (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response();
     }
     let missing = app.algorithms_without_key();
     if missing.contains(&Algorithm::ES256) {

@@ -19,7 +19,7 @@ use crate::client_auth::{PresentedCredentials, authenticate};
 use crate::error::TokenError;
 use crate::form::Form;
 use crate::grants::password::{self, OwnPassword};
-use crate::grants::{GrantType, TokenResponse, client_credentials};
+use crate::grants::{GrantType, TokenResponse, client_credentials, require_current};
 use crate::peer::Peer;
 use crate::started::Started;
 
@@ -34,6 +34,9 @@ pub(crate) async fn post(State(app): State<Arc<App>>, request: Request<Body>) ->
 }
 
 async fn issue(app: &App, request: Request<Body>) -> Result<TokenResponse, TokenError> {
+    // Whoever mints asks again. Here it spares everybody a database that does
+    // not answer.
+    require_current(app)?;
     let (parts, body) = read_form(app, request).await?;
     let form = Form::parse(&body)?;
     let peer = Peer::of(&parts.extensions);

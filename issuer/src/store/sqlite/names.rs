@@ -2,8 +2,8 @@
 
 use sqlx::SqliteTransaction;
 
-use super::to_sql;
 use crate::store::NameTaken;
+use crate::store::row::time_to_sql;
 use fleetbadge_validator::time::UnixSeconds;
 
 /// Takes `name` for `client`, unless it has it already. No two clients have
@@ -35,7 +35,7 @@ pub(super) async fn take(
     .bind(name)
     .bind(&folded)
     .bind(client)
-    .bind(to_sql(now))
+    .bind(time_to_sql(now))
     .execute(&mut **transaction)
     .await?;
     Ok(Ok(()))
