@@ -192,3 +192,6 @@ async fn follow(app: &Weak<App>) -> Option<Result<(), FollowError>> {
     let app = app.upgrade()?;
     Some(app.node.catch_up(&app).await)
 }
+
+#[cfg(test)]
+mod tests;

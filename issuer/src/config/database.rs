@@ -55,7 +55,7 @@ pub struct Database {
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidDatabase {
     /// Not a URL, or not of PostgreSQL.
-    #[error("is not a URL such as postgres://USER@HOST/NAME: {0}")]
+    #[error("cannot be used as postgres://USER@HOST/NAME: {0}")]
     Url(String),
     /// The machine does not follow from anything.
     #[error("names no host; for a socket on this machine: postgres://USER@%2Frun%2Fpostgresql/NAME")]
@@ -205,13 +205,12 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said_without_the_password() {
         for (url, reason) in [
-            ("postgres://u:secret@h:99999999/n", "is not a URL"),
+            ("postgres://u:secret@h:99999999/n", "cannot be used as"),
             ("u:secret", "begins with another scheme"),
             ("mysql://u:secret@h/n", "begins with another scheme"),
             ("postgres:///n", "names no host"),
             ("postgres://h/n?password=secret", "\"password\" is not known"),
-            ("postgres://u:secret@h/n?sslmode=off", "sslmode is off"),
-            ("postgres://u:secret@localhost/n?sslmode=off", "is not a URL"),
+            ("postgres://u:secret@h/n?sslmode=off", "unknown value \"off\""),
         ] {
             let error = resolve(url, false).unwrap_err();
             assert!(error.to_string().starts_with("database: "), "{error}");

@@ -52,7 +52,7 @@ fn secret(name: &str, byte: u8, expires_at: Option<UnixSeconds>) -> SecretRecord
     SecretRecord { id: id(name), verifier, created_at: NOW, expires_at }
 }
 
-fn device(name: &str, mqtt_client_ids: &[&str]) -> DeviceRecord {
+pub(super) fn device(name: &str, mqtt_client_ids: &[&str]) -> DeviceRecord {
     DeviceRecord {
         name: name.parse().unwrap(),
         group: "default".parse().unwrap(),
@@ -92,7 +92,7 @@ fn broker(name: &str, resource: &str) -> BrokerRecord {
     }
 }
 
-fn group(name: &str, lifetime_s: u64, time: UnixSeconds) -> GroupRecord {
+pub(super) fn group(name: &str, lifetime_s: u64, time: UnixSeconds) -> GroupRecord {
     GroupRecord {
         name: name.parse().unwrap(),
         policy: PolicyDocument {

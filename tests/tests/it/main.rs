@@ -16,6 +16,7 @@ mod device_key;
 mod expiry;
 mod guard;
 mod issue;
+mod nodes;
 mod programs;
 mod quickstart;
 mod rabbitmq;

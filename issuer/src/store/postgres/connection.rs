@@ -78,7 +78,7 @@ pub(super) fn pool(options: PgConnectOptions) -> PgPool {
         ("statement_timeout", STATEMENT_MS),
         ("lock_timeout", LOCK_MS),
         ("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION_MS),
-        ("default_transaction_isolation", "read\\ committed"),
+        ("default_transaction_isolation", "read committed"),
     ]);
     PgPoolOptions::new()
         .max_connections(MAX_CONNECTIONS)
