@@ -85,10 +85,6 @@ pub(super) async fn update(
 }
 
 pub(super) async fn get(pool: &PgPool, name: &str) -> Result<Option<DeviceRecord>, StoreError> {
-    // PostgreSQL has no text with a zero byte, and fails when asked for one.
-    if name.contains('\0') {
-        return Ok(None);
-    }
     let row: Option<DeviceRow> = sqlx::query_as(
         "SELECT name, group_name, status, revision, document, created_at FROM devices WHERE name = $1",
     )

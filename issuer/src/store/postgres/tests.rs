@@ -1,7 +1,6 @@
 use std::time::Duration;
 
 use fleetbadge_tests::postgres::{Postgres, SHARED};
-use fleetbadge_validator::ids::DeviceName;
 use sqlx::postgres::PgPoolOptions;
 
 use super::*;
@@ -204,12 +203,4 @@ async fn a_wrong_name_is_said_at_once() {
     let Err(error) = PostgresStore::open(options(&url)).await else { panic!("there is none") };
     let error = error.to_string();
     assert!(error.contains("does not exist") && error.ends_with("tried for 0 s"), "{error}");
-}
-
-#[tokio::test]
-#[cfg_attr(no_postgresql, ignore = "no PostgreSQL")]
-async fn what_postgresql_cannot_be_asked_is_not_there() {
-    let store = open(&SHARED.database()).await;
-    assert_eq!(store.device("a\0b").await.unwrap(), None);
-    assert!("a\0b".parse::<DeviceName>().is_err());
 }
