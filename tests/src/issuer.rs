@@ -1,6 +1,7 @@
 //! The real issuer, on an empty data directory of its own.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -93,6 +94,8 @@ impl Issuer {
     #[must_use]
     pub fn start_another_with(&self, options: &[String]) -> Self {
         let data_dir = tempfile::Builder::new().prefix("fleetbadge-issuer-").tempdir().expect("a directory");
+        fs::set_permissions(data_dir.path(), PermissionsExt::from_mode(0o700))
+            .expect("the directory is ours");
         fs::copy(self.data_dir().join("root.key"), data_dir.path().join("root.key")).expect("the root key");
         let (port, identifier) = (ports::free(), self.identifier.clone());
         let process = serve(data_dir.path(), port, &identifier, options);

@@ -81,7 +81,7 @@ fn what_one_node_is_told_the_other_knows_within_a_second() {
     // Until every node has heard of it, what was issued before is taken back.
     within(Duration::from_secs(BOUND_S + 5), "enabled", || ask(a, &device).status == 200);
 
-    succeed(a, &["group", "set", "default", "--lifetime", "60"]);
+    succeed(a, &["group", "set", "default", "--token-lifetime-s", "60"]);
     within(HEARD, "group set", || {
         ask(b, &device).json()["expires_in"].as_u64().is_some_and(|lifetime| lifetime <= 60)
     });
