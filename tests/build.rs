@@ -17,6 +17,9 @@ const BROKERS: [(&str, &str, &str); 5] = [
 const MOSQUITTO: &str = "usr/sbin/mosquitto";
 const RABBITMQ: &str = "usr/lib/rabbitmq/bin/rabbitmq-server";
 
+/// Where PostgreSQL is, in a folder for each version.
+const POSTGRESQL: &str = "/usr/lib/postgresql";
+
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-env-changed=CI");
@@ -37,5 +40,14 @@ fn main() {
             println!("cargo:rustc-cfg=no_{broker}");
             println!("cargo:warning=no {}: its tests are ignored", program.display());
         }
+    }
+    println!("cargo:rustc-check-cfg=cfg(no_postgresql)");
+    let missing = package.join("missing-broker");
+    let postgresql = PathBuf::from(POSTGRESQL);
+    let watched = if postgresql.exists() { postgresql.as_path() } else { missing.as_path() };
+    println!("cargo:rerun-if-changed={}", watched.display());
+    if !postgresql.exists() && env::var_os("CI").is_none() {
+        println!("cargo:rustc-cfg=no_postgresql");
+        println!("cargo:warning=no {POSTGRESQL}: its tests are ignored");
     }
 }

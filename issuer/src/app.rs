@@ -102,9 +102,8 @@ impl App {
 
     /// Takes up groups and brokers that another node has changed.
     pub(crate) async fn reload_settings(&self) -> Result<(), GroupError> {
-        let _one_at_a_time = self.brokers.hold().await;
-        self.brokers.reload().await?;
-        self.groups.reload().await
+        let mut revision = self.brokers.hold().await;
+        self.groups.reload(&mut revision).await
     }
 
     /// Takes back tokens. When it is done, this node knows it.

@@ -23,7 +23,9 @@ use crate::policy::{MAX_AUDIENCE_LENGTH, check_audience};
 use crate::profile::{InvalidProfile, Profile};
 use crate::secret::ClientSecret;
 use crate::signing_keys::KeyFetch;
-use crate::store::{BrokerNotAdded, BrokerNotUpdated, BrokerRecord, NameTaken, Store, StoreError};
+use crate::store::{
+    BrokerNotAdded, BrokerNotUpdated, BrokerRecord, NameTaken, SettingsNotChanged, Store, StoreError,
+};
 
 mod secrets;
 
@@ -169,6 +171,9 @@ pub enum BrokerError {
         /// Its name.
         name: String,
     },
+    /// What another node has set cannot be used by this one.
+    #[error(transparent)]
+    Reload(Box<GroupError>),
     /// Its secrets cannot be changed so.
     #[error(transparent)]
     Secret(#[from] SecretError),
@@ -181,27 +186,26 @@ pub enum BrokerError {
 pub struct Brokers {
     store: Arc<dyn Store>,
     current: ArcSwap<BTreeMap<BrokerName, Arc<BrokerRecord>>>,
-    change: Mutex<()>,
+    change: Mutex<SettingsRevision>,
 }
 
-type ByName = BTreeMap<BrokerName, Arc<BrokerRecord>>;
+/// The revision of groups and brokers that both are in memory of, or an older
+/// one: then the next change finds out.
+pub(crate) type SettingsRevision = u64;
 
-async fn read(store: &dyn Store) -> Result<ByName, StoreError> {
-    let brokers = store.brokers().await?;
-    Ok(brokers.into_iter().map(|broker| (broker.name.clone(), Arc::new(broker))).collect())
-}
+/// How often a change is tried again that another node came before.
+pub(crate) const MAX_ATTEMPTS: u32 = 8;
 
 impl Brokers {
-    /// Reads the brokers.
-    pub(crate) async fn open(store: Arc<dyn Store>) -> Result<Self, StoreError> {
-        let current = ArcSwap::from_pointee(read(&*store).await?);
-        Ok(Self { store, current, change: Mutex::default() })
+    /// None, until [`Groups`] reads them together with the groups.
+    pub(crate) fn new(store: Arc<dyn Store>) -> Self {
+        Self { store, current: ArcSwap::default(), change: Mutex::default() }
     }
 
-    /// Takes up what another node has changed. Whoever asks holds the lock.
-    pub(crate) async fn reload(&self) -> Result<(), StoreError> {
-        self.current.store(Arc::new(read(&*self.store).await?));
-        Ok(())
+    /// Takes up what is in the store. Whoever asks holds the lock.
+    pub(crate) fn replace(&self, brokers: Vec<BrokerRecord>) {
+        let brokers = brokers.into_iter().map(|broker| (broker.name.clone(), Arc::new(broker)));
+        self.current.store(Arc::new(brokers.collect()));
     }
 
     /// The broker of this name.
@@ -245,7 +249,7 @@ impl Brokers {
 
     /// Keeps brokers and groups as they are for whoever holds this: a rule and
     /// the broker that cannot express it must not come at the same time.
-    pub(crate) async fn hold(&self) -> MutexGuard<'_, ()> {
+    pub(crate) async fn hold(&self) -> MutexGuard<'_, SettingsRevision> {
         self.change.lock().await
     }
 
@@ -279,20 +283,6 @@ impl Brokers {
             (true, false) => return Err(BrokerError::UnboundPublishers { profile: profile.as_str() }),
             (false, true) => return Err(BrokerError::NoUnboundPublishers { profile: profile.as_str() }),
         }
-        let _one_at_a_time = self.hold().await;
-        if let Some(other) = self.of_audience(&audience)
-            && (other.profile != profile || other.algorithm != algorithm)
-        {
-            return Err(BrokerError::AudienceShared {
-                audience,
-                other: other.name.clone(),
-                profile: other.profile.as_str(),
-                algorithm: other.algorithm,
-            });
-        }
-        groups
-            .check_target(&Target { audience: &audience, profile: Cow::Borrowed(&profile), algorithm })
-            .await?;
         let AddedSecret { secret, record } = devices.secret_maker().make(name.as_str(), None, now)?;
         let broker = Arc::new(BrokerRecord {
             name,
@@ -304,9 +294,40 @@ impl Brokers {
             created_at: now,
             revision: 0,
         });
-        self.store.add_broker(&broker).await?;
-        self.remember(&broker);
-        Ok(AddedBroker { broker, secret })
+        let mut revision = self.hold().await;
+        for _ in 0..MAX_ATTEMPTS {
+            self.check(&broker, groups).await?;
+            match self.store.add_broker(*revision, &broker).await {
+                Ok(()) => {
+                    *revision += 1;
+                    self.remember(&broker);
+                    return Ok(AddedBroker { broker, secret });
+                }
+                Err(BrokerNotAdded::Conflict) => groups.reload(&mut revision).await.map_err(not_reloaded)?,
+                Err(BrokerNotAdded::NameTaken(error)) => return Err(error.into()),
+                Err(BrokerNotAdded::ResourceTaken { resource }) => {
+                    return Err(BrokerError::ResourceTaken { resource });
+                }
+                Err(BrokerNotAdded::Store(error)) => return Err(error.into()),
+            }
+        }
+        Err(BrokerError::Busy { name: broker.name.to_string() })
+    }
+
+    /// Whether a new broker gets on with the others and with the groups.
+    async fn check(&self, new: &BrokerRecord, groups: &Groups) -> Result<(), BrokerError> {
+        if let Some(other) = self.of_audience(&new.audience)
+            && (other.profile != new.profile || other.algorithm != new.algorithm)
+        {
+            return Err(BrokerError::AudienceShared {
+                audience: new.audience.to_string(),
+                other: other.name.clone(),
+                profile: other.profile.as_str(),
+                algorithm: other.algorithm,
+            });
+        }
+        let profile = Cow::Borrowed(&new.profile);
+        groups.check_target(&Target { audience: &new.audience, profile, algorithm: new.algorithm }).await
     }
 
     /// Changes a broker, as a whole or not at all. Takes effect with the next
@@ -314,17 +335,29 @@ impl Brokers {
     async fn change<T>(
         &self,
         name: &str,
-        change: impl FnOnce(&mut BrokerRecord) -> Result<T, BrokerError>,
+        change: impl Fn(&mut BrokerRecord) -> Result<T, BrokerError>,
     ) -> Result<(Arc<BrokerRecord>, T), BrokerError> {
+        // What is changed here is checked against nothing else: the revision
+        // that is in memory may stay behind.
         let _one_at_a_time = self.hold().await;
-        let found = self.find(name).ok_or_else(|| BrokerError::NoSuchBroker { name: name.into() })?;
-        let mut broker = BrokerRecord::clone(&found);
-        let result = change(&mut broker)?;
-        self.store.update_broker(&broker).await.map_err(|error| not_updated(error, name))?;
-        broker.revision += 1;
-        let broker = Arc::new(broker);
-        self.remember(&broker);
-        Ok((broker, result))
+        for _ in 0..MAX_ATTEMPTS {
+            let found = self.find(name).ok_or_else(|| BrokerError::NoSuchBroker { name: name.into() })?;
+            let mut broker = BrokerRecord::clone(&found);
+            let result = change(&mut broker)?;
+            match self.store.update_broker(&broker).await {
+                Ok(()) => {
+                    broker.revision += 1;
+                    let broker = Arc::new(broker);
+                    self.remember(&broker);
+                    return Ok((broker, result));
+                }
+                Err(BrokerNotUpdated::Conflict | BrokerNotUpdated::Gone) => {
+                    self.replace(self.store.settings().await?.brokers);
+                }
+                Err(BrokerNotUpdated::Store(error)) => return Err(error.into()),
+            }
+        }
+        Err(BrokerError::Busy { name: name.into() })
     }
 
     /// Puts a broker that was written into memory; for whoever holds the lock.
@@ -341,15 +374,27 @@ impl Brokers {
     /// [`BrokerError::NoSuchBroker`], [`BrokerError::Group`],
     /// [`BrokerError::Store`].
     pub(crate) async fn remove(&self, name: &str, groups: &Groups) -> Result<(), BrokerError> {
-        let _one_at_a_time = self.hold().await;
-        let mut brokers = BTreeMap::clone(&self.current.load());
-        let broker = brokers.remove(name).ok_or_else(|| BrokerError::NoSuchBroker { name: name.into() })?;
-        if !brokers.values().any(|other| other.audience == broker.audience) {
-            groups.check_target(&Target::unregistered(&broker.audience)).await?;
+        let mut revision = self.hold().await;
+        for _ in 0..MAX_ATTEMPTS {
+            let mut brokers = BTreeMap::clone(&self.current.load());
+            let broker =
+                brokers.remove(name).ok_or_else(|| BrokerError::NoSuchBroker { name: name.into() })?;
+            if !brokers.values().any(|other| other.audience == broker.audience) {
+                groups.check_target(&Target::unregistered(&broker.audience)).await?;
+            }
+            match self.store.remove_broker(*revision, name).await {
+                Ok(_) => {
+                    *revision += 1;
+                    self.current.store(Arc::new(brokers));
+                    return Ok(());
+                }
+                Err(SettingsNotChanged::Conflict) => {
+                    groups.reload(&mut revision).await.map_err(not_reloaded)?;
+                }
+                Err(SettingsNotChanged::Store(error)) => return Err(error.into()),
+            }
         }
-        self.store.remove_broker(name).await?;
-        self.current.store(Arc::new(brokers));
-        Ok(())
+        Err(BrokerError::Busy { name: name.into() })
     }
 }
 
@@ -360,21 +405,11 @@ impl<'a> Target<'a> {
     }
 }
 
-impl From<BrokerNotAdded> for BrokerError {
-    fn from(error: BrokerNotAdded) -> Self {
-        match error {
-            BrokerNotAdded::NameTaken(error) => Self::NameTaken(error),
-            BrokerNotAdded::ResourceTaken { resource } => Self::ResourceTaken { resource },
-            BrokerNotAdded::Store(error) => Self::Store(error),
-        }
-    }
-}
-
-fn not_updated(error: BrokerNotUpdated, name: &str) -> BrokerError {
+/// What another node has set cannot be used here, whatever is asked for.
+fn not_reloaded(error: GroupError) -> BrokerError {
     match error {
-        BrokerNotUpdated::Gone => BrokerError::NoSuchBroker { name: name.into() },
-        BrokerNotUpdated::Conflict => BrokerError::Busy { name: name.into() },
-        BrokerNotUpdated::Store(error) => BrokerError::Store(error),
+        GroupError::Store(error) => BrokerError::Store(error),
+        error => BrokerError::Reload(Box::new(error)),
     }
 }
 

@@ -18,17 +18,29 @@ use crate::peer::Network;
 use crate::policy::MIN_TOKEN_LIFETIME_S;
 use crate::signing_keys::KeyTiming;
 
+pub mod database;
 pub mod transport;
 
+use database::{Database, DatabaseUrl, InvalidDatabase};
 use transport::{InvalidTransport, Transport};
 
 /// What can be said on the command line, in the environment and in the file.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// Folder for the database, the root key and the admin socket
+    /// Folder for the database, the root key and the admin socket of this node
     #[arg(long, env = "FLEETBADGE_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+    /// PostgreSQL database that several issuers share, such as
+    /// postgres://USER@HOST/NAME; a password is better kept in the environment,
+    /// the TOML file or ~/.pgpass [default: SQLite in the data directory]
+    #[arg(long, env = "FLEETBADGE_DATABASE", hide_env_values = true, value_name = "URL")]
+    pub database: Option<DatabaseUrl>,
+    /// Accept a database on another machine whose TLS certificate and name are
+    /// not checked
+    #[arg(long, env = "FLEETBADGE_ALLOW_INSECURE_DATABASE", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", value_name = "BOOL")]
+    pub allow_insecure_database: Option<bool>,
     /// Address for devices and brokers [default: 127.0.0.1:8080]
     #[arg(long, env = "FLEETBADGE_LISTEN", value_name = "IP:PORT", value_parser = socket_address)]
     pub listen: Option<SocketAddr>,
@@ -130,6 +142,9 @@ pub enum LogFormat {
 #[expect(missing_docs, reason = "the fields of Options, by their names")]
 pub struct Config {
     pub data_dir: PathBuf,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub database: Option<Database>,
+    pub allow_insecure_database: bool,
     pub listen: SocketAddr,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ops_listen: Option<SocketAddr>,
@@ -192,6 +207,9 @@ pub enum InvalidConfig {
         /// Where the server is to listen.
         listen: SocketAddr,
     },
+    /// The database cannot be reached as it should.
+    #[error("database: {0}")]
+    Database(#[from] InvalidDatabase),
     /// The public listener cannot be reached as it should.
     #[error(transparent)]
     Transport(#[from] InvalidTransport),
@@ -240,8 +258,17 @@ impl Options {
     pub fn from_file(path: &Path) -> Result<Self, InvalidConfig> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| InvalidConfig::File { path: path.into(), source })?;
-        toml::from_str(&text)
-            .map_err(|reason| InvalidConfig::Toml { path: path.into(), reason: reason.into() })
+        toml::from_str(&text).map_err(|mut reason: toml::de::Error| {
+            // An error shows its line, and that one has a password in it.
+            let line = reason
+                .span()
+                .and_then(|span| text.get(..span.start))
+                .map_or(0, |before| before.lines().count());
+            if text.lines().skip(line.saturating_sub(1)).take(2).any(|line| line.contains("database")) {
+                reason.set_input(None);
+            }
+            InvalidConfig::Toml { path: path.into(), reason: reason.into() }
+        })
     }
 
     /// These options, and those of `weaker` where these say nothing.
@@ -249,6 +276,8 @@ impl Options {
     pub fn over(self, weaker: Self) -> Self {
         Self {
             data_dir: self.data_dir.or(weaker.data_dir),
+            database: self.database.or(weaker.database),
+            allow_insecure_database: self.allow_insecure_database.or(weaker.allow_insecure_database),
             listen: self.listen.or(weaker.listen),
             ops_listen: self.ops_listen.or(weaker.ops_listen),
             issuer: self.issuer.or(weaker.issuer),
@@ -291,6 +320,9 @@ impl Options {
             }
         }
         let transport = Transport::resolve(&self, listen)?;
+        let allow_insecure_database = self.allow_insecure_database.unwrap_or(false);
+        let database =
+            self.database.map(|url| Database::resolve(url, allow_insecure_database)).transpose()?;
         let scheme = if is_tls { "https" } else { "http" };
         let issuer = match self.issuer {
             Some(issuer) if is_tls && issuer.starts_with("http://") => {
@@ -311,6 +343,8 @@ impl Options {
         )?;
         Ok(Config {
             data_dir: self.data_dir.ok_or(InvalidConfig::NoDataDir)?,
+            database,
+            allow_insecure_database,
             listen,
             ops_listen: self.ops_listen,
             issuer: IssuerUrl::parse(&issuer, allow_insecure_http)?,
@@ -383,8 +417,18 @@ impl Config {
         }
     }
 
-    /// The TOML that reads as this configuration. Has no secrets, as there are
-    /// none in it.
+    /// How much later than this node's clock says another node may issue a
+    /// token that has not heard of a revocation made now, in seconds: this
+    /// node's clock may be behind the database's, the other's ahead of it.
+    pub(crate) const fn revocation_margin_s(&self) -> u64 {
+        match self.database {
+            Some(_) => self.propagation_bound_s + 2 * MAX_CLOCK_DIFFERENCE_S,
+            None => 0,
+        }
+    }
+
+    /// The TOML that reads as this configuration, but for a password of the
+    /// database: three asterisks stand for it.
     ///
     /// # Errors
     /// If the data directory's name is not UTF-8.

@@ -95,7 +95,10 @@ pub enum DataDirError {
         path: PathBuf,
     },
     /// There is no root key, and a new one would be of no use.
-    #[error("{}: is missing; put the root key there that the backup was made with", path.display())]
+    #[error(
+        "{}: is missing, but the database was written with a root key; put it there, from a backup or another node",
+        path.display()
+    )]
     RootKeyMissing {
         /// Where it should be.
         path: PathBuf,
@@ -177,7 +180,8 @@ impl DataDir {
         RootKey::from_text(&text).map_err(|source| DataDirError::RootKey { path, source })
     }
 
-    /// The root key that must be there already.
+    /// The root key that must be there already, as a database elsewhere or a
+    /// backup needs it.
     ///
     /// # Errors
     /// [`DataDirError`].

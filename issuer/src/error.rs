@@ -170,7 +170,7 @@ impl IntoResponse for TokenError {
 
 impl From<StoreFailed> for TokenError {
     fn from(StoreFailed: StoreFailed) -> Self {
-        Self::ServerError
+        Self::TemporarilyUnavailable { retry_after_s: 1 }
     }
 }
 

@@ -9,13 +9,13 @@ use fleetbadge_validator::scope::Scope;
 use fleetbadge_validator::time::UnixSeconds;
 use serde::{Deserialize, Serialize};
 
-use crate::brokers::{BrokerError, Brokers, Target};
+use crate::brokers::{BrokerError, Brokers, MAX_ATTEMPTS, SettingsRevision, Target};
 use crate::devices::DEFAULT_GROUP;
 use crate::mint::{MAX_MINTED_LENGTH, MintError, largest_token_length};
 use crate::names::{NameRefused, parse_name};
 use crate::policy::{InvalidPolicy, Policy, PolicyDocument, RefreshWindow};
 use crate::profile::{Inexpressible, Misread};
-use crate::store::{GroupRecord, Store, StoreError};
+use crate::store::{GroupRecord, SettingsNotChanged, Store, StoreError};
 
 mod device_names;
 
@@ -88,6 +88,12 @@ pub enum GroupError {
         /// Its name.
         name: String,
     },
+    /// Groups and brokers were changed by others meanwhile.
+    #[error("groups and brokers are being changed by others; try again")]
+    Busy {
+        /// Its name.
+        name: GroupName,
+    },
     /// A stored group no longer fits the configuration.
     #[error("group {name}: {reason}")]
     Stored {
@@ -134,22 +140,31 @@ impl Groups {
     ) -> Result<Self, GroupError> {
         let current = ArcSwap::default();
         let groups = Self { store, issuer: issuer.into(), max_token_lifetime_s, brokers, current };
-        groups.reload().await?;
-        if groups.current.load().is_empty() {
+        let mut revision = groups.brokers.hold().await;
+        for _ in 0..MAX_ATTEMPTS {
+            groups.reload(&mut revision).await?;
+            if !groups.current.load().is_empty() {
+                break;
+            }
             let own_topics = Some(vec!["devices/${clientid}/#".to_owned()]);
             let change = PolicyChange {
                 publish: own_topics.clone(),
                 subscribe: own_topics,
                 ..PolicyChange::default()
             };
-            groups.set(DEFAULT_GROUP, change, now).await?;
+            // Otherwise another node has made it.
+            groups.try_set(&mut revision, parse_name("name", DEFAULT_GROUP.into())?, change, now).await?;
         }
+        drop(revision);
         Ok(groups)
     }
 
-    /// Takes up what is in the store. Whoever asks holds the brokers' lock.
-    pub(crate) async fn reload(&self) -> Result<(), GroupError> {
-        let groups = self.store.groups().await?.into_iter().map(|record| {
+    /// Takes up the groups and brokers that are in the store. Whoever asks
+    /// holds the brokers' lock.
+    pub(crate) async fn reload(&self, revision: &mut SettingsRevision) -> Result<(), GroupError> {
+        let settings = self.store.settings().await?;
+        self.brokers.replace(settings.brokers);
+        let groups = settings.groups.into_iter().map(|record| {
             let GroupRecord { name, policy, created_at, updated_at } = record;
             match policy_of(&policy, self.max_token_lifetime_s, &self.issuer, &self.brokers) {
                 Ok(policy) => Ok((name.clone(), Arc::new(Group { name, policy, created_at, updated_at }))),
@@ -158,6 +173,7 @@ impl Groups {
             }
         });
         self.current.store(Arc::new(groups.collect::<Result<_, _>>()?));
+        *revision = settings.revision;
         Ok(())
     }
 
@@ -192,7 +208,25 @@ impl Groups {
         now: UnixSeconds,
     ) -> Result<Arc<Group>, GroupError> {
         let name: GroupName = parse_name("name", name.into())?;
-        let _one_at_a_time = self.brokers.hold().await;
+        let mut revision = self.brokers.hold().await;
+        for _ in 0..MAX_ATTEMPTS {
+            if let Some(group) = self.try_set(&mut revision, name.clone(), change.clone(), now).await? {
+                return Ok(group);
+            }
+            self.reload(&mut revision).await?;
+        }
+        Err(GroupError::Busy { name })
+    }
+
+    /// Changes a group or makes it, unless another node changes groups or
+    /// brokers meanwhile.
+    async fn try_set(
+        &self,
+        revision: &mut SettingsRevision,
+        name: GroupName,
+        change: PolicyChange,
+        now: UnixSeconds,
+    ) -> Result<Option<Arc<Group>>, GroupError> {
         let former = self.find(name.as_str());
         let document = former.as_ref().map_or_else(initial_policy, |group| group.policy.to_document());
         let policy =
@@ -206,18 +240,21 @@ impl Groups {
         }
         let created_at = former.map_or(now, |group| group.created_at);
         let group = Arc::new(Group { name, policy, created_at, updated_at: now });
-        self.store
-            .set_group(&GroupRecord {
-                name: group.name.clone(),
-                policy: group.policy.to_document(),
-                created_at,
-                updated_at: now,
-            })
-            .await?;
+        let record = GroupRecord {
+            name: group.name.clone(),
+            policy: group.policy.to_document(),
+            created_at,
+            updated_at: now,
+        };
+        match self.store.set_group(*revision, &record).await {
+            Ok(()) => *revision += 1,
+            Err(SettingsNotChanged::Conflict) => return Ok(None),
+            Err(SettingsNotChanged::Store(error)) => return Err(error.into()),
+        }
         let mut groups = BTreeMap::clone(&self.current.load());
         groups.insert(group.name.clone(), Arc::clone(&group));
         self.current.store(Arc::new(groups));
-        Ok(group)
+        Ok(Some(group))
     }
 
     /// Whether tokens of this audience are for the issuer itself: a broker must

@@ -110,6 +110,7 @@ use random::Random;
 use revoker::Revoker;
 use serve::{BoundIssuer, ServeError};
 use static_password::StaticPasswords;
+use store::postgres::PostgresStore;
 use store::sqlite::SqliteStore;
 use store::{DeviceRecord, Store, StoreError};
 use used_jtis::UsedJtis;
@@ -142,8 +143,9 @@ pub enum OpenError {
 }
 
 impl Issuer {
-    /// Opens the data directory of `config`; makes everything in it that is
-    /// not there yet: root key, database, the group `default`, a signing key.
+    /// Opens the data directory and the database of `config`; makes everything
+    /// in them that is not there yet: root key, schema, the group `default`, a
+    /// signing key.
     ///
     /// # Errors
     /// [`OpenError`].
@@ -155,10 +157,21 @@ impl Issuer {
         let random: Random = Arc::new(SystemRandom::new());
         let now = clock.now();
         let data_dir = DataDir::open(&config.data_dir)?;
-        let root_key = data_dir.root_key(&*random)?;
-        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&data_dir.database()?).await?);
+        let (root_key, store): (_, Arc<dyn Store>) = match &config.database {
+            Some(database) => {
+                let store = PostgresStore::open(database.options().clone()).await?;
+                let is_new = store.signing_keys().await?.keys.is_empty();
+                let root_key =
+                    if is_new { data_dir.root_key(&*random)? } else { data_dir.existing_root_key()? };
+                (root_key, Arc::new(store))
+            }
+            None => {
+                let root_key = data_dir.root_key(&*random)?;
+                (root_key, Arc::new(SqliteStore::open(&data_dir.database()?).await?))
+            }
+        };
         let issuer = config.issuer.clone();
-        let brokers = Arc::new(Brokers::open(Arc::clone(&store)).await?);
+        let brokers = Arc::new(Brokers::new(Arc::clone(&store)));
         let groups = Groups::open(
             Arc::clone(&store),
             issuer.as_str(),
@@ -177,7 +190,7 @@ impl Issuer {
         );
         let keys = keys.await?;
         let metrics = Metrics::new()?;
-        let margin_s = 0;
+        let margin_s = config.revocation_margin_s();
         let revoker = Revoker::new(Arc::clone(&clock), margin_s, config.max_token_lifetime_s);
         let app = App {
             devices: Devices::new(

@@ -302,3 +302,6 @@ async fn follow(app: &Weak<App>) -> Option<Result<(), FollowError>> {
     let app = app.upgrade()?;
     Some(app.node.catch_up(&app).await)
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,8 +7,9 @@
 //!
 //! One trait, the same for every database; `contract` holds what each of them
 //! must do. A write is durable when it returns. To add to a record: change it
-//! in `record`; if it is not part of a document, add a migration, then each
-//! database's file of that name; then the contract.
+//! in `record`; if it is not part of a document, add a migration for each
+//! database, then `row`, then each database's file of that name; then the
+//! contract.
 
 use async_trait::async_trait;
 use fleetbadge_validator::revocations::Revocation;
@@ -20,19 +21,23 @@ use crate::credentials::CredentialId;
 mod contract;
 mod error;
 mod log;
+mod migrations;
+pub mod postgres;
 mod record;
+mod row;
 pub mod sqlite;
 pub mod tables;
 
 pub use error::{
     BrokerNotAdded, BrokerNotUpdated, DeviceNotEnrolled, DeviceNotUpdated, DeviceNotWritten, NameTaken,
-    NotImported, SigningKeysNotChanged, StoreError,
+    NotImported, SettingsNotChanged, SigningKeysNotChanged, StoreError,
 };
 use tables::{ImportedRow, Row};
 use tokio::sync::mpsc;
 
 pub use log::{
-    Change, ChangeLog, ChangedSubject, NumberedRevocation, Restoration, SigningKeyChange, SigningKeySet,
+    Change, ChangeLog, ChangedSubject, NumberedRevocation, Restoration, SettingSet, SigningKeyChange,
+    SigningKeySet,
 };
 pub use record::{
     Attributes, BrokerRecord, CredentialUse, DeviceQuery, DeviceRecord, DeviceStatus, EnrolledBy,
@@ -67,23 +72,22 @@ pub trait Store: Send + Sync {
     /// removed too, or an MQTT client identifier.
     async fn owner_of_name(&self, name: &str) -> Result<Option<Box<str>>, StoreError>;
 
-    /// All groups, in the order of their names' bytes.
-    async fn groups(&self) -> Result<Vec<GroupRecord>, StoreError>;
+    /// All groups and brokers of one moment.
+    async fn settings(&self) -> Result<SettingSet, StoreError>;
     /// Adds a group, or replaces the policy of the one of this name; the time
-    /// at which that was first set stays.
-    async fn set_group(&self, group: &GroupRecord) -> Result<(), StoreError>;
-
-    /// All brokers, in the order of their names' bytes.
-    async fn brokers(&self) -> Result<Vec<BrokerRecord>, StoreError>;
-    /// Adds a broker. Its name is taken for ever.
-    async fn add_broker(&self, broker: &BrokerRecord) -> Result<(), BrokerNotAdded>;
+    /// at which that was first set stays. `revision` is that of the settings
+    /// that it was checked against.
+    async fn set_group(&self, revision: u64, group: &GroupRecord) -> Result<(), SettingsNotChanged>;
+    /// Adds a broker that was checked against the settings of `revision`. Its
+    /// name is taken for ever.
+    async fn add_broker(&self, revision: u64, broker: &BrokerRecord) -> Result<(), BrokerNotAdded>;
     /// Replaces a broker by what was made of the same revision of it; the new
     /// one has the next. When the secrets that it no longer has were used is
     /// forgotten.
     async fn update_broker(&self, broker: &BrokerRecord) -> Result<(), BrokerNotUpdated>;
-    /// Removes a broker; its name stays taken. False if there is no such
-    /// broker.
-    async fn remove_broker(&self, name: &str) -> Result<bool, StoreError>;
+    /// Removes a broker, which was checked against the settings of `revision`;
+    /// its name stays taken. False if there is no such broker.
+    async fn remove_broker(&self, revision: u64, name: &str) -> Result<bool, SettingsNotChanged>;
 
     /// All enrolments, the oldest first.
     async fn enrolments(&self) -> Result<Vec<EnrolmentRecord>, StoreError>;

@@ -61,8 +61,12 @@ impl TestIssuer {
     }
 
     pub(crate) async fn with(options: Options) -> Self {
+        Self::at(NOW, options).await
+    }
+
+    pub(crate) async fn at(now: UnixSeconds, options: Options) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let clock = ManualClock::at(NOW);
+        let clock = ManualClock::at(now);
         let own = Options {
             data_dir: Some(folder.path().join("data")),
             listen: Some("127.0.0.1:0".parse().unwrap()),

@@ -1,5 +1,7 @@
 //! The real issuer, on an empty data directory of its own.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -18,6 +20,7 @@ pub struct Issuer {
     process: Running,
     data_dir: TempDir,
     port: u16,
+    identifier: String,
     tls: Option<Authority>,
     options: Vec<String>,
 }
@@ -69,11 +72,43 @@ impl Issuer {
     fn start_on(tls: Option<Authority>, options: Vec<String>) -> Self {
         let data_dir = tempfile::Builder::new().prefix("fleetbadge-issuer-").tempdir().expect("a directory");
         let port = ports::free();
-        let process = serve(data_dir.path(), port, tls.is_some(), &options);
-        Self { process, data_dir, port, tls, options }
+        let identifier = url(port, tls.is_some());
+        let process = serve(data_dir.path(), port, &identifier, &options);
+        Self { process, data_dir, port, identifier, tls, options }
     }
 
-    /// The issuer identifier.
+    /// One more node of the issuer that this one belongs to, over the same
+    /// database: it has its root key, its identifier and its options.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    #[must_use]
+    pub fn start_another(&self) -> Self {
+        self.start_another_with(&self.options)
+    }
+
+    /// The same, with other options.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    #[must_use]
+    pub fn start_another_with(&self, options: &[String]) -> Self {
+        let data_dir = tempfile::Builder::new().prefix("fleetbadge-issuer-").tempdir().expect("a directory");
+        fs::set_permissions(data_dir.path(), PermissionsExt::from_mode(0o700))
+            .expect("the directory is ours");
+        fs::copy(self.data_dir().join("root.key"), data_dir.path().join("root.key")).expect("the root key");
+        let (port, identifier) = (ports::free(), self.identifier.clone());
+        let process = serve(data_dir.path(), port, &identifier, options);
+        Self { process, data_dir, port, identifier, tls: None, options: options.into() }
+    }
+
+    /// The issuer identifier, which all its nodes have.
+    #[must_use]
+    pub fn identifier(&self) -> &str {
+        &self.identifier
+    }
+
+    /// Where it is reached: the issuer identifier, if it is the only node.
     #[must_use]
     pub fn url(&self) -> String {
         url(self.port, self.tls.is_some())
@@ -120,7 +155,7 @@ impl Issuer {
     /// When it does not come up.
     pub fn restart(&mut self) {
         self.process.stop();
-        self.process = serve(self.data_dir.path(), self.port, self.tls.is_some(), &self.options);
+        self.process = serve(self.data_dir.path(), self.port, &self.identifier, &self.options);
     }
 
     /// Runs an operator's command.
@@ -197,11 +232,11 @@ fn url(port: u16, tls: bool) -> String {
     if tls { format!("https://localhost:{port}") } else { format!("http://127.0.0.1:{port}") }
 }
 
-fn serve(data_dir: &Path, port: u16, tls: bool, options: &[String]) -> Running {
+fn serve(data_dir: &Path, port: u16, identifier: &str, options: &[String]) -> Running {
     let listen = format!("127.0.0.1:{port}");
     let mut command = Program::Issuer.command();
     command.arg("serve").arg("--data-dir").arg(data_dir);
-    command.args(["--listen", &listen, "--issuer", &url(port, tls)]).args(options);
+    command.args(["--listen", &listen, "--issuer", identifier]).args(options);
     let process = Running::spawn(command);
     process.wait_for(&listen);
     process

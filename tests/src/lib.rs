@@ -9,6 +9,7 @@
 //!   leads step by step; [`wire`]: MQTT packets by hand, for exact codes.
 //! - [`python`]: OAuth clients that are not ours.
 //! - [`issuer`]: the real issuer, with TLS by an [`authority`]; [`badges`]: tokens that it would never mint.
+//! - [`postgres`]: a PostgreSQL of one's own;
 //! - [`programs`]: our binaries and the plugin, always freshly built.
 //! - [`process`]: what all of these are made of. [`ports`], [`patience`].
 //!
@@ -32,6 +33,7 @@ pub mod issuer;
 pub mod paho;
 pub mod patience;
 pub mod ports;
+pub mod postgres;
 pub mod process;
 pub mod programs;
 pub mod python;

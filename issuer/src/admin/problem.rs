@@ -218,6 +218,7 @@ impl From<BrokerError> for Problem {
             }
             BrokerError::Busy { .. } => Self::conflict("busy", "Others are changing it", &error),
             BrokerError::NoSuchBroker { .. } => Self::not_found(&error),
+            BrokerError::Reload(_) => Self::internal(&error),
             BrokerError::Secret(error) => error.into(),
             BrokerError::Store(error) => error.into(),
         }
@@ -237,6 +238,7 @@ impl From<GroupError> for Problem {
             GroupError::Policy(error) => Self::invalid(Some(error.field()), &error),
             GroupError::DeviceMisread { .. } => Self::invalid(Some("audiences"), &error),
             GroupError::NoSuchGroup { .. } => Self::not_found(&error),
+            GroupError::Busy { .. } => Self::conflict("busy", "Others are changing it", &error),
             GroupError::Stored { .. } | GroupError::Mint(_) => Self::internal(&error),
             GroupError::Store(error) => error.into(),
         }

@@ -48,7 +48,7 @@ async fn restored(
     let file = Cursor::new(file.to_vec());
     let result = restore(&store, key, file, issuer, &restoration(), progress).await;
     if result.is_err() {
-        assert_eq!(store.groups().await.unwrap(), [], "nothing is half done");
+        assert_eq!(store.settings().await.unwrap().groups, [], "nothing is half done");
         assert_eq!(store.revocations(0, 9).await.unwrap(), []);
     }
     let header = result?;
@@ -64,7 +64,7 @@ async fn devices_come_back_and_no_token_or_key_does() {
     let file = backup(from).await;
     let (store, _folder) = restored(&file, &root_key(1), ISSUER).await.unwrap();
     assert_eq!(store.device("pump-1").await.unwrap(), from.device("pump-1").await.unwrap());
-    assert_eq!(store.groups().await.unwrap(), from.groups().await.unwrap());
+    assert_eq!(store.settings().await.unwrap().groups, from.settings().await.unwrap().groups);
     assert_eq!(from.signing_keys().await.unwrap().keys.len(), 1);
     assert_eq!(store.signing_keys().await.unwrap().keys, []);
     let revoked = store.revocations(0, 9).await.unwrap();

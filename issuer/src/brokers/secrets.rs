@@ -61,7 +61,7 @@ impl Brokers {
     async fn change_secrets<T>(
         &self,
         name: &str,
-        change: impl FnOnce(&mut Vec<SecretRecord>) -> Result<T, SecretError>,
+        change: impl Fn(&mut Vec<SecretRecord>) -> Result<T, SecretError>,
     ) -> Result<(Arc<BrokerRecord>, T), BrokerError> {
         self.change(name, |broker| Ok(change(&mut broker.secrets)?)).await
     }

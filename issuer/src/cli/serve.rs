@@ -99,6 +99,9 @@ fn welcome(bound: &BoundIssuer) -> Result<String, Failure> {
     if let Some(address) = bound.ops_address()? {
         let _ = writeln!(text, "  operations    http://{address}/healthz, /readyz, /metrics");
     }
+    if let Some(database) = &config.database {
+        let _ = writeln!(text, "  database      {database}");
+    }
     let _ = write!(
         text,
         "  data          {data_dir}\n\n\

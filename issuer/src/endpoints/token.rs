@@ -33,6 +33,8 @@ pub(crate) async fn post(State(app): State<Arc<App>>, request: Request<Body>) ->
 }
 
 async fn issue(app: &App, request: Request<Body>) -> Result<TokenResponse, TokenError> {
+    // Whoever mints asks again. Here it spares everybody a database that does
+    // not answer.
     let (parts, body) = read_form(app, request).await?;
     let form = Form::parse(&body)?;
     let peer = Peer::of(&parts.extensions);

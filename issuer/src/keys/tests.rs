@@ -20,7 +20,7 @@ async fn open(folder: &tempfile::TempDir, now: UnixSeconds) -> Keys {
 async fn open_with(folder: &tempfile::TempDir, timing: KeyTiming, now: UnixSeconds) -> Keys {
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&folder.path().join("db")).await.unwrap());
     let sealer = RootKey::from_bytes([1; 32]).key_sealer();
-    let brokers = Arc::new(Brokers::open(Arc::clone(&store)).await.unwrap());
+    let brokers = Arc::new(Brokers::new(Arc::clone(&store)));
     Keys::open(store, sealer, brokers, "https://id.example", timing, now).await.unwrap()
 }
 

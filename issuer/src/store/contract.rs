@@ -6,7 +6,7 @@ use fleetbadge_validator::time::UnixSeconds;
 use super::{
     Attributes, BrokerNotAdded, BrokerNotUpdated, BrokerRecord, CredentialUse, DeviceNotEnrolled,
     DeviceNotUpdated, DeviceNotWritten, DeviceQuery, DeviceRecord, DeviceStatus, EnrolledBy, EnrolmentRecord,
-    EnrolmentTerms, GroupRecord, NameTaken, Store, UsedJti,
+    EnrolmentTerms, GroupRecord, NameTaken, SettingsNotChanged, Store, UsedJti,
 };
 use crate::credentials::{CredentialId, Credentials, KeyRecord, SecretRecord, SecretVerifier};
 use crate::enrolments::NamePattern;
@@ -34,6 +34,7 @@ pub(super) async fn check<S: Store, G>(make: impl AsyncFn() -> (S, G)) {
     uses_never_go_back(&make().await.0).await;
     uses_go_with_their_credentials(&make().await.0).await;
     groups_are_replaced(&make().await.0).await;
+    settings_are_changed_by_who_has_seen_them(&make().await.0).await;
     log::check(&make).await;
     rows::check(&make).await;
 }
@@ -53,7 +54,7 @@ fn secret(name: &str, byte: u8, expires_at: Option<UnixSeconds>) -> SecretRecord
     SecretRecord { id: id(name), verifier, created_at: NOW, expires_at }
 }
 
-fn device(name: &str, mqtt_client_ids: &[&str]) -> DeviceRecord {
+pub(super) fn device(name: &str, mqtt_client_ids: &[&str]) -> DeviceRecord {
     DeviceRecord {
         name: name.parse().unwrap(),
         group: "default".parse().unwrap(),
@@ -93,7 +94,7 @@ fn broker(name: &str, resource: &str) -> BrokerRecord {
     }
 }
 
-fn group(name: &str, lifetime_s: u64, time: UnixSeconds) -> GroupRecord {
+pub(super) fn group(name: &str, lifetime_s: u64, time: UnixSeconds) -> GroupRecord {
     GroupRecord {
         name: name.parse().unwrap(),
         policy: PolicyDocument {
@@ -111,8 +112,24 @@ fn group(name: &str, lifetime_s: u64, time: UnixSeconds) -> GroupRecord {
     }
 }
 
+async fn settings_revision(store: &impl Store) -> u64 {
+    store.settings().await.unwrap().revision
+}
+
+async fn set_group(store: &impl Store, group: &GroupRecord) {
+    store.set_group(settings_revision(store).await, group).await.unwrap();
+}
+
+async fn add_broker(store: &impl Store, broker: &BrokerRecord) -> Result<(), BrokerNotAdded> {
+    store.add_broker(settings_revision(store).await, broker).await
+}
+
+async fn remove_broker(store: &impl Store, name: &str) -> bool {
+    store.remove_broker(settings_revision(store).await, name).await.unwrap()
+}
+
 async fn with_group(store: &impl Store) {
-    store.set_group(&group("default", 900, NOW)).await.unwrap();
+    set_group(store, &group("default", 900, NOW)).await;
 }
 
 async fn devices_are_found_as_they_were_added(store: &impl Store) {
@@ -174,7 +191,7 @@ async fn devices_come_in_pages(store: &impl Store) {
     assert_eq!(page(Some("a"), 2).await, ["a-b", "b"]);
     assert_eq!(page(Some("b' OR 1=1 --"), 9).await, ["~"]);
     assert_eq!(page(Some("~"), 2).await, [""; 0]);
-    store.set_group(&group("pumps", 900, NOW)).await.unwrap();
+    set_group(store, &group("pumps", 900, NOW)).await;
     let pump = DeviceRecord {
         group: "pumps".parse().unwrap(),
         status: DeviceStatus::Pending,
@@ -198,7 +215,7 @@ async fn no_two_clients_differ_by_case_alone(store: &impl Store) {
             "{error:?}"
         );
     }
-    let error = store.add_broker(&broker("pUmp", "urn:x")).await.unwrap_err();
+    let error = add_broker(store, &broker("pUmp", "urn:x")).await.unwrap_err();
     assert!(matches!(error, BrokerNotAdded::NameTaken(_)), "{error:?}");
 }
 
@@ -262,30 +279,30 @@ async fn a_key_is_of_one_device(store: &impl Store) {
 
 async fn brokers_share_the_names_of_devices(store: &impl Store) {
     with_group(store).await;
-    store.add_broker(&broker("b", "urn:b")).await.unwrap();
-    store.add_broker(&broker("a", "urn:a")).await.unwrap();
-    assert_eq!(store.brokers().await.unwrap(), [broker("a", "urn:a"), broker("b", "urn:b")]);
+    add_broker(store, &broker("b", "urn:b")).await.unwrap();
+    add_broker(store, &broker("a", "urn:a")).await.unwrap();
+    assert_eq!(store.settings().await.unwrap().brokers, [broker("a", "urn:a"), broker("b", "urn:b")]);
     store.add_device(&device("d", &["d1"])).await.unwrap();
     for taken in ["b", "d", "d1"] {
         assert!(
-            matches!(store.add_broker(&broker(taken, "urn:x")).await, Err(BrokerNotAdded::NameTaken(_))),
+            matches!(add_broker(store, &broker(taken, "urn:x")).await, Err(BrokerNotAdded::NameTaken(_))),
             "{taken}"
         );
     }
     assert!(matches!(store.add_device(&device("e", &["b"])).await, Err(DeviceNotWritten::NameTaken(_))));
-    let error = store.add_broker(&broker("c", "urn:b")).await.unwrap_err();
+    let error = add_broker(store, &broker("c", "urn:b")).await.unwrap_err();
     assert!(matches!(&error, BrokerNotAdded::ResourceTaken { resource } if resource == "urn:b"), "{error:?}");
-    store.add_broker(&broker("c", "urn:c")).await.unwrap();
+    add_broker(store, &broker("c", "urn:c")).await.unwrap();
 
     let changed = BrokerRecord { secrets: vec![], ..broker("b", "urn:b") };
     store.update_broker(&changed).await.unwrap();
     assert!(matches!(store.update_broker(&changed).await, Err(BrokerNotUpdated::Conflict)));
-    assert_eq!(store.brokers().await.unwrap()[1], BrokerRecord { revision: 1, ..changed.clone() });
-    assert!(store.remove_broker("b").await.unwrap());
-    assert!(!store.remove_broker("b").await.unwrap());
+    assert_eq!(store.settings().await.unwrap().brokers[1], BrokerRecord { revision: 1, ..changed.clone() });
+    assert!(remove_broker(store, "b").await);
+    assert!(!remove_broker(store, "b").await);
     assert!(matches!(store.update_broker(&changed).await, Err(BrokerNotUpdated::Gone)));
     assert!(matches!(
-        store.add_broker(&broker("b", "urn:b")).await,
+        add_broker(store, &broker("b", "urn:b")).await,
         Err(BrokerNotAdded::NameTaken(NameTaken { removed: true, .. }))
     ));
 }
@@ -356,7 +373,7 @@ async fn uses_never_go_back(store: &impl Store) {
 
 async fn uses_go_with_their_credentials(store: &impl Store) {
     let used = |client: &str, credential: &str| used(client, credential, NOW);
-    store.set_group(&group("default", 900, NOW)).await.unwrap();
+    set_group(store, &group("default", 900, NOW)).await;
     let mut device = device("a", &["a"]);
     store.add_device(&device).await.unwrap();
     // The third is of no credential in the record.
@@ -376,7 +393,7 @@ async fn uses_go_with_their_credentials(store: &impl Store) {
 
     let mut broker = broker("c", "urn:c");
     broker.secrets.push(secret("2", 2, None));
-    store.add_broker(&broker).await.unwrap();
+    add_broker(store, &broker).await.unwrap();
     store.record_uses(&["1", "2"].map(|credential| used("c", credential))).await.unwrap();
     broker.secrets.remove(0);
     store.update_broker(&broker).await.unwrap();
@@ -385,9 +402,28 @@ async fn uses_go_with_their_credentials(store: &impl Store) {
 }
 
 async fn groups_are_replaced(store: &impl Store) {
-    store.set_group(&group("b", 900, NOW)).await.unwrap();
-    store.set_group(&group("a", 900, NOW)).await.unwrap();
-    store.set_group(&group("b", 60, NOW.plus(5))).await.unwrap();
+    set_group(store, &group("b", 900, NOW)).await;
+    set_group(store, &group("a", 900, NOW)).await;
+    set_group(store, &group("b", 60, NOW.plus(5))).await;
     let changed = GroupRecord { created_at: NOW, ..group("b", 60, NOW.plus(5)) };
-    assert_eq!(store.groups().await.unwrap(), [group("a", 900, NOW), changed]);
+    assert_eq!(store.settings().await.unwrap().groups, [group("a", 900, NOW), changed]);
+}
+
+async fn settings_are_changed_by_who_has_seen_them(store: &impl Store) {
+    let first = settings_revision(store).await;
+    store.set_group(first, &group("a", 900, NOW)).await.unwrap();
+    let seen = store.settings().await.unwrap();
+    assert_eq!(seen.revision, first + 1);
+    let refused = store.set_group(first, &group("a", 60, NOW)).await;
+    assert!(matches!(refused, Err(SettingsNotChanged::Conflict)), "{refused:?}");
+    let refused = store.add_broker(first, &broker("b", "urn:b")).await;
+    assert!(matches!(refused, Err(BrokerNotAdded::Conflict)), "{refused:?}");
+    assert_eq!(store.settings().await.unwrap(), seen);
+    store.add_broker(seen.revision, &broker("b", "urn:b")).await.unwrap();
+    store.update_broker(&broker("b", "urn:b")).await.unwrap();
+    let refused = store.remove_broker(seen.revision + 1, "b").await;
+    assert!(matches!(refused, Err(SettingsNotChanged::Conflict)), "{refused:?}");
+    assert!(store.remove_broker(seen.revision + 2, "b").await.unwrap());
+    // A refused change takes no name, and is not logged.
+    assert_eq!(store.changes(0).await.unwrap().last, 4);
 }

@@ -1,5 +1,7 @@
 //! Why something cannot be read or written.
 
+use std::time::Duration;
+
 /// The database does not do what it should.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -13,6 +15,22 @@ pub enum StoreError {
         found: i64,
         /// The newest version known here.
         known: i64,
+    },
+    /// It only repeats what another one says, and may be behind.
+    #[error("the database is a standby; give the primary")]
+    Standby,
+    /// It does not answer.
+    #[error("the database does not answer within {} s", .0.as_secs())]
+    TooSlow(Duration),
+    /// It could not be reached at the start.
+    #[error("database: {address} cannot be used: {reason}; tried for {tried_s} s")]
+    Unreachable {
+        /// Where it should be, without a password.
+        address: String,
+        /// Why not.
+        reason: Box<StoreError>,
+        /// For how long it was tried, in seconds.
+        tried_s: u64,
     },
     /// A value in it is not one that this program has written.
     #[error("the database has a {what} that cannot be read: {reason}")]
@@ -125,6 +143,20 @@ pub enum BrokerNotAdded {
         /// The URI.
         resource: String,
     },
+    /// Groups or brokers were changed since it was checked.
+    #[error("groups or brokers were changed meanwhile")]
+    Conflict,
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Groups or brokers cannot be changed. Nothing was written.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsNotChanged {
+    /// Somebody else changed one of them meanwhile.
+    #[error("groups or brokers were changed meanwhile")]
+    Conflict,
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -144,42 +176,6 @@ pub enum BrokerNotUpdated {
     Store(#[from] StoreError),
 }
 
-impl From<sqlx::Error> for DeviceNotWritten {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Store(error.into())
-    }
-}
-
-impl From<StoreError> for DeviceNotUpdated {
-    fn from(error: StoreError) -> Self {
-        Self::NotWritten(error.into())
-    }
-}
-
-impl From<sqlx::Error> for DeviceNotUpdated {
-    fn from(error: sqlx::Error) -> Self {
-        Self::NotWritten(error.into())
-    }
-}
-
-impl From<sqlx::Error> for DeviceNotEnrolled {
-    fn from(error: sqlx::Error) -> Self {
-        Self::NotWritten(error.into())
-    }
-}
-
-impl From<sqlx::Error> for BrokerNotAdded {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Store(error.into())
-    }
-}
-
-impl From<sqlx::Error> for BrokerNotUpdated {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Store(error.into())
-    }
-}
-
 /// The signing keys cannot be changed. Nothing was written.
 #[derive(Debug, thiserror::Error)]
 pub enum SigningKeysNotChanged {
@@ -191,9 +187,46 @@ pub enum SigningKeysNotChanged {
     Store(#[from] StoreError),
 }
 
-impl From<sqlx::Error> for SigningKeysNotChanged {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Store(error.into())
+impl From<StoreError> for DeviceNotUpdated {
+    fn from(error: StoreError) -> Self {
+        Self::NotWritten(error.into())
+    }
+}
+
+impl From<StoreError> for DeviceNotEnrolled {
+    fn from(error: StoreError) -> Self {
+        Self::NotWritten(error.into())
+    }
+}
+
+/// Failures of the database itself reach every error by way of [`StoreError`].
+macro_rules! from_database {
+    ($($error:ty),*) => {
+        $(impl From<sqlx::Error> for $error {
+            fn from(error: sqlx::Error) -> Self {
+                StoreError::from(error).into()
+            }
+        })*
+    };
+}
+
+from_database!(
+    DeviceNotWritten,
+    DeviceNotUpdated,
+    DeviceNotEnrolled,
+    BrokerNotAdded,
+    BrokerNotUpdated,
+    SettingsNotChanged,
+    SigningKeysNotChanged
+);
+
+/// That of a refused settings revision, for whoever adds a broker.
+impl From<SettingsNotChanged> for BrokerNotAdded {
+    fn from(error: SettingsNotChanged) -> Self {
+        match error {
+            SettingsNotChanged::Conflict => Self::Conflict,
+            SettingsNotChanged::Store(error) => Self::Store(error),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use fleetbadge_validator::revocations::{Revocation, RevocationTarget};
 use fleetbadge_validator::time::UnixSeconds;
 
-use super::SigningKeyRecord;
+use super::{BrokerRecord, GroupRecord, SigningKeyRecord};
 
 /// What was committed since some change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +56,17 @@ pub struct NumberedRevocation {
     pub id: u64,
     /// What it takes back.
     pub revocation: Revocation,
+}
+
+/// The groups and brokers of one moment. Each is checked against the others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SettingSet {
+    /// Counted up with every change of any of them.
+    pub revision: u64,
+    /// In the order of their names' bytes.
+    pub groups: Vec<GroupRecord>,
+    /// In the order of their names' bytes.
+    pub brokers: Vec<BrokerRecord>,
 }
 
 /// The signing keys of one moment.

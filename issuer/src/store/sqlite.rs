@@ -6,19 +6,18 @@ use std::time::Duration;
 use async_trait::async_trait;
 use fleetbadge_validator::revocations::Revocation;
 use fleetbadge_validator::time::UnixSeconds;
-use sqlx::SqlSafeStr as _;
-use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 
 use tokio::sync::{Notify, mpsc};
 
+use super::migrations::{self, SchemaChange};
 use super::{
     BrokerNotAdded, BrokerNotUpdated, BrokerRecord, ChangeLog, CredentialUse, DeviceNotEnrolled,
     DeviceNotUpdated, DeviceNotWritten, DeviceQuery, DeviceRecord, EnrolmentRecord, GroupRecord, NotImported,
-    NumberedRevocation, ReportRecord, Restoration, SigningKeyChange, SigningKeySet, SigningKeysNotChanged,
-    Store, StoreError, UsedJti,
+    NumberedRevocation, ReportRecord, Restoration, SettingSet, SettingsNotChanged, SigningKeyChange,
+    SigningKeySet, SigningKeysNotChanged, Store, StoreError, UsedJti,
 };
 use crate::credentials::CredentialId;
 use crate::store::tables::{ImportedRow, Row};
@@ -33,12 +32,13 @@ mod names;
 mod reports;
 mod revocations;
 mod rows;
+mod settings;
 mod signing_keys;
 mod state;
 mod used_jtis;
 
 /// Every change of the schema, in order. None is ever edited.
-const MIGRATIONS: [(i64, &str, &str); 1] =
+const MIGRATIONS: [SchemaChange; 1] =
     [(1, "initial", include_str!("../../migrations/sqlite/0001_initial.sql"))];
 
 /// How long a write waits for another one.
@@ -72,9 +72,8 @@ impl SqliteStore {
             .test_before_acquire(false)
             .connect_with(options)
             .await?;
-        let store = Self { pool, changed: Notify::new() };
-        store.migrate().await?;
-        Ok(store)
+        migrations::run(&mut *pool.acquire().await?, &MIGRATIONS).await?;
+        Ok(Self { pool, changed: Notify::new() })
     }
 
     /// What became of a change. Whether it was committed is not asked: to wake
@@ -82,17 +81,6 @@ impl SqliteStore {
     fn told<T>(&self, outcome: T) -> T {
         self.changed.notify_one();
         outcome
-    }
-
-    async fn migrate(&self) -> Result<(), StoreError> {
-        let migrations = MIGRATIONS.map(|(version, description, sql)| {
-            Migration::new(version, description.into(), MigrationType::Simple, sql.into_sql_str(), false)
-        });
-        let known = MIGRATIONS.map(|(version, ..)| version).into_iter().max().unwrap_or_default();
-        match Migrator::with_migrations(migrations.into()).run(&self.pool).await {
-            Err(MigrateError::VersionMissing(found)) => Err(StoreError::NewerSchema { found, known }),
-            other => Ok(other?),
-        }
     }
 }
 
@@ -130,28 +118,24 @@ impl Store for SqliteStore {
         names::owner(&self.pool, name).await
     }
 
-    async fn groups(&self) -> Result<Vec<GroupRecord>, StoreError> {
-        groups::all(&self.pool).await
+    async fn settings(&self) -> Result<SettingSet, StoreError> {
+        settings::all(&self.pool).await
     }
 
-    async fn set_group(&self, group: &GroupRecord) -> Result<(), StoreError> {
-        self.told(groups::set(&self.pool, group).await)
+    async fn set_group(&self, revision: u64, group: &GroupRecord) -> Result<(), SettingsNotChanged> {
+        self.told(groups::set(&self.pool, revision, group).await)
     }
 
-    async fn brokers(&self) -> Result<Vec<BrokerRecord>, StoreError> {
-        brokers::all(&self.pool).await
-    }
-
-    async fn add_broker(&self, broker: &BrokerRecord) -> Result<(), BrokerNotAdded> {
-        self.told(brokers::add(&self.pool, broker).await)
+    async fn add_broker(&self, revision: u64, broker: &BrokerRecord) -> Result<(), BrokerNotAdded> {
+        self.told(brokers::add(&self.pool, revision, broker).await)
     }
 
     async fn update_broker(&self, broker: &BrokerRecord) -> Result<(), BrokerNotUpdated> {
         self.told(brokers::update(&self.pool, broker).await)
     }
 
-    async fn remove_broker(&self, name: &str) -> Result<bool, StoreError> {
-        self.told(brokers::remove(&self.pool, name).await)
+    async fn remove_broker(&self, revision: u64, name: &str) -> Result<bool, SettingsNotChanged> {
+        self.told(brokers::remove(&self.pool, revision, name).await)
     }
 
     async fn enrolments(&self) -> Result<Vec<EnrolmentRecord>, StoreError> {
@@ -258,37 +242,6 @@ impl Store for SqliteStore {
         sqlx::query("SELECT 1 FROM groups LIMIT 1").execute(&self.pool).await?;
         Ok(())
     }
-}
-
-/// SQLite's integers have a sign. A time after the year 292 billion stays
-/// there.
-fn to_sql(time: UnixSeconds) -> i64 {
-    time.0.try_into().unwrap_or(i64::MAX)
-}
-
-fn time_from_sql(what: &'static str, time: i64) -> Result<UnixSeconds, StoreError> {
-    time.try_into().map(UnixSeconds).map_err(|_| corrupt(what, &format_args!("the time {time}")))
-}
-
-/// A counter that SQLite's signed integers are good enough for.
-fn counter_to_sql(count: u64) -> i64 {
-    count.try_into().unwrap_or(i64::MAX)
-}
-
-fn counter_from_sql(what: &'static str, count: i64) -> Result<u64, StoreError> {
-    count.try_into().map_err(|_| corrupt(what, &format_args!("the count {count}")))
-}
-
-fn to_json(what: &'static str, value: &impl serde::Serialize) -> Result<String, StoreError> {
-    serde_json::to_string(value).map_err(|error| corrupt(what, &error))
-}
-
-fn from_json<'a, T: serde::Deserialize<'a>>(what: &'static str, json: &'a str) -> Result<T, StoreError> {
-    serde_json::from_str(json).map_err(|error| corrupt(what, &error))
-}
-
-fn corrupt(what: &'static str, reason: &dyn std::fmt::Display) -> StoreError {
-    StoreError::Corrupt { what, reason: reason.to_string() }
 }
 
 #[cfg(test)]

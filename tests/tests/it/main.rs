@@ -17,6 +17,7 @@ mod expiry;
 mod guard;
 mod issue;
 mod model;
+mod nodes;
 mod programs;
 mod quickstart;
 mod rabbitmq;

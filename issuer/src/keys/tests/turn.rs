@@ -31,8 +31,9 @@ impl Fleet {
             created_at: NOW,
             revision: 0,
         };
-        self.keys.store.add_broker(&broker).await.unwrap();
-        self.keys.brokers.reload().await.unwrap();
+        let store = &self.keys.store;
+        store.add_broker(store.settings().await.unwrap().revision, &broker).await.unwrap();
+        self.keys.brokers.replace(store.settings().await.unwrap().brokers);
     }
 
     async fn report(&self, broker: &str, instance: &str, kids: &[String], at: u64) {
@@ -124,7 +125,9 @@ async fn who_is_gone_holds_up_nothing() {
     fleet.report("south", "a", &[], 90_000).await;
     fleet.turn(90_000).await;
     assert_eq!(fleet.active(100_000), first, "south is heard of");
-    assert!(fleet.keys.store.remove_broker("south").await.unwrap());
+    let store = &fleet.keys.store;
+    let revision = store.settings().await.unwrap().revision;
+    assert!(store.remove_broker(revision, "south").await.unwrap());
     fleet.turn(90_001).await;
     assert_ne!(fleet.active(90_006), first, "north was not heard of for a day");
 }

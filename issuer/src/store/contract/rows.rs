@@ -4,7 +4,7 @@ use fleetbadge_validator::jwk::Algorithm;
 use fleetbadge_validator::revocations::Revocation;
 use tokio::sync::mpsc;
 
-use super::{NOW, broker, device, id, taken_back, used, with_group};
+use super::{NOW, add_broker, broker, device, id, taken_back, used, with_group};
 use crate::signing_keys::Schedule;
 use crate::store::tables::{ImportedRow, Row, TABLES};
 use crate::store::{NotImported, Restoration, SigningKeyChange, SigningKeyRecord, Store, UsedJti};
@@ -26,7 +26,7 @@ async fn fill(store: &impl Store) {
     }
     store.add_device(&device("with-secrets", &["other"])).await.unwrap();
     store.remove_device("gone", &taken_back("gone")).await.unwrap();
-    store.add_broker(&broker("mqtt-1", "urn:mqtt-1")).await.unwrap();
+    add_broker(store, &broker("mqtt-1", "urn:mqtt-1")).await.unwrap();
     store.add_enrolment(&super::enrolment("e", 3)).await.unwrap();
     store.use_jtis(&[UsedJti { id: [0xff; 32], expires_at: NOW }]).await.unwrap();
     store.record_uses(&[used("a", "key-a", NOW)]).await.unwrap();
@@ -93,7 +93,7 @@ async fn half_of_it_is_nothing(from: &impl Store, to: &impl Store) {
     let rows = rows_of(from).await;
     let half = give(to, rows[..rows.len() / 2].to_vec(), false).await;
     assert!(matches!(half, Err(NotImported::Incomplete)), "{half:?}");
-    assert_eq!(to.groups().await.unwrap(), []);
+    assert_eq!(to.settings().await.unwrap().groups, []);
     give(to, rows, true).await.unwrap();
 }
 

@@ -4,8 +4,8 @@
 use sqlx::sqlite::SqlitePool;
 use sqlx::{Row as _, SqliteTransaction};
 
-use super::{corrupt, counter_from_sql, counter_to_sql, time_from_sql};
-use crate::store::{Change, ChangeLog, ChangedSubject, StoreError};
+use crate::store::row::{ChangeRow, count_from_sql, count_to_sql, records, time_from_sql};
+use crate::store::{ChangeLog, ChangedSubject, StoreError};
 
 const WHAT: &str = "change";
 
@@ -31,23 +31,16 @@ pub(super) async fn since(pool: &SqlitePool, after: u64) -> Result<ChangeLog, St
     let state = sqlx::query("SELECT epoch, last_change, statements_after, clock_high FROM state")
         .fetch_one(&mut *transaction)
         .await?;
-    let last = counter_from_sql(WHAT, state.try_get("last_change")?)?;
-    let rows = sqlx::query("SELECT id, kind, name FROM changes WHERE id > ? ORDER BY id")
-        .bind(counter_to_sql(after))
+    let last = count_from_sql(WHAT, state.try_get("last_change")?)?;
+    let rows: Vec<ChangeRow> = sqlx::query_as("SELECT id, kind, name FROM changes WHERE id > ? ORDER BY id")
+        .bind(count_to_sql(after))
         .fetch_all(&mut *transaction)
         .await?;
-    let mut changes = Vec::with_capacity(rows.len());
-    for row in &rows {
-        let (kind, name) = (row.try_get("kind")?, row.try_get("name")?);
-        let subject = ChangedSubject::from_kind_and_name(kind, name)
-            .ok_or_else(|| corrupt(WHAT, &format_args!("the kind {kind:?}")))?;
-        changes.push(Change { id: counter_from_sql(WHAT, row.try_get("id")?)?, subject });
-    }
-    let is_whole = last.checked_sub(after) == Some(changes.len() as u64);
+    let is_whole = last.checked_sub(after) == Some(rows.len() as u64);
     Ok(ChangeLog {
         epoch: state.try_get::<&str, _>("epoch")?.into(),
         last,
-        changes: is_whole.then_some(changes),
+        changes: if is_whole { Some(records(rows)?) } else { None },
         now: None,
         clock_high: time_from_sql(WHAT, state.try_get("clock_high")?)?,
         statements_after: time_from_sql(WHAT, state.try_get("statements_after")?)?,
@@ -56,7 +49,7 @@ pub(super) async fn since(pool: &SqlitePool, after: u64) -> Result<ChangeLog, St
 
 pub(super) async fn forget(pool: &SqlitePool, kept: u64) -> Result<(), StoreError> {
     sqlx::query("DELETE FROM changes WHERE id <= (SELECT last_change FROM state) - ?")
-        .bind(counter_to_sql(kept))
+        .bind(count_to_sql(kept))
         .execute(pool)
         .await?;
     Ok(())

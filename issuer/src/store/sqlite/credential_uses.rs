@@ -1,10 +1,9 @@
 //! When credentials were last used: written in batches.
 
-use sqlx::sqlite::{SqlitePool, SqliteRow};
-use sqlx::{Row as _, SqliteTransaction};
+use sqlx::SqliteTransaction;
+use sqlx::sqlite::SqlitePool;
 
-use super::{time_from_sql, to_sql};
-use crate::credentials::CredentialId;
+use crate::store::row::{CredentialUseRow, records, time_to_sql};
 use crate::store::{CredentialUse, StoreError};
 
 pub(super) async fn record(pool: &SqlitePool, uses: &[CredentialUse]) -> Result<(), StoreError> {
@@ -17,7 +16,7 @@ pub(super) async fn record(pool: &SqlitePool, uses: &[CredentialUse]) -> Result<
         )
         .bind(&**client)
         .bind(credential.as_str())
-        .bind(to_sql(*at))
+        .bind(time_to_sql(*at))
         .execute(&mut *transaction)
         .await?;
     }
@@ -50,16 +49,10 @@ pub(super) async fn forget_removed(
 }
 
 pub(super) async fn of_client(pool: &SqlitePool, client: &str) -> Result<Vec<CredentialUse>, StoreError> {
-    let rows = sqlx::query("SELECT client, credential, last_used_at FROM credential_uses WHERE client = ?")
-        .bind(client)
-        .fetch_all(pool)
-        .await?;
-    let from_row = |row: &SqliteRow| -> Result<CredentialUse, StoreError> {
-        Ok(CredentialUse {
-            client: row.try_get::<&str, _>("client")?.into(),
-            credential: CredentialId::from_text(row.try_get("credential")?),
-            at: time_from_sql("use of a credential", row.try_get("last_used_at")?)?,
-        })
-    };
-    rows.iter().map(from_row).collect()
+    let rows: Vec<CredentialUseRow> =
+        sqlx::query_as("SELECT client, credential, last_used_at FROM credential_uses WHERE client = ?")
+            .bind(client)
+            .fetch_all(pool)
+            .await?;
+    records(rows)
 }

@@ -4,33 +4,15 @@ use std::collections::BTreeSet;
 
 use fleetbadge_validator::ids::MqttClientId;
 use fleetbadge_validator::revocations::Revocation;
-use serde::{Deserialize, Serialize};
-use sqlx::sqlite::{SqlitePool, SqliteRow};
-use sqlx::{Row as _, SqliteTransaction};
+use sqlx::SqliteTransaction;
+use sqlx::sqlite::SqlitePool;
 
-use super::{
-    changes, corrupt, counter_from_sql, counter_to_sql, credential_uses, from_json, names, revocations,
-    time_from_sql, to_json, to_sql,
-};
-use crate::credentials::{CredentialId, Credentials};
+use super::{changes, credential_uses, names, revocations};
+use crate::credentials::CredentialId;
+use crate::store::row::{DeviceRow, records};
 use crate::store::{
-    Attributes, ChangedSubject, DeviceNotUpdated, DeviceNotWritten, DeviceQuery, DeviceRecord, DeviceStatus,
-    EnrolledBy, StoreError,
+    ChangedSubject, DeviceNotUpdated, DeviceNotWritten, DeviceQuery, DeviceRecord, DeviceStatus, StoreError,
 };
-
-const WHAT: &str = "device";
-
-/// What has no column of its own.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Document {
-    mqtt_client_ids: Vec<MqttClientId>,
-    #[serde(default, skip_serializing_if = "Attributes::is_empty")]
-    attributes: Attributes,
-    credentials: Credentials,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    enrolled_by: Option<EnrolledBy>,
-}
 
 pub(super) async fn add(pool: &SqlitePool, device: &DeviceRecord) -> Result<(), DeviceNotWritten> {
     let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
@@ -42,18 +24,19 @@ pub(super) async fn add_in(
     transaction: &mut SqliteTransaction<'_>,
     device: &DeviceRecord,
 ) -> Result<(), DeviceNotWritten> {
+    let row = DeviceRow::try_from(device)?;
     names::refuse_again(transaction, device.name.as_str()).await??;
     require_group(transaction, device).await?;
     take_names(transaction, device).await?;
     sqlx::query(
         "INSERT INTO devices (name, group_name, status, revision, document, created_at) VALUES (?, ?, ?, ?, ?, ?)",
     )
-    .bind(device.name.as_str())
-    .bind(device.group.as_str())
-    .bind(device.status.as_str())
-    .bind(counter_to_sql(device.revision))
-    .bind(document(device)?)
-    .bind(to_sql(device.created_at))
+    .bind(row.name)
+    .bind(row.group_name)
+    .bind(row.status)
+    .bind(row.revision)
+    .bind(row.document)
+    .bind(row.created_at)
     .execute(&mut **transaction)
     .await?;
     take_keys(transaction, device).await
@@ -65,18 +48,18 @@ pub(super) async fn update(
     revoke: Option<&Revocation>,
 ) -> Result<(), DeviceNotUpdated> {
     let name = device.name.as_str();
-    let document = document(device)?;
+    let row = DeviceRow::try_from(device)?;
     let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
-    credential_uses::forget_removed(&mut transaction, name, &document).await?;
+    credential_uses::forget_removed(&mut transaction, name, &row.document).await?;
     let updated = sqlx::query(
         "UPDATE devices SET group_name = ?1, status = ?2, document = ?3, revision = revision + 1 \
          WHERE name = ?4 AND revision = ?5 AND EXISTS (SELECT 1 FROM groups WHERE name = ?1)",
     )
-    .bind(device.group.as_str())
-    .bind(device.status.as_str())
-    .bind(&document)
+    .bind(row.group_name)
+    .bind(row.status)
+    .bind(row.document)
     .bind(name)
-    .bind(counter_to_sql(device.revision))
+    .bind(row.revision)
     .execute(&mut *transaction)
     .await?;
     if updated.rows_affected() != 1 {
@@ -94,33 +77,33 @@ pub(super) async fn update(
 }
 
 pub(super) async fn get(pool: &SqlitePool, name: &str) -> Result<Option<DeviceRecord>, StoreError> {
-    let row = sqlx::query(
+    let row: Option<DeviceRow> = sqlx::query_as(
         "SELECT name, group_name, status, revision, document, created_at FROM devices WHERE name = ?",
     )
     .bind(name)
     .fetch_optional(pool)
     .await?;
-    row.map(|row| from_row(&row)).transpose()
+    row.map(DeviceRecord::try_from).transpose()
 }
 
 pub(super) async fn of_key(
     pool: &SqlitePool,
     thumbprint: &CredentialId,
 ) -> Result<Option<DeviceRecord>, StoreError> {
-    let row = sqlx::query(
+    let row: Option<DeviceRow> = sqlx::query_as(
         "SELECT name, group_name, status, revision, document, created_at FROM devices \
          WHERE name = (SELECT device FROM device_keys WHERE thumbprint = ?)",
     )
     .bind(thumbprint.as_str())
     .fetch_optional(pool)
     .await?;
-    row.map(|row| from_row(&row)).transpose()
+    row.map(DeviceRecord::try_from).transpose()
 }
 
 pub(super) async fn page(pool: &SqlitePool, query: DeviceQuery<'_>) -> Result<Vec<DeviceRecord>, StoreError> {
     let DeviceQuery { after, group, status, limit } = query;
     // Every name comes after the empty string.
-    let rows = sqlx::query(
+    let rows: Vec<DeviceRow> = sqlx::query_as(
         "SELECT name, group_name, status, revision, document, created_at FROM devices \
          WHERE name > ?1 AND (?2 IS NULL OR group_name = ?2) AND (?3 IS NULL OR status = ?3) \
          ORDER BY name LIMIT ?4",
@@ -131,7 +114,7 @@ pub(super) async fn page(pool: &SqlitePool, query: DeviceQuery<'_>) -> Result<Ve
     .bind(limit)
     .fetch_all(pool)
     .await?;
-    rows.iter().map(from_row).collect()
+    records(rows)
 }
 
 pub(super) async fn remove(pool: &SqlitePool, name: &str, revoke: &Revocation) -> Result<bool, StoreError> {
@@ -208,30 +191,4 @@ async fn take_keys(
         }
     }
     Ok(())
-}
-
-fn document(device: &DeviceRecord) -> Result<String, StoreError> {
-    let DeviceRecord { mqtt_client_ids, attributes, credentials, enrolled_by, .. } = device.clone();
-    to_json(WHAT, &Document { mqtt_client_ids, attributes, credentials, enrolled_by })
-}
-
-fn from_row(row: &SqliteRow) -> Result<DeviceRecord, StoreError> {
-    let text = |column| row.try_get::<&str, _>(column);
-    let status = text("status")?;
-    let Document { mqtt_client_ids, attributes, credentials, enrolled_by } =
-        from_json(WHAT, text("document")?)?;
-    Ok(DeviceRecord {
-        name: text("name")?.parse().map_err(|error| corrupt(WHAT, &error))?,
-        group: text("group_name")?.parse().map_err(|error| corrupt(WHAT, &error))?,
-        status: DeviceStatus::ALL
-            .into_iter()
-            .find(|known| known.as_str() == status)
-            .ok_or_else(|| corrupt(WHAT, &format_args!("the status {status:?}")))?,
-        mqtt_client_ids,
-        attributes,
-        credentials,
-        enrolled_by,
-        created_at: time_from_sql(WHAT, row.try_get("created_at")?)?,
-        revision: counter_from_sql(WHAT, row.try_get("revision")?)?,
-    })
 }

@@ -3,7 +3,7 @@
 use sqlx::SqliteTransaction;
 use sqlx::sqlite::SqlitePool;
 
-use super::to_sql;
+use crate::store::row::time_to_sql;
 use crate::store::{NameTaken, StoreError};
 use fleetbadge_validator::time::UnixSeconds;
 
@@ -36,7 +36,7 @@ pub(super) async fn take(
     .bind(name)
     .bind(&folded)
     .bind(client)
-    .bind(to_sql(now))
+    .bind(time_to_sql(now))
     .execute(&mut **transaction)
     .await?;
     Ok(Ok(()))

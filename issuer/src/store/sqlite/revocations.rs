@@ -1,15 +1,14 @@
 //! Tokens that were taken back: a row for each target.
 
-use fleetbadge_validator::revocations::{Revocation, Revocations};
+use fleetbadge_validator::revocations::Revocation;
 use fleetbadge_validator::time::UnixSeconds;
-use sqlx::sqlite::{SqlitePool, SqliteRow};
-use sqlx::{Row as _, SqliteTransaction};
+use sqlx::SqliteTransaction;
+use sqlx::sqlite::SqlitePool;
 
-use super::{changes, counter_from_sql, counter_to_sql, from_json, to_json, to_sql};
+use super::changes;
 use crate::store::log::target_key;
+use crate::store::row::{RevocationRow, count_to_sql, records, time_to_sql, wider_revocation};
 use crate::store::{ChangedSubject, NumberedRevocation, StoreError};
-
-const WHAT: &str = "revocation";
 
 pub(super) async fn add(pool: &SqlitePool, revocations: &[Revocation]) -> Result<(), StoreError> {
     let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
@@ -30,22 +29,19 @@ pub(super) async fn add_in(
         .bind(&target)
         .fetch_optional(&mut **transaction)
         .await?;
-    let former = former.map(|json| from_json::<Revocation>(WHAT, &json)).transpose()?;
-    let wider = Revocations::from_iter(former.into_iter().chain([revocation.clone()]));
+    let (document, expires_at) = wider_revocation(former.as_deref(), revocation)?;
     let id = changes::log(transaction, &ChangedSubject::Revocation).await?;
-    for revocation in wider.iter() {
-        sqlx::query(
-            "INSERT INTO revocations (id, target, document, expires_at) VALUES (?, ?, ?, ?) \
-             ON CONFLICT (target) DO UPDATE SET \
-               id = excluded.id, document = excluded.document, expires_at = excluded.expires_at",
-        )
-        .bind(id)
-        .bind(&target)
-        .bind(to_json(WHAT, &revocation)?)
-        .bind(to_sql(revocation.expires_at))
-        .execute(&mut **transaction)
-        .await?;
-    }
+    sqlx::query(
+        "INSERT INTO revocations (id, target, document, expires_at) VALUES (?, ?, ?, ?) \
+         ON CONFLICT (target) DO UPDATE SET \
+           id = excluded.id, document = excluded.document, expires_at = excluded.expires_at",
+    )
+    .bind(id)
+    .bind(target)
+    .bind(document)
+    .bind(expires_at)
+    .execute(&mut **transaction)
+    .await?;
     Ok(())
 }
 
@@ -54,22 +50,16 @@ pub(super) async fn after(
     after: u64,
     limit: u32,
 ) -> Result<Vec<NumberedRevocation>, StoreError> {
-    let rows = sqlx::query("SELECT id, document FROM revocations WHERE id > ? ORDER BY id LIMIT ?")
-        .bind(counter_to_sql(after))
-        .bind(limit)
-        .fetch_all(pool)
-        .await?;
-    rows.iter().map(from_row).collect()
+    let rows: Vec<RevocationRow> =
+        sqlx::query_as("SELECT id, document FROM revocations WHERE id > ? ORDER BY id LIMIT ?")
+            .bind(count_to_sql(after))
+            .bind(limit)
+            .fetch_all(pool)
+            .await?;
+    records(rows)
 }
 
 pub(super) async fn forget(pool: &SqlitePool, now: UnixSeconds) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM revocations WHERE expires_at < ?").bind(to_sql(now)).execute(pool).await?;
+    sqlx::query("DELETE FROM revocations WHERE expires_at < ?").bind(time_to_sql(now)).execute(pool).await?;
     Ok(())
-}
-
-fn from_row(row: &SqliteRow) -> Result<NumberedRevocation, StoreError> {
-    Ok(NumberedRevocation {
-        id: counter_from_sql(WHAT, row.try_get("id")?)?,
-        revocation: from_json(WHAT, row.try_get("document")?)?,
-    })
 }

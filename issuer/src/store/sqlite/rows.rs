@@ -6,7 +6,8 @@ use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{AssertSqlSafe, QueryBuilder, Row as _, Sqlite, SqliteTransaction};
 use tokio::sync::mpsc;
 
-use super::{from_json, state, to_json};
+use super::state;
+use crate::store::row::{from_json, to_json};
 use crate::store::tables::{Cell, ImportedRow, Kind, Row, TABLES, Table};
 use crate::store::{NotImported, Restoration, StoreError};
 

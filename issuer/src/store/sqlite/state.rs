@@ -4,12 +4,13 @@ use fleetbadge_validator::time::UnixSeconds;
 use sqlx::SqliteTransaction;
 use sqlx::sqlite::SqlitePool;
 
-use super::{changes, revocations, to_sql};
+use super::{changes, revocations};
+use crate::store::row::time_to_sql;
 use crate::store::{ChangedSubject, Restoration, StoreError};
 
 pub(super) async fn reach_clock(pool: &SqlitePool, now: UnixSeconds) -> Result<(), StoreError> {
     sqlx::query("UPDATE state SET clock_high = ?1 WHERE clock_high < ?1")
-        .bind(to_sql(now))
+        .bind(time_to_sql(now))
         .execute(pool)
         .await?;
     Ok(())
@@ -21,8 +22,8 @@ pub(super) async fn accept_clock(
     statements_after: UnixSeconds,
 ) -> Result<(), StoreError> {
     sqlx::query("UPDATE state SET clock_high = ?, statements_after = ?")
-        .bind(to_sql(now))
-        .bind(to_sql(statements_after))
+        .bind(time_to_sql(now))
+        .bind(time_to_sql(statements_after))
         .execute(pool)
         .await?;
     Ok(())
@@ -36,7 +37,7 @@ pub(super) async fn restored_in(
         "UPDATE state SET epoch = lower(hex(randomblob(16))), statements_after = ?, \
          signing_keys = signing_keys + 1",
     )
-    .bind(to_sql(*statements_after))
+    .bind(time_to_sql(*statements_after))
     .execute(&mut **transaction)
     .await?;
     // Any of them may have been revoked, and every token is taken back anyway.

@@ -3,7 +3,7 @@
 use fleetbadge_validator::time::UnixSeconds;
 use sqlx::sqlite::SqlitePool;
 
-use super::to_sql;
+use crate::store::row::time_to_sql;
 use crate::store::{StoreError, UsedJti};
 
 pub(super) async fn use_up(pool: &SqlitePool, jtis: &[UsedJti]) -> Result<Vec<bool>, StoreError> {
@@ -13,7 +13,7 @@ pub(super) async fn use_up(pool: &SqlitePool, jtis: &[UsedJti]) -> Result<Vec<bo
         let inserted =
             sqlx::query("INSERT INTO used_jtis (id, expires_at) VALUES (?, ?) ON CONFLICT DO NOTHING")
                 .bind(id.as_slice())
-                .bind(to_sql(*expires_at))
+                .bind(time_to_sql(*expires_at))
                 .execute(&mut *transaction)
                 .await?;
         first.push(inserted.rows_affected() == 1);
@@ -23,6 +23,6 @@ pub(super) async fn use_up(pool: &SqlitePool, jtis: &[UsedJti]) -> Result<Vec<bo
 }
 
 pub(super) async fn forget(pool: &SqlitePool, now: UnixSeconds) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM used_jtis WHERE expires_at < ?").bind(to_sql(now)).execute(pool).await?;
+    sqlx::query("DELETE FROM used_jtis WHERE expires_at < ?").bind(time_to_sql(now)).execute(pool).await?;
     Ok(())
 }

@@ -1,0 +1,251 @@
+//! PostgreSQL, which several issuers share.
+//!
+//! Every write that others must hear of counts up `state.last_change` before
+//! anything else: it then has the only lock that such writes wait for, so that
+//! ids and commits have one order, and no two of them wait for each other.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use fleetbadge_validator::revocations::Revocation;
+use fleetbadge_validator::time::UnixSeconds;
+use sqlx::postgres::{PgConnectOptions, PgPool};
+use tokio::sync::{Notify, mpsc};
+
+use super::migrations::SchemaChange;
+use super::{
+    BrokerNotAdded, BrokerNotUpdated, BrokerRecord, ChangeLog, CredentialUse, DeviceNotEnrolled,
+    DeviceNotUpdated, DeviceNotWritten, DeviceQuery, DeviceRecord, EnrolmentRecord, GroupRecord, NotImported,
+    NumberedRevocation, ReportRecord, Restoration, SettingSet, SettingsNotChanged, SigningKeyChange,
+    SigningKeySet, SigningKeysNotChanged, Store, StoreError, UsedJti,
+};
+use crate::credentials::CredentialId;
+use crate::store::tables::{ImportedRow, Row};
+
+mod brokers;
+mod changes;
+mod connection;
+mod credential_uses;
+mod devices;
+mod enrolments;
+mod groups;
+mod listener;
+mod names;
+mod reports;
+mod revocations;
+mod rows;
+mod settings;
+mod signing_keys;
+mod state;
+#[cfg(test)]
+mod tests;
+mod used_jtis;
+
+use connection::{again_if_lost, bounded};
+use listener::Listener;
+
+/// Every change of the schema, in order. None is ever edited.
+const MIGRATIONS: [SchemaChange; 1] =
+    [(1, "initial", include_str!("../../migrations/postgres/0001_initial.sql"))];
+
+/// A [`super::Store`] in a PostgreSQL database.
+pub struct PostgresStore {
+    pool: PgPool,
+    /// Told of every change that may have been committed, by whomever.
+    changed: Arc<Notify>,
+    _listener: Listener,
+}
+
+impl PostgresStore {
+    /// Opens a database, and brings its schema up to date. A server that is not
+    /// there is waited for, for ten seconds.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn open(options: PgConnectOptions) -> Result<Self, StoreError> {
+        connection::prepare(&options).await?;
+        let changed = Arc::new(Notify::new());
+        let listener = Listener::start(&options, Arc::clone(&changed));
+        Ok(Self { pool: connection::pool(options), changed, _listener: listener })
+    }
+
+    /// What became of a change, which is waited for only so long. Whether it
+    /// was committed is not asked: to wake those who follow for nothing costs
+    /// little.
+    async fn change<T, E: From<StoreError>>(
+        &self,
+        change: impl Future<Output = Result<T, E>> + Send,
+    ) -> Result<T, E> {
+        let outcome = bounded(change).await;
+        self.changed.notify_one();
+        outcome
+    }
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    async fn add_device(&self, device: &DeviceRecord) -> Result<(), DeviceNotWritten> {
+        bounded(devices::add(&self.pool, device)).await
+    }
+
+    async fn device(&self, name: &str) -> Result<Option<DeviceRecord>, StoreError> {
+        again_if_lost(|| devices::get(&self.pool, name)).await
+    }
+
+    async fn device_of_key(&self, thumbprint: &CredentialId) -> Result<Option<DeviceRecord>, StoreError> {
+        again_if_lost(|| devices::of_key(&self.pool, thumbprint)).await
+    }
+
+    async fn devices(&self, query: DeviceQuery<'_>) -> Result<Vec<DeviceRecord>, StoreError> {
+        again_if_lost(|| devices::page(&self.pool, query)).await
+    }
+
+    async fn update_device(
+        &self,
+        device: &DeviceRecord,
+        revoke: Option<&Revocation>,
+    ) -> Result<(), DeviceNotUpdated> {
+        self.change(devices::update(&self.pool, device, revoke)).await
+    }
+
+    async fn remove_device(&self, name: &str, revoke: &Revocation) -> Result<bool, StoreError> {
+        self.change(devices::remove(&self.pool, name, revoke)).await
+    }
+
+    async fn owner_of_name(&self, name: &str) -> Result<Option<Box<str>>, StoreError> {
+        again_if_lost(|| names::owner(&self.pool, name)).await
+    }
+
+    async fn settings(&self) -> Result<SettingSet, StoreError> {
+        again_if_lost(|| settings::all(&self.pool)).await
+    }
+
+    async fn set_group(&self, revision: u64, group: &GroupRecord) -> Result<(), SettingsNotChanged> {
+        self.change(groups::set(&self.pool, revision, group)).await
+    }
+
+    async fn add_broker(&self, revision: u64, broker: &BrokerRecord) -> Result<(), BrokerNotAdded> {
+        self.change(brokers::add(&self.pool, revision, broker)).await
+    }
+
+    async fn update_broker(&self, broker: &BrokerRecord) -> Result<(), BrokerNotUpdated> {
+        self.change(brokers::update(&self.pool, broker)).await
+    }
+
+    async fn remove_broker(&self, revision: u64, name: &str) -> Result<bool, SettingsNotChanged> {
+        self.change(brokers::remove(&self.pool, revision, name)).await
+    }
+
+    async fn enrolments(&self) -> Result<Vec<EnrolmentRecord>, StoreError> {
+        again_if_lost(|| enrolments::all(&self.pool)).await
+    }
+
+    async fn enrolment(&self, token_hash: &[u8; 32]) -> Result<Option<EnrolmentRecord>, StoreError> {
+        again_if_lost(|| enrolments::of_token(&self.pool, token_hash)).await
+    }
+
+    async fn add_enrolment(&self, enrolment: &EnrolmentRecord) -> Result<(), StoreError> {
+        bounded(enrolments::add(&self.pool, enrolment)).await
+    }
+
+    async fn remove_enrolment(&self, id: &CredentialId) -> Result<bool, StoreError> {
+        bounded(enrolments::remove(&self.pool, id)).await
+    }
+
+    async fn enrol(&self, enrolment: &CredentialId, device: &DeviceRecord) -> Result<(), DeviceNotEnrolled> {
+        bounded(enrolments::enrol(&self.pool, enrolment, device)).await
+    }
+
+    async fn use_jtis(&self, jtis: &[UsedJti]) -> Result<Vec<bool>, StoreError> {
+        // If they were written and only the answer was lost, they count as used
+        // before: that errs on the safe side.
+        again_if_lost(|| used_jtis::use_up(&self.pool, jtis)).await
+    }
+
+    async fn forget_jtis(&self, now: UnixSeconds) -> Result<(), StoreError> {
+        bounded(used_jtis::forget(&self.pool, now)).await
+    }
+
+    async fn record_uses(&self, uses: &[CredentialUse]) -> Result<(), StoreError> {
+        again_if_lost(|| credential_uses::record(&self.pool, uses)).await
+    }
+
+    async fn credential_uses(&self, client: &str) -> Result<Vec<CredentialUse>, StoreError> {
+        again_if_lost(|| credential_uses::of_client(&self.pool, client)).await
+    }
+
+    async fn signing_keys(&self) -> Result<SigningKeySet, StoreError> {
+        again_if_lost(|| signing_keys::all(&self.pool)).await
+    }
+
+    async fn change_signing_keys(&self, change: &SigningKeyChange<'_>) -> Result<(), SigningKeysNotChanged> {
+        self.change(signing_keys::change(&self.pool, change)).await
+    }
+
+    async fn revoke(&self, revocations: &[Revocation]) -> Result<(), StoreError> {
+        self.change(revocations::add(&self.pool, revocations)).await
+    }
+
+    async fn revocations(&self, after: u64, limit: u32) -> Result<Vec<NumberedRevocation>, StoreError> {
+        again_if_lost(|| revocations::after(&self.pool, after, limit)).await
+    }
+
+    async fn forget_revocations(&self, now: UnixSeconds) -> Result<(), StoreError> {
+        bounded(revocations::forget(&self.pool, now)).await
+    }
+
+    async fn changes(&self, after: u64) -> Result<ChangeLog, StoreError> {
+        again_if_lost(|| changes::since(&self.pool, after)).await
+    }
+
+    async fn forget_changes(&self, kept: u64) -> Result<(), StoreError> {
+        bounded(changes::forget(&self.pool, kept)).await
+    }
+
+    async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    async fn set_report(&self, report: &ReportRecord) -> Result<(), StoreError> {
+        bounded(reports::set(&self.pool, report)).await
+    }
+
+    async fn reports(&self, since: UnixSeconds) -> Result<Vec<ReportRecord>, StoreError> {
+        again_if_lost(|| reports::since(&self.pool, since)).await
+    }
+
+    async fn forget_reports(&self, before: UnixSeconds) -> Result<(), StoreError> {
+        bounded(reports::forget(&self.pool, before)).await
+    }
+
+    async fn reach_clock(&self, now: UnixSeconds) -> Result<(), StoreError> {
+        bounded(state::reach_clock(&self.pool, now)).await
+    }
+
+    async fn accept_clock(&self, now: UnixSeconds, statements_after: UnixSeconds) -> Result<(), StoreError> {
+        bounded(state::accept_clock(&self.pool, now, statements_after)).await
+    }
+
+    // As long as it takes: nobody waits for these two.
+    async fn export(&self, rows: mpsc::Sender<Row>) -> Result<(), StoreError> {
+        rows::export(&self.pool, &rows).await
+    }
+
+    async fn import(
+        &self,
+        rows: mpsc::Receiver<ImportedRow>,
+        restoration: Option<&Restoration>,
+    ) -> Result<(), NotImported> {
+        let outcome = rows::import(&self.pool, rows, restoration).await;
+        self.changed.notify_one();
+        outcome
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        again_if_lost(|| async {
+            sqlx::query("SELECT 1 FROM groups LIMIT 1").execute(&self.pool).await?;
+            Ok(())
+        })
+        .await
+    }
+}

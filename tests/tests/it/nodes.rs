@@ -1,0 +1,262 @@
+//! Several issuers over one PostgreSQL: what one is told, the others know, and
+//! none is needed.
+
+use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use fleetbadge_tests::device::{Response, curl};
+use fleetbadge_tests::issuer::{Device, Issuer};
+use fleetbadge_tests::patience::{Deadline, PATIENCE};
+use fleetbadge_tests::postgres::Postgres;
+use fleetbadge_tests::process::run;
+use fleetbadge_tests::programs::Program;
+use fleetbadge_validator::test_support::TestKey;
+use fleetbadge_validator::time::{Clock as _, SystemClock};
+use serde_json::json;
+
+/// Within what time each node knows what another was told.
+const HEARD: Duration = Duration::from_secs(1);
+/// How long a node goes on that hears nothing of the database, in seconds.
+const BOUND_S: u64 = 2;
+
+/// Two nodes. The database ends last.
+struct Nodes {
+    a: Issuer,
+    b: Issuer,
+    postgres: Postgres,
+    database: String,
+}
+
+impl Nodes {
+    fn start() -> Self {
+        let postgres = Postgres::start();
+        let database = postgres.database();
+        let bound = BOUND_S.to_string();
+        let a = Issuer::start_with(&["--database", &database, "--propagation-bound-s", &bound]);
+        let b = a.start_another();
+        Self { a, b, postgres, database }
+    }
+
+    fn each(&self) -> [&Issuer; 2] {
+        [&self.a, &self.b]
+    }
+}
+
+/// Waits until something is so, at most so long.
+#[expect(clippy::disallowed_methods, reason = "what must happen soon is measured")]
+fn within(limit: Duration, what: &str, mut is_so: impl FnMut() -> bool) -> Duration {
+    let (started, deadline) = (Instant::now(), Deadline::after(PATIENCE));
+    while !is_so() {
+        assert!(deadline.left().is_some(), "never: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+    let taken = started.elapsed();
+    eprintln!("{what}: {} ms", taken.as_millis());
+    assert!(taken <= limit, "{what}: {taken:?}");
+    taken
+}
+
+fn ask(node: &Issuer, device: &Device) -> Response {
+    node.request_token(device, &[])
+}
+
+fn succeed(node: &Issuer, arguments: &[&str]) {
+    let finished = node.command(arguments);
+    assert_eq!(finished.code, Some(0), "{arguments:?}: {}", finished.stderr);
+}
+
+#[test]
+#[cfg_attr(no_postgresql, ignore = "no PostgreSQL")]
+fn what_one_node_is_told_the_other_knows_within_a_second() {
+    let Nodes { a, b, .. } = &Nodes::start();
+    let device = a.add_device("pump-1");
+    // It has nothing to be told: it asks.
+    assert_eq!(ask(b, &device).status, 200);
+    assert_eq!(ask(a, &device).status, 200);
+
+    succeed(a, &["device", "disable", "pump-1"]);
+    within(HEARD, "disabled", || ask(b, &device).status == 401);
+    succeed(b, &["device", "enable", "pump-1"]);
+    // Until every node has heard of it, what was issued before is taken back.
+    within(Duration::from_secs(BOUND_S + 5), "enabled", || ask(a, &device).status == 200);
+
+    succeed(a, &["group", "set", "default", "--token-lifetime-s", "60"]);
+    within(HEARD, "group set", || {
+        ask(b, &device).json()["expires_in"].as_u64().is_some_and(|lifetime| lifetime <= 60)
+    });
+
+    let broker = a.json(&["broker", "add", "site-1", "--audience", "mqtt"]);
+    let user = format!("site-1:{}", broker["client_secret"].as_str().unwrap());
+    let introspect = b.url() + "/oauth2/introspect";
+    within(HEARD, "broker added", || curl(["--user", &user, "--data", "token=x", &introspect]).status == 200);
+
+    let (before, keys) = (b.json(&["key", "list"]), || [a, b].map(|node| curl([node.jwks_url()]).body));
+    succeed(a, &["key", "rotate", "--now"]);
+    within(HEARD, "key rotated", || {
+        let [of_a, of_b] = keys();
+        of_a == of_b && of_a.matches("\"kid\"").count() == 2
+    });
+    assert_ne!(b.json(&["key", "list"]), before);
+}
+
+#[test]
+#[cfg_attr(no_postgresql, ignore = "no PostgreSQL")]
+fn an_assertion_is_good_once_at_all_nodes_together() {
+    let Nodes { a, b, .. } = &Nodes::start();
+    let (key, file) = (TestKey::generate(), a.data_dir().join("jwks.json"));
+    fs::write(&file, key.jwks()).unwrap();
+    succeed(a, &["device", "add", "pump-1", "--no-secret", "--jwks", file.to_str().unwrap()]);
+    let now = SystemClock.now();
+    let present = |node: &Issuer, jti: &str| {
+        let claims = json!({
+            "iss": "pump-1", "sub": "pump-1", "aud": a.identifier(), "jti": jti,
+            "iat": now, "exp": now.plus(60),
+        });
+        let assertion =
+            key.token_of(json!({"alg": "ES256", "kid": key.kid()}).to_string(), claims.to_string());
+        let url = node.url() + "/oauth2/token";
+        curl([
+            "--data",
+            "grant_type=client_credentials",
+            "--data",
+            "client_assertion_type=urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+            "--data",
+            &format!("client_assertion={assertion}"),
+            &url,
+        ])
+        .status
+    };
+    assert_eq!((present(a, "1"), present(b, "1")), (200, 401));
+    assert_eq!((present(b, "2"), present(a, "2")), (200, 401));
+    // At the same moment, one of the two.
+    for n in 0..10 {
+        let jti = format!("both-{n}");
+        let mut both = thread::scope(|scope| {
+            let asked = [a, b].map(|node| scope.spawn(|| present(node, &jti)));
+            asked.map(|one| one.join().unwrap())
+        });
+        both.sort_unstable();
+        assert_eq!(both, [200, 401]);
+    }
+}
+
+#[test]
+#[cfg_attr(no_postgresql, ignore = "no PostgreSQL")]
+fn a_node_that_is_killed_is_not_needed() {
+    let Nodes { mut a, b, postgres, .. } = Nodes::start();
+    let device = a.add_device("pump-1");
+    assert_eq!(ask(&b, &device).status, 200);
+    a.kill();
+    for name in ["pump-2", "pump-3"] {
+        let added = b.add_device(name);
+        assert_eq!(ask(&b, &added).status, 200);
+    }
+    assert_eq!(ask(&b, &device).status, 200);
+    succeed(&b, &["key", "rotate", "--now"]);
+    succeed(&b, &["device", "disable", "pump-1"]);
+    a.restart();
+    assert_eq!(ask(&a, &device).status, 401);
+    assert_eq!(curl([a.jwks_url()]).body, curl([b.jwks_url()]).body);
+    drop((a, b, postgres));
+}
+
+#[test]
+#[cfg_attr(no_postgresql, ignore = "no PostgreSQL")]
+fn without_the_database_nothing_is_issued_and_with_it_everything_again() {
+    let nodes = Nodes::start();
+    let device = nodes.a.add_device("pump-1");
+    for node in nodes.each() {
+        assert_eq!(ask(node, &device).status, 200);
+    }
+    for _ in 0..2 {
+        nodes.postgres.stop();
+        for node in nodes.each() {
+            within(Duration::from_secs(BOUND_S + 1), "without the database", || {
+                let answer = ask(node, &device);
+                assert!(matches!(answer.status, 200 | 503), "{answer:?}");
+                answer.status == 503 && answer.header("retry-after") == Some("1")
+            });
+            // Whoever is not in memory is told the same, and soon.
+            let stranger = Device { client_id: "pump-9".into(), ..device.clone() };
+            assert_eq!(ask(node, &stranger).status, 503);
+        }
+        nodes.postgres.resume();
+        for node in nodes.each() {
+            within(Duration::from_secs(5), "with the database again", || ask(node, &device).status == 200);
+        }
+        let added = nodes.b.json(&["group", "set", "pumps"]);
+        assert_eq!(added["name"], "pumps");
+    }
+}
+
+#[test]
+#[cfg_attr(no_postgresql, ignore = "no PostgreSQL")]
+fn a_node_that_is_behind_says_so_to_whoever_balances_the_load() {
+    let postgres = Postgres::start();
+    let (database, port) = (postgres.database(), fleetbadge_tests::ports::free());
+    let ops = format!("127.0.0.1:{port}");
+    let bound = BOUND_S.to_string();
+    let node =
+        Issuer::start_with(&["--database", &database, "--propagation-bound-s", &bound, "--ops-listen", &ops]);
+    let ready = || curl([format!("http://{ops}/readyz")]).status;
+    assert_eq!(ready(), 200);
+    postgres.stop();
+    within(Duration::from_secs(BOUND_S + 3), "not ready", || ready() == 503);
+    postgres.resume();
+    within(Duration::from_secs(5), "ready", || ready() == 200);
+    drop(node);
+}
+
+#[test]
+#[cfg_attr(no_postgresql, ignore = "no PostgreSQL")]
+fn nodes_that_start_at_once_make_one_issuer() {
+    let postgres = Postgres::start();
+    let other = postgres.database();
+    // Where the root key comes from.
+    let first = Issuer::start_with(&["--database", &other]);
+    let empty = ["--database".to_owned(), postgres.database()];
+    let nodes: Vec<Issuer> = thread::scope(|scope| {
+        let starting: Vec<_> = (0..3).map(|_| scope.spawn(|| first.start_another_with(&empty))).collect();
+        starting.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    let keys = nodes.iter().map(|node| curl([node.jwks_url()]).body);
+    let [one, two, three] = &keys.collect::<Vec<_>>()[..] else { panic!("three nodes") };
+    assert!(one == two && two == three && one.matches("\"kid\"").count() == 1, "{one} {two} {three}");
+    let device = nodes[0].add_device("pump-1");
+    for node in &nodes {
+        assert_eq!(ask(node, &device).status, 200);
+    }
+}
+
+#[test]
+#[cfg_attr(no_postgresql, ignore = "no PostgreSQL")]
+fn a_node_without_the_root_key_does_not_start() {
+    let Nodes { a, b, postgres, database } = Nodes::start();
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Program::Issuer.command();
+    command.arg("serve").arg("--data-dir").arg(folder.path().join("data")).args(["--database", &database]);
+    let finished = run(command);
+    assert_eq!(finished.code, Some(4), "{finished:?}");
+    assert!(finished.stderr.contains("root.key: is missing") && finished.stderr.contains("another node"));
+    drop((a, b, postgres));
+}
+
+#[test]
+#[cfg_attr(no_postgresql, ignore = "no PostgreSQL")]
+fn settings_that_contradict_each_other_do_not_come_in_by_two_nodes() {
+    let Nodes { a, b, .. } = &Nodes::start();
+    // HiveMQ takes no topics from a token, so one of the two is refused.
+    for n in 0..5 {
+        let (group, broker) = (format!("group-{n}"), format!("broker-{n}"));
+        succeed(a, &["group", "set", &group, "--audience", &broker]);
+        let set = ["group", "set", &group, "--publish", "up/+/x/#"];
+        let add = ["broker", "add", &broker, "--audience", &broker, "--profile", "hivemq"];
+        let codes = thread::scope(|scope| {
+            let set = scope.spawn(|| a.command(&set).code);
+            let add = scope.spawn(|| b.command(&add).code);
+            [set.join().unwrap(), add.join().unwrap()]
+        });
+        assert!(codes == [Some(0), Some(1)] || codes == [Some(1), Some(0)], "{codes:?}");
+    }
+}
