@@ -89,13 +89,12 @@ fn what_one_node_is_told_the_other_knows_within_a_second() {
     let introspect = b.url() + "/oauth2/introspect";
     within(HEARD, "broker added", || curl(["--user", &user, "--data", "token=x", &introspect]).status == 200);
 
-    let (before, keys) = (b.json(&["key", "list"]), || [a, b].map(|node| curl([node.jwks_url()]).body));
+    let keys = || [a, b].map(|node| curl([node.jwks_url()]).body);
     succeed(a, &["key", "rotate", "--now"]);
     within(HEARD, "key rotated", || {
         let [of_a, of_b] = keys();
         of_a == of_b && of_a.matches("\"kid\"").count() == 2
     });
-    assert_ne!(b.json(&["key", "list"]), before);
 }
 
 #[test]
