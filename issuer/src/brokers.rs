@@ -303,7 +303,7 @@ impl Brokers {
                     self.remember(&broker);
                     return Ok(AddedBroker { broker, secret });
                 }
-                Err(BrokerNotAdded::Conflict) => groups.reload(&mut revision).await.map_err(not_reloaded)?,
+                Err(BrokerNotAdded::Conflict) => groups.reload(&mut revision).await?,
                 Err(BrokerNotAdded::NameTaken(error)) => return Err(error.into()),
                 Err(BrokerNotAdded::ResourceTaken { resource }) => {
                     return Err(BrokerError::ResourceTaken { resource });
@@ -389,7 +389,7 @@ impl Brokers {
                     return Ok(());
                 }
                 Err(SettingsNotChanged::Conflict) => {
-                    groups.reload(&mut revision).await.map_err(not_reloaded)?;
+                    groups.reload(&mut revision).await?;
                 }
                 Err(SettingsNotChanged::Store(error)) => return Err(error.into()),
             }
@@ -398,18 +398,16 @@ impl Brokers {
     }
 }
 
+impl From<GroupError> for BrokerError {
+    fn from(error: GroupError) -> Self {
+        Self::Reload(Box::new(error))
+    }
+}
+
 impl<'a> Target<'a> {
     /// That of an audience which no broker has registered.
     const fn unregistered(audience: &'a str) -> Self {
         Self { audience, profile: Cow::Owned(Profile::Fleetbadge), algorithm: Algorithm::ES256 }
-    }
-}
-
-/// What another node has set cannot be used here, whatever is asked for.
-fn not_reloaded(error: GroupError) -> BrokerError {
-    match error {
-        GroupError::Store(error) => BrokerError::Store(error),
-        error => BrokerError::Reload(Box::new(error)),
     }
 }
 

@@ -139,29 +139,20 @@ where
 
 /// Whether the server has ended the connection.
 fn is_lost(error: &StoreError) -> bool {
-    let StoreError::Database(error) = error else { return false };
-    match error {
-        sqlx::Error::Io(_) => true,
-        other => has_code(other, &["57P", "08"]),
-    }
+    has_code(error, &["57P", "08"])
 }
 
 /// Whether it may be otherwise soon, with the same configuration: the server is
 /// not there, starts, or has no connection left.
 fn may_pass(error: &StoreError) -> bool {
-    match error {
-        StoreError::TooSlow(_) => true,
-        StoreError::Database(error) => is_io(error) || has_code(error, &["57P", "08", "53"]),
-        _ => false,
-    }
+    matches!(error, StoreError::TooSlow(_)) || has_code(error, &["57P", "08", "53"])
 }
 
-fn is_io(error: &sqlx::Error) -> bool {
-    matches!(error, sqlx::Error::Io(_))
-}
-
-/// Whether PostgreSQL's code for an error begins with one of these.
-fn has_code(error: &sqlx::Error, prefixes: &[&str]) -> bool {
+/// Whether the connection itself failed, or PostgreSQL's code for the error
+/// begins with one of these.
+fn has_code(error: &StoreError, prefixes: &[&str]) -> bool {
+    let StoreError::Database(error) = error else { return false };
     let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
-    code.is_some_and(|code| prefixes.iter().any(|prefix| code.starts_with(prefix)))
+    matches!(error, sqlx::Error::Io(_))
+        || code.is_some_and(|code| prefixes.iter().any(|prefix| code.starts_with(prefix)))
 }
