@@ -44,8 +44,8 @@ impl Feed {
         while deadline.left().is_some() {
             let said = self.curl.output();
             // What stands after the last empty line is not whole.
-            let whole = said.rsplit_once("\n\n").map_or("", |(whole, _)| whole);
-            for told in whole.split("\n\n").skip(self.read) {
+            let whole = said.rsplit_once("\n\n").map(|(whole, _)| whole.split("\n\n"));
+            for told in whole.into_iter().flatten().skip(self.read) {
                 self.read += 1;
                 let field = |name: &str| told.lines().find_map(|line| line.strip_prefix(name));
                 if field("event: ") == Some(event) {
