@@ -107,7 +107,7 @@ impl AuthenticatedDevice {
     /// # Errors
     /// [`TokenError::InvalidClient`]; [`TokenError::ServerError`] if the
     /// database fails.
-    pub(crate) async fn as_it_is_now(self, app: &App) -> Result<(Self, UnixSeconds), TokenError> {
+    pub(crate) async fn looked_at_again(self, app: &App) -> Result<(Self, UnixSeconds), TokenError> {
         let (device, now) = device_now(app, self.device.name.as_str(), TokenError::InvalidClient).await?;
         Ok((Self { device, method: self.method }, now))
     }

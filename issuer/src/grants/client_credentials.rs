@@ -18,7 +18,7 @@ pub(crate) async fn issue(
     peer: &Peer,
 ) -> Result<TokenResponse, TokenError> {
     let is_for_itself = device_self::is_wanted(form)?;
-    let (device, now) = device.as_it_is_now(app).await?;
+    let (device, now) = device.looked_at_again(app).await?;
     if is_for_itself {
         return device_self::issue(app, &device, now, form);
     }

@@ -108,7 +108,7 @@ async fn signing_keys_are_changed_as_a_whole(store: &impl Store) {
     };
     assert!(matches!(store.change_signing_keys(&blind).await, Err(SigningKeysNotChanged::Conflict)));
     let seen = store.signing_keys().await.unwrap();
-    assert_eq!(seen.keys, [z.clone()]);
+    assert_eq!(seen.keys, std::slice::from_ref(&z));
 
     let retired = Schedule { retired_at: Some(NOW.plus(10)), ..schedule(NOW) };
     let both = SigningKeyChange { revision: seen.revision, set: &[key("z", retired), a.clone()], ..first };
