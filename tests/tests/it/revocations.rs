@@ -79,7 +79,7 @@ fn an_event_comes_within_100_ms_of_the_answer_and_the_feed_outlives_every_time_l
     let mut took = Vec::new();
     for n in 0..7 {
         let name = format!("pump-{n}");
-        issuer.add_device(&name);
+        let _ = issuer.add_device(&name);
         let verb = if n % 2 == 0 { "disable" } else { "remove" };
         assert_eq!(issuer.command(&["device", verb, &name]).code, Some(0));
         let answered = Instant::now();
