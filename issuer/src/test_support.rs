@@ -75,7 +75,7 @@ impl TestIssuer {
         };
         let config = options.over(own).resolve().unwrap();
         let issuer = Issuer::open(config, Arc::new(clock.clone())).await.unwrap();
-        Self { issuer, clock, folder: folder }
+        Self { issuer, clock, folder }
     }
 
     /// Ends the issuer and starts it again in the same folder.

@@ -51,5 +51,6 @@ fn tokens_are_taken_back_and_it_is_said_what_happens() {
     let removed = place.text(&["device", "remove", "pump-1"]);
     assert!(removed.contains("Tokens it has are taken back."), "{removed}");
     assert_eq!(place.json(&["revocation", "add", "--device", "pump-1"])["device"], "pump-1");
+    server.stop("-TERM");
     place.assert_keeps_none_of(&[&token, "secret-word"]);
 }

@@ -44,8 +44,8 @@ impl Feed {
         while deadline.left().is_some() {
             let said = self.curl.output();
             // What stands after the last empty line is not whole.
-            let whole = said.rsplit_once("\n\n").map_or("", |(whole, _)| whole);
-            for told in whole.split("\n\n").skip(self.read) {
+            let whole = said.rsplit_once("\n\n").map(|(whole, _)| whole.split("\n\n"));
+            for told in whole.into_iter().flatten().skip(self.read) {
                 self.read += 1;
                 let field = |name: &str| told.lines().find_map(|line| line.strip_prefix(name));
                 if field("event: ") == Some(event) {
@@ -79,7 +79,7 @@ fn an_event_comes_within_100_ms_of_the_answer_and_the_feed_outlives_every_time_l
     let mut took = Vec::new();
     for n in 0..7 {
         let name = format!("pump-{n}");
-        issuer.add_device(&name);
+        let _ = issuer.add_device(&name);
         let verb = if n % 2 == 0 { "disable" } else { "remove" };
         assert_eq!(issuer.command(&["device", verb, &name]).code, Some(0));
         let answered = Instant::now();
