@@ -18,6 +18,8 @@ use crate::issuer_url::IssuerUrl;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::random::Random;
+use crate::rehash::Rehashes;
+use crate::root_keys::RootKeys;
 use crate::static_password::StaticPasswords;
 use crate::store::{Store, StoreError};
 use crate::used_jtis::UsedJtis;
@@ -27,6 +29,8 @@ pub(crate) struct App {
     pub(crate) issuer: IssuerUrl,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Random,
+    pub(crate) root_keys: RootKeys,
+    pub(crate) rehashes: Rehashes,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) devices: Devices,
     pub(crate) groups: Arc<Groups>,
@@ -83,6 +87,18 @@ impl App {
         }
     }
 
+    /// Takes up what has become of the root keys: every few seconds, and when
+    /// somebody asks for it.
+    pub(crate) async fn refresh_root_keys(&self) {
+        if let Err(error) = self.root_keys.refresh().await {
+            tracing::error!(%error, "the root keys could not be brought up to date");
+        } else if self.root_keys.check().is_ok()
+            && let Err(error) = self.keys.seal_again().await
+        {
+            tracing::error!(%error, "the signing keys could not be sealed under the current root key");
+        }
+    }
+
     /// What has to be done every second.
     pub(crate) async fn tick(&self) {
         for algorithm in self.algorithms() {
@@ -94,6 +110,7 @@ impl App {
             tracing::error!(%error, "the signing keys could not be brought up to date");
         }
         self.flush().await;
+        self.rehashes.flush(self).await;
         if let Err(error) = self.used_jtis.forget_ended(self.now()).await {
             tracing::warn!(%error, "statements that have ended could not be forgotten");
         }

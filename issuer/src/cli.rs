@@ -25,6 +25,7 @@ mod group;
 mod input;
 mod key;
 mod policy;
+mod root_key;
 mod secret;
 mod serve;
 mod static_password;
@@ -62,6 +63,8 @@ enum Noun {
     Broker(broker::Broker),
     /// Look at and rotate the signing keys
     Key(key::Key),
+    /// Add, use, look at and remove root keys, which everything else is under
+    RootKey(root_key::RootKey),
 }
 
 /// Runs the command line of this process.
@@ -75,6 +78,7 @@ pub fn main() -> ExitCode {
         Noun::Policy(policy) => policy.run(),
         Noun::Broker(broker) => broker.run(),
         Noun::Key(key) => key.run(),
+        Noun::RootKey(root_key) => root_key.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,6 +4,7 @@
 //! those over the TOML file, that over the defaults. [`Options::resolve`]
 //! checks all of it once and makes a [`Config`], where nothing is missing.
 
+use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -21,6 +22,9 @@ pub mod transport;
 
 use transport::{InvalidTransport, Transport};
 
+/// The systemd credential that root keys may come as.
+const ROOT_KEY_CREDENTIAL: &str = "fleetbadge-root-key";
+
 /// What can be said on the command line, in the environment and in the file.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -28,6 +32,12 @@ pub struct Options {
     /// Folder for the database, the root key and the admin socket
     #[arg(long, env = "FLEETBADGE_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+    /// File with the root keys, which others must not be able to read; nodes
+    /// over one database share it [default: the systemd credential
+    /// fleetbadge-root-key if there is one, else root.key in the data
+    /// directory, made if missing]
+    #[arg(long, env = "FLEETBADGE_ROOT_KEY_FILE", value_name = "FILE")]
+    pub root_key_file: Option<PathBuf>,
     /// Address for devices and brokers [default: 127.0.0.1:8080]
     #[arg(long, env = "FLEETBADGE_LISTEN", value_name = "IP:PORT", value_parser = socket_address)]
     pub listen: Option<SocketAddr>,
@@ -116,6 +126,8 @@ pub enum LogFormat {
 #[expect(missing_docs, reason = "the fields of Options, by their names")]
 pub struct Config {
     pub data_dir: PathBuf,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub root_key_file: Option<PathBuf>,
     pub listen: SocketAddr,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ops_listen: Option<SocketAddr>,
@@ -229,6 +241,7 @@ impl Options {
     pub fn over(self, weaker: Self) -> Self {
         Self {
             data_dir: self.data_dir.or(weaker.data_dir),
+            root_key_file: self.root_key_file.or(weaker.root_key_file),
             listen: self.listen.or(weaker.listen),
             ops_listen: self.ops_listen.or(weaker.ops_listen),
             issuer: self.issuer.or(weaker.issuer),
@@ -249,6 +262,16 @@ impl Options {
             request_timeout_s: self.request_timeout_s.or(weaker.request_timeout_s),
             shutdown_timeout_s: self.shutdown_timeout_s.or(weaker.shutdown_timeout_s),
         }
+    }
+
+    /// These options, with the root keys from systemd's `directory` of
+    /// credentials (systemd.exec(5)), if they are there and no other file was
+    /// named.
+    #[must_use]
+    pub fn with_credentials(mut self, directory: Option<&OsStr>) -> Self {
+        let credential = directory.map(|directory| Path::new(directory).join(ROOT_KEY_CREDENTIAL));
+        self.root_key_file = self.root_key_file.or(credential.filter(|path| path.exists()));
+        self
     }
 
     /// Checks everything and puts in the defaults.
@@ -281,6 +304,7 @@ impl Options {
         let two_fetches_s = 2 * jwks_max_age_s;
         Ok(Config {
             data_dir: self.data_dir.ok_or(InvalidConfig::NoDataDir)?,
+            root_key_file: self.root_key_file,
             listen,
             ops_listen: self.ops_listen,
             issuer: IssuerUrl::parse(&issuer, allow_insecure_http)?,

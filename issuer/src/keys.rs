@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
 use aws_lc_rs::digest;
+use aws_lc_rs::error::Unspecified;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
@@ -22,7 +23,7 @@ use tokio::sync::Mutex;
 
 use crate::root_key::KeySealer;
 use crate::signing_keys::{
-    KeyRing, KeyState, KeyTiming, Rotation, RotationRefused, Schedule, ScheduledKey, SigningKey,
+    KeyRing, KeyState, KeyTiming, PrivateHalf, Rotation, RotationRefused, Schedule, ScheduledKey, SigningKey,
     UnusableSigningKey, plan_rotation,
 };
 use crate::store::{SigningKeyRecord, Store, StoreError};
@@ -187,6 +188,31 @@ impl Keys {
         }
     }
 
+    /// Seals those keys again that are not under the current root key. Whatever
+    /// ends it, the next call goes on.
+    ///
+    /// # Errors
+    /// [`KeyError`].
+    pub async fn seal_again(&self) -> Result<(), KeyError> {
+        let _one_at_a_time = self.change.lock().await;
+        let mut changed = Vec::new();
+        for record in self.store.signing_keys().await? {
+            let PrivateHalf::Sealed(sealed) = &record.private;
+            if !self.sealer.is_current(sealed) {
+                let opened = self.sealer.open(&record.kid, sealed).map_err(UnusableSigningKey::from)?;
+                let sealed = self.sealer.seal(&record.kid, &opened);
+                let private =
+                    PrivateHalf::Sealed(sealed.map_err(|Unspecified| UnusableSigningKey::Cryptography)?);
+                changed.push(SigningKeyRecord { private, ..record });
+            }
+        }
+        if !changed.is_empty() {
+            self.store.set_signing_keys(&changed).await?;
+            tracing::info!(keys = changed.len(), "signing keys sealed again, under the current root key");
+        }
+        Ok(())
+    }
+
     async fn reload(&self, now: UnixSeconds) -> Result<(), KeyError> {
         for key in self.store.signing_keys().await? {
             if key.schedule.state(now) == KeyState::Dropped {
@@ -262,8 +288,11 @@ async fn load(
         .signing_keys()
         .await?
         .into_iter()
-        .map(|SigningKeyRecord { kid, algorithm, sealed, schedule }| {
-            Ok(ScheduledKey { key: SigningKey::open(&kid, algorithm, &sealed, sealer)?, schedule })
+        .map(|SigningKeyRecord { kid, algorithm, private, schedule }| {
+            let key = match private {
+                PrivateHalf::Sealed(sealed) => SigningKey::open(&kid, algorithm, &sealed, sealer)?,
+            };
+            Ok(ScheduledKey { key, schedule })
         })
         .collect();
     let ring = KeyRing::new(keys?);

@@ -37,6 +37,7 @@ use fleetbadge_validator::time::Clock;
 mod admin;
 mod app;
 mod audience;
+mod base64url;
 pub mod brokers;
 pub mod certificate;
 pub mod cli;
@@ -65,10 +66,13 @@ pub mod names;
 pub mod open_files;
 pub mod peer;
 pub mod policy;
+pub mod private_file;
 pub mod profile;
 pub mod random;
 mod registration;
+mod rehash;
 pub mod root_key;
+pub mod root_keys;
 mod router;
 pub mod secret;
 pub mod self_token;
@@ -97,6 +101,9 @@ use imported_secrets::ImportedSecrets;
 use keys::{KeyError, Keys};
 use metrics::Metrics;
 use random::Random;
+use rehash::Rehashes;
+use root_key::RootKeyFile;
+use root_keys::{RootKeyError, RootKeys};
 use serve::{BoundIssuer, ServeError};
 use static_password::StaticPasswords;
 use store::sqlite::SqliteStore;
@@ -118,6 +125,8 @@ pub enum OpenError {
     DataDir(#[from] DataDirError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    RootKeys(#[from] RootKeyError),
     #[error(transparent)]
     Groups(#[from] GroupError),
     #[error(transparent)]
@@ -142,8 +151,16 @@ impl Issuer {
         let random: Random = Arc::new(SystemRandom::new());
         let now = clock.now();
         let data_dir = DataDir::open(&config.data_dir)?;
-        let root_key = data_dir.root_key(&*random)?;
+        let root_key_file = match &config.root_key_file {
+            Some(path) => RootKeyFile::Given(path.clone()),
+            None => data_dir.root_key_file(),
+        };
+        let keys =
+            root_key_file.read_or_make(data_dir.has_database(), &*random).map_err(RootKeyError::from)?;
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&data_dir.database()?).await?);
+        let root_keys = RootKeys::open(root_key_file, &keys, Arc::clone(&store), Arc::clone(&random)).await?;
+        drop(keys);
+        let in_use = root_keys.in_use();
         let issuer = config.issuer.clone();
         let brokers = Arc::new(Brokers::open(Arc::clone(&store)).await?);
         let groups = Groups::open(
@@ -161,19 +178,19 @@ impl Issuer {
                 Arc::clone(&groups),
                 config.device_cache_capacity,
                 metrics.device_cache_misses.clone(),
-                SecretMaker::new(root_key.secret_hasher(), Arc::clone(&random)),
+                SecretMaker::new(in_use.secret_hasher(), Arc::clone(&random)),
             ),
             enrolments: Enrolments::new(Arc::clone(&store), Arc::clone(&groups), Arc::clone(&random)),
             groups,
             brokers,
             credential_uses: CredentialUses::new(Arc::clone(&store)),
-            static_passwords: StaticPasswords::new(root_key.password_hasher(), Arc::clone(&random)),
+            static_passwords: StaticPasswords::new(in_use.password_hasher(), Arc::clone(&random)),
             imported_secrets: ImportedSecrets::new(config.device_cache_capacity, Arc::clone(&random)),
             used_jtis: UsedJtis::new(Arc::clone(&store)),
             parsed_keys: ParsedKeys::new(),
             keys: Keys::open(
                 Arc::clone(&store),
-                root_key.key_sealer(),
+                in_use.key_sealer(),
                 issuer.as_str(),
                 config.key_timing(),
                 now,
@@ -185,6 +202,8 @@ impl Issuer {
             issuer,
             clock,
             random,
+            root_keys,
+            rehashes: Rehashes::default(),
             store,
             metrics,
         };

@@ -19,7 +19,7 @@ mod key;
 mod schedule;
 
 pub(crate) use key::signature_length;
-pub use key::{SigningKey, TokenType, UnusableSigningKey};
+pub use key::{PrivateHalf, SigningKey, TokenType, UnusableSigningKey};
 pub use schedule::{KeyState, KeyTiming, Rotation, RotationRefused, Schedule, plan_rotation};
 
 /// A key and its schedule.

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use fleetbadge_validator::time::UnixSeconds;
 
 use crate::credentials::CredentialId;
+use crate::root_key::RootKeyId;
 
 #[cfg(test)]
 mod contract;
@@ -87,10 +88,18 @@ pub trait Store: Send + Sync {
 
     /// All signing keys, the oldest first.
     async fn signing_keys(&self) -> Result<Vec<SigningKeyRecord>, StoreError>;
-    /// Adds keys, or sets the schedules of those that are there: all or none.
+    /// Adds keys, or sets the schedules and private halves of those that are
+    /// there: all or none.
     async fn set_signing_keys(&self, keys: &[SigningKeyRecord]) -> Result<(), StoreError>;
     /// Deletes a key, private half and all.
     async fn delete_signing_key(&self, kid: &str) -> Result<(), StoreError>;
+
+    /// The root key that everything new is under, by the word of all nodes.
+    /// None in a new database.
+    async fn root_key(&self) -> Result<Option<RootKeyId>, StoreError>;
+    /// Makes a root key the current one, if `former` is at present. False, and
+    /// nothing written, if it is not.
+    async fn set_root_key(&self, id: RootKeyId, former: Option<RootKeyId>) -> Result<bool, StoreError>;
 
     /// Whether the database answers.
     async fn ping(&self) -> Result<(), StoreError>;

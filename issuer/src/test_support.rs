@@ -82,6 +82,13 @@ impl TestIssuer {
         Self { issuer, clock, _folder }
     }
 
+    /// Ends the issuer, and leaves its folder.
+    pub(crate) fn end(self) -> tempfile::TempDir {
+        let Self { issuer, clock: _, _folder } = self;
+        drop(issuer);
+        _folder
+    }
+
     pub(crate) fn app(&self) -> Arc<App> {
         Arc::clone(&self.issuer.app)
     }

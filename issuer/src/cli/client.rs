@@ -15,6 +15,7 @@ use crate::OpenError;
 use crate::admin::problem::Problem;
 use crate::config::InvalidConfig;
 use crate::data_dir::socket_path;
+use crate::root_key::RootKeyFileError;
 use crate::serve::ServeError;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -64,6 +65,9 @@ pub(super) enum Failure {
         /// The data directory.
         data_dir: PathBuf,
     },
+    /// A file of root keys cannot be made.
+    #[error(transparent)]
+    RootKey(#[from] RootKeyFileError),
     /// The server cannot be started.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -99,7 +103,13 @@ impl Failure {
             Self::Refused(_) | Self::Denied => 1,
             Self::Usage(_) | Self::Config(_) | Self::Input { .. } => 2,
             Self::NotRunning { .. } => 3,
-            Self::Open(_) | Self::Serve(_) | Self::Http(_) | Self::Io(_) | Self::Json(_) | Self::Toml(_) => 4,
+            Self::RootKey(_)
+            | Self::Open(_)
+            | Self::Serve(_)
+            | Self::Http(_)
+            | Self::Io(_)
+            | Self::Json(_)
+            | Self::Toml(_) => 4,
         }
     }
 }

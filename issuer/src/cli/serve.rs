@@ -36,7 +36,8 @@ impl Serve {
         // Without the limit that it could have, it only takes fewer clients.
         let _ = crate::open_files::raise_limit();
         let file = self.config.as_deref().map(Options::from_file).transpose()?.unwrap_or_default();
-        let config = self.options.over(file).resolve()?;
+        let directory = std::env::var_os("CREDENTIALS_DIRECTORY");
+        let config = self.options.over(file).with_credentials(directory.as_deref()).resolve()?;
         if self.print_config {
             return print(&config.to_toml()?);
         }
@@ -53,7 +54,7 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let mut hung_up = signal(SignalKind::hangup())?;
     let bound = Issuer::open(config, Arc::new(SystemClock)).await?.bind().await?;
     print(&welcome(&bound)?)?;
-    let reload = bound.tls_reload();
+    let reload = bound.reload();
     tokio::spawn(async move {
         while hung_up.recv().await.is_some() {
             reload.now().await;

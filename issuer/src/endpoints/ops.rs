@@ -8,6 +8,7 @@ use fleetbadge_validator::jwk::Algorithm;
 use http::{StatusCode, header};
 
 use crate::app::App;
+use crate::root_keys::RootKeyMissing;
 
 /// The process answers.
 pub(crate) async fn healthz() -> &'static str {
@@ -22,6 +23,10 @@ pub(crate) async fn readyz(State(app): State<Arc<App>>) -> Response {
     if let Err(error) = app.store.ping().await {
         app.store_failed(&error);
         return (StatusCode::SERVICE_UNAVAILABLE, "the database fails\n").into_response();
+    }
+    if let Err(RootKeyMissing(id)) = app.root_keys.check() {
+        let text = format!("root key {id} is current, and this node does not have it\n");
+        return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
     }
     let missing = app.algorithms_without_key();
     if missing.contains(&Algorithm::ES256) {

@@ -9,21 +9,21 @@ use tokio::task::JoinHandle;
 
 use super::KeyError;
 use crate::root_key::KeySealer;
-use crate::signing_keys::{Schedule, SigningKey, UnusableSigningKey};
+use crate::signing_keys::{PrivateHalf, Schedule, SigningKey, UnusableSigningKey};
 use crate::store::SigningKeyRecord;
 
 /// A key that was made, sealed, and is not stored yet.
 pub(super) struct NewKey {
     kid: String,
     algorithm: Algorithm,
-    sealed: Vec<u8>,
+    private: PrivateHalf,
 }
 
 impl NewKey {
     /// Makes one, here and now.
     pub(super) fn make(algorithm: Algorithm, sealer: &KeySealer) -> Result<Self, UnusableSigningKey> {
         let (key, sealed) = SigningKey::generate(algorithm, sealer)?;
-        Ok(Self { kid: key.kid().into(), algorithm, sealed })
+        Ok(Self { kid: key.kid().into(), algorithm, private: PrivateHalf::Sealed(sealed) })
     }
 
     pub(super) fn kid(&self) -> &str {
@@ -39,7 +39,7 @@ impl NewKey {
         SigningKeyRecord {
             kid: self.kid.clone(),
             algorithm: self.algorithm,
-            sealed: self.sealed.clone(),
+            private: self.private.clone(),
             schedule,
         }
     }

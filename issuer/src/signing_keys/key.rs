@@ -12,9 +12,10 @@ use fleetbadge_validator::claims::TOKEN_TYPE;
 use fleetbadge_validator::jwk::{Algorithm, PublicKey};
 use jsonwebtoken::crypto::JwtSigner;
 use jsonwebtoken::signature::{Error as SignatureError, Signer};
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::root_key::{KeySealer, SealBroken};
+use crate::root_key::{KeySealer, SealBroken, Sealed};
 
 /// The size of an RSA key that is made: what RFC 7518 §3.3 wants at least, and
 /// every broker verifies. Ten times slower at signing than the others.
@@ -72,13 +73,21 @@ enum PrivateKey {
     EdDsa(Ed25519KeyPair),
 }
 
+/// Who keeps the private half of a key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PrivateHalf {
+    /// The database, encrypted under a root key.
+    Sealed(Sealed),
+}
+
 /// A signing key cannot be made or read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnusableSigningKey {
     /// The cryptographic library cannot make or read it.
     #[error("the cryptographic library cannot make or read the key")]
     Cryptography,
-    /// What was stored cannot be opened with this root key.
+    /// What was stored cannot be opened.
     #[error(transparent)]
     Seal(#[from] SealBroken),
     /// The private key is another one than the stored `kid` says.
@@ -94,7 +103,7 @@ impl SigningKey {
     ///
     /// # Errors
     /// [`UnusableSigningKey`].
-    pub fn generate(algorithm: Algorithm, sealer: &KeySealer) -> Result<(Self, Vec<u8>), UnusableSigningKey> {
+    pub fn generate(algorithm: Algorithm, sealer: &KeySealer) -> Result<(Self, Sealed), UnusableSigningKey> {
         let private = PrivateKey::generate(algorithm).ok_or(UnusableSigningKey::Cryptography)?;
         let pkcs8 = private.to_pkcs8().ok_or(UnusableSigningKey::Cryptography)?;
         let key = Self::from_private(private)?;
@@ -109,7 +118,7 @@ impl SigningKey {
     pub fn open(
         kid: &str,
         algorithm: Algorithm,
-        sealed: &[u8],
+        sealed: &Sealed,
         sealer: &KeySealer,
     ) -> Result<Self, UnusableSigningKey> {
         let pkcs8 = sealer.open(kid, sealed)?;

@@ -11,8 +11,9 @@ use crate::credentials::{CredentialId, Credentials, KeyRecord, SecretRecord, Sec
 use crate::enrolments::NamePattern;
 use crate::policy::{PolicyDocument, RefreshWindow};
 use crate::profile::Profile;
+use crate::root_key::{RootKey, RootKeyId, Sealed};
 use crate::secret::SecretHash;
-use crate::signing_keys::Schedule;
+use crate::signing_keys::{PrivateHalf, Schedule};
 use fleetbadge_validator::jwk::{Algorithm, Jwk};
 
 /// Checks everything; `make` makes an empty store and whatever must live as
@@ -32,6 +33,7 @@ pub(super) async fn check<S: Store, G>(make: impl AsyncFn() -> (S, G)) {
     uses_go_with_their_credentials(&make().await.0).await;
     groups_are_replaced(&make().await.0).await;
     signing_keys_are_scheduled(&make().await.0).await;
+    one_root_key_is_current(&make().await.0).await;
 }
 
 const NOW: UnixSeconds = UnixSeconds(1_800_000_000);
@@ -390,15 +392,33 @@ async fn signing_keys_are_scheduled(store: &impl Store) {
     let key = |kid: &str, schedule| SigningKeyRecord {
         kid: kid.into(),
         algorithm: Algorithm::EdDSA,
-        sealed: vec![1, 2, 3],
+        private: PrivateHalf::Sealed(Sealed { root_key: root_key(1), text: vec![1, 2, 3] }),
         schedule,
     };
     store.set_signing_keys(&[key("z", schedule(NOW))]).await.unwrap();
     let retired = Schedule { retired_at: Some(NOW.plus(9)), dropped_at: Some(NOW.plus(10)), ..schedule(NOW) };
-    let both = [key("z", retired), key("a", schedule(NOW.plus(8)))];
+    let private = PrivateHalf::Sealed(Sealed { root_key: root_key(2), text: vec![4] });
+    let both = [SigningKeyRecord { private, ..key("z", retired) }, key("a", schedule(NOW.plus(8)))];
     store.set_signing_keys(&both).await.unwrap();
     assert_eq!(store.signing_keys().await.unwrap(), both);
     store.delete_signing_key("z").await.unwrap();
     store.delete_signing_key("z").await.unwrap();
     assert_eq!(store.signing_keys().await.unwrap(), both[1..]);
+}
+
+fn root_key(byte: u8) -> RootKeyId {
+    RootKey::from_bytes([byte; 32]).id()
+}
+
+async fn one_root_key_is_current(store: &impl Store) {
+    let (one, two) = (root_key(1), root_key(2));
+    assert_eq!(store.root_key().await.unwrap(), None);
+    assert!(!store.set_root_key(two, Some(one)).await.unwrap());
+    assert!(store.set_root_key(one, None).await.unwrap());
+    // Somebody else was faster.
+    assert!(!store.set_root_key(two, None).await.unwrap());
+    assert_eq!(store.root_key().await.unwrap(), Some(one));
+    assert!(store.set_root_key(two, Some(one)).await.unwrap());
+    assert!(!store.set_root_key(two, Some(one)).await.unwrap());
+    assert_eq!(store.root_key().await.unwrap(), Some(two));
 }

@@ -17,6 +17,7 @@ use super::{
     StoreError, UsedJti,
 };
 use crate::credentials::CredentialId;
+use crate::root_key::RootKeyId;
 
 mod brokers;
 mod credential_uses;
@@ -24,6 +25,7 @@ mod devices;
 mod enrolments;
 mod groups;
 mod names;
+mod root_key;
 mod signing_keys;
 mod used_jtis;
 
@@ -173,6 +175,14 @@ impl Store for SqliteStore {
 
     async fn delete_signing_key(&self, kid: &str) -> Result<(), StoreError> {
         signing_keys::delete(&self.pool, kid).await
+    }
+
+    async fn root_key(&self) -> Result<Option<RootKeyId>, StoreError> {
+        root_key::get(&self.pool).await
+    }
+
+    async fn set_root_key(&self, id: RootKeyId, former: Option<RootKeyId>) -> Result<bool, StoreError> {
+        root_key::set(&self.pool, id, former).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

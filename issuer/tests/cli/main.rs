@@ -11,6 +11,7 @@ mod group;
 mod key;
 mod place;
 mod policy;
+mod root_key;
 mod secret;
 mod serve;
 mod static_password;

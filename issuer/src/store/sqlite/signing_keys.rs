@@ -5,7 +5,7 @@ use fleetbadge_validator::time::UnixSeconds;
 use sqlx::Row as _;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 
-use super::{corrupt, time_from_sql, to_sql};
+use super::{corrupt, from_json, time_from_sql, to_json, to_sql};
 use crate::signing_keys::Schedule;
 use crate::store::{SigningKeyRecord, StoreError};
 
@@ -13,7 +13,7 @@ const WHAT: &str = "signing key";
 
 pub(super) async fn all(pool: &SqlitePool) -> Result<Vec<SigningKeyRecord>, StoreError> {
     let rows = sqlx::query(
-        "SELECT kid, algorithm, sealed, announced_at, active_at, retired_at, dropped_at \
+        "SELECT kid, algorithm, private, announced_at, active_at, retired_at, dropped_at \
          FROM signing_keys ORDER BY announced_at, active_at, kid",
     )
     .fetch_all(pool)
@@ -23,18 +23,18 @@ pub(super) async fn all(pool: &SqlitePool) -> Result<Vec<SigningKeyRecord>, Stor
 
 pub(super) async fn set(pool: &SqlitePool, keys: &[SigningKeyRecord]) -> Result<(), StoreError> {
     let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
-    for SigningKeyRecord { kid, algorithm, sealed, schedule } in keys {
+    for SigningKeyRecord { kid, algorithm, private, schedule } in keys {
         sqlx::query(
             "INSERT INTO signing_keys \
-               (kid, algorithm, sealed, announced_at, active_at, retired_at, dropped_at) \
+               (kid, algorithm, private, announced_at, active_at, retired_at, dropped_at) \
              VALUES (?, ?, ?, ?, ?, ?, ?) \
              ON CONFLICT (kid) DO UPDATE SET \
-               announced_at = excluded.announced_at, active_at = excluded.active_at, \
+               private = excluded.private, announced_at = excluded.announced_at, active_at = excluded.active_at, \
                retired_at = excluded.retired_at, dropped_at = excluded.dropped_at",
         )
         .bind(kid)
         .bind(algorithm.as_str())
-        .bind(sealed.as_slice())
+        .bind(to_json(WHAT, private)?)
         .bind(to_sql(schedule.announced_at))
         .bind(to_sql(schedule.active_at))
         .bind(schedule.retired_at.map(to_sql))
@@ -60,7 +60,7 @@ fn from_row(row: &SqliteRow) -> Result<SigningKeyRecord, StoreError> {
         kid: row.try_get("kid")?,
         algorithm: Algorithm::from_name(algorithm)
             .ok_or_else(|| corrupt(WHAT, &format_args!("the algorithm {algorithm:?}")))?,
-        sealed: row.try_get("sealed")?,
+        private: from_json(WHAT, row.try_get("private")?)?,
         schedule: Schedule {
             announced_at: time("announced_at")?,
             active_at: time("active_at")?,
