@@ -109,6 +109,7 @@ impl App {
         if let Err(error) = self.keys.refresh(self.now()).await {
             tracing::error!(%error, "the signing keys could not be brought up to date");
         }
+        self.keys.look_after_signer();
         self.flush().await;
         self.rehashes.flush(self).await;
         if let Err(error) = self.used_jtis.forget_ended(self.now()).await {

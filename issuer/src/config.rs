@@ -18,8 +18,10 @@ use crate::peer::Network;
 use crate::policy::MIN_TOKEN_LIFETIME_S;
 use crate::signing_keys::KeyTiming;
 
+pub mod signer;
 pub mod transport;
 
+use signer::{InvalidSigner, SignerConfig, SignerKind};
 use transport::{InvalidTransport, Transport};
 
 /// The systemd credential that root keys may come as.
@@ -76,6 +78,21 @@ pub struct Options {
     /// once [default: what the limit of open files leaves, at most 65536]
     #[arg(long, env = "FLEETBADGE_MAX_CONNECTIONS", value_name = "N")]
     pub max_connections: Option<usize>,
+    /// Who makes the signing keys and signs with them; with pkcs11 a token
+    /// does, ES256 and RS256 [default: local]
+    #[arg(long, env = "FLEETBADGE_SIGNER", value_name = "SIGNER")]
+    pub signer: Option<SignerKind>,
+    /// Library of the PKCS #11 token, as its vendor names it; needed as long as
+    /// a key is in there
+    #[arg(long, env = "FLEETBADGE_PKCS11_MODULE", value_name = "FILE")]
+    pub pkcs11_module: Option<PathBuf>,
+    /// Label of the PKCS #11 token
+    #[arg(long, env = "FLEETBADGE_PKCS11_TOKEN", value_name = "LABEL")]
+    pub pkcs11_token: Option<String>,
+    /// File with the PIN of the token's user, which others must not be able to
+    /// read
+    #[arg(long, env = "FLEETBADGE_PKCS11_PIN_FILE", value_name = "FILE")]
+    pub pkcs11_pin_file: Option<PathBuf>,
     /// How log lines are written [default: text]
     #[arg(long, env = "FLEETBADGE_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
@@ -135,6 +152,8 @@ pub struct Config {
     pub allow_insecure_http: bool,
     #[serde(flatten)]
     pub transport: Transport,
+    #[serde(flatten)]
+    pub signer: SignerConfig,
     pub log_format: LogFormat,
     pub log: String,
     pub max_token_lifetime_s: u64,
@@ -190,6 +209,9 @@ pub enum InvalidConfig {
     /// The public listener cannot be reached as it should.
     #[error(transparent)]
     Transport(#[from] InvalidTransport),
+    /// Signing keys cannot be made or kept as wanted.
+    #[error(transparent)]
+    Signer(#[from] InvalidSigner),
     /// The listener speaks TLS, the issuer's URL says that it does not.
     #[error("issuer: {issuer} is plain HTTP, but tls_certificate is set; begin it with https://")]
     IssuerWithoutTls {
@@ -252,6 +274,10 @@ impl Options {
             trusted_proxy: self.trusted_proxy.or(weaker.trusted_proxy),
             trusted_proxy_client_certs: self.trusted_proxy_client_certs.or(weaker.trusted_proxy_client_certs),
             max_connections: self.max_connections.or(weaker.max_connections),
+            signer: self.signer.or(weaker.signer),
+            pkcs11_module: self.pkcs11_module.or(weaker.pkcs11_module),
+            pkcs11_token: self.pkcs11_token.or(weaker.pkcs11_token),
+            pkcs11_pin_file: self.pkcs11_pin_file.or(weaker.pkcs11_pin_file),
             log_format: self.log_format.or(weaker.log_format),
             log: self.log.or(weaker.log),
             max_token_lifetime_s: self.max_token_lifetime_s.or(weaker.max_token_lifetime_s),
@@ -291,6 +317,7 @@ impl Options {
             }
         }
         let transport = Transport::resolve(&self, listen)?;
+        let signer = SignerConfig::resolve(&self)?;
         let scheme = if is_tls { "https" } else { "http" };
         let issuer = match self.issuer {
             Some(issuer) if is_tls && issuer.starts_with("http://") => {
@@ -310,6 +337,7 @@ impl Options {
             issuer: IssuerUrl::parse(&issuer, allow_insecure_http)?,
             allow_insecure_http,
             transport,
+            signer,
             log_format: self.log_format.unwrap_or_default(),
             log: check_log_filter(self.log.unwrap_or_else(|| "info".into()))?,
             max_token_lifetime_s: in_range(

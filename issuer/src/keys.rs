@@ -12,7 +12,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
 use aws_lc_rs::digest;
-use aws_lc_rs::error::Unspecified;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
@@ -21,15 +20,16 @@ use fleetbadge_validator::keys::{InvalidKeySet, KeySet};
 use fleetbadge_validator::time::UnixSeconds;
 use tokio::sync::Mutex;
 
-use crate::root_key::KeySealer;
 use crate::signing_keys::{
-    KeyRing, KeyState, KeyTiming, PrivateHalf, Rotation, RotationRefused, Schedule, ScheduledKey, SigningKey,
+    KeyRing, KeyState, KeyTiming, Rotation, RotationRefused, Schedule, ScheduledKey, SigningKey,
     UnusableSigningKey, plan_rotation,
 };
 use crate::store::{SigningKeyRecord, Store, StoreError};
 
+mod keepers;
 mod workshop;
 
+pub(crate) use keepers::Keepers;
 use workshop::{NewKey, Workshop};
 
 /// The keys of one moment, and what is published of them.
@@ -72,7 +72,7 @@ pub enum KeyError {
 /// The signing keys of an issuer.
 pub struct Keys {
     store: Arc<dyn Store>,
-    sealer: Arc<KeySealer>,
+    keepers: Arc<Keepers>,
     issuer: Box<str>,
     timing: KeyTiming,
     current: ArcSwap<CurrentKeys>,
@@ -80,34 +80,38 @@ pub struct Keys {
     first_keys: Workshop,
     /// Whether the store may have keys that are not in use here yet.
     is_stale: AtomicBool,
+    /// Whether somebody sees to the external signer at the moment.
+    is_looked_after: Arc<AtomicBool>,
 }
 
 impl Keys {
     /// Reads the keys; makes the first one of ES256.
     pub(crate) async fn open(
         store: Arc<dyn Store>,
-        sealer: KeySealer,
+        keepers: Keepers,
         issuer: &str,
         timing: KeyTiming,
         now: UnixSeconds,
     ) -> Result<Self, KeyError> {
-        let sealer = Arc::new(sealer);
+        let keepers = Arc::new(keepers);
         let records = store.signing_keys().await?;
         if records.iter().all(|record| record.algorithm != Algorithm::ES256) {
-            let first = NewKey::make(Algorithm::ES256, &sealer)?.scheduled(Schedule::first(now));
+            let first = workshop::make(Algorithm::ES256, &keepers).await?.scheduled(Schedule::first(now));
             store.set_signing_keys(&[first]).await?;
         }
-        let current = load(&*store, &sealer, issuer, now).await?;
+        let current = load(&*store, &keepers, issuer, now).await?;
         let current = ArcSwap::from_pointee(current);
         Ok(Self {
             store,
-            sealer,
+            keepers,
             issuer: issuer.into(),
             timing,
             current,
             change: Mutex::default(),
             first_keys: Workshop::default(),
-            is_stale: AtomicBool::new(false),
+            // There may be dropped keys that an end came before the deletion of.
+            is_stale: AtomicBool::new(true),
+            is_looked_after: Arc::default(),
         })
     }
 
@@ -145,7 +149,7 @@ impl Keys {
         // If the database fails, no work is begun that could not be kept.
         let records = self.store.signing_keys().await?;
         if records.iter().all(|record| record.algorithm != algorithm) {
-            let Some(key) = self.first_keys.collect(algorithm, &self.sealer).await? else {
+            let Some(key) = self.first_keys.collect(algorithm, &self.keepers).await? else {
                 return Ok(());
             };
             self.is_stale.store(true, Ordering::Release);
@@ -177,7 +181,7 @@ impl Keys {
             match next_step(&records, algorithm, &made, self.timing, at_once, now)? {
                 Step::Make(algorithm) => {
                     drop(one_at_a_time);
-                    made.push(workshop::make(algorithm, &self.sealer).await?);
+                    made.push(workshop::make(algorithm, &self.keepers).await?);
                 }
                 Step::Write(changed) => {
                     self.is_stale.store(true, Ordering::Release);
@@ -197,12 +201,7 @@ impl Keys {
         let _one_at_a_time = self.change.lock().await;
         let mut changed = Vec::new();
         for record in self.store.signing_keys().await? {
-            let PrivateHalf::Sealed(sealed) = &record.private;
-            if !self.sealer.is_current(sealed) {
-                let opened = self.sealer.open(&record.kid, sealed).map_err(UnusableSigningKey::from)?;
-                let sealed = self.sealer.seal(&record.kid, &opened);
-                let private =
-                    PrivateHalf::Sealed(sealed.map_err(|Unspecified| UnusableSigningKey::Cryptography)?);
+            if let Some(private) = self.keepers.seal_again(&record)? {
                 changed.push(SigningKeyRecord { private, ..record });
             }
         }
@@ -213,15 +212,59 @@ impl Keys {
         Ok(())
     }
 
+    /// Sees to the external signer, if there is one; nobody waits for it.
+    pub(crate) fn look_after_signer(&self) {
+        if let Some(signer) = self.keepers.signer()
+            && !self.is_looked_after.swap(true, Ordering::AcqRel)
+        {
+            let (signer, is_looked_after) = (Arc::clone(signer), Arc::clone(&self.is_looked_after));
+            tokio::task::spawn_blocking(move || {
+                signer.look_after();
+                is_looked_after.store(false, Ordering::Release);
+            });
+        }
+    }
+
+    /// Whether a key that signs now is kept by an external signer that is not
+    /// there.
+    pub(crate) fn is_signer_missed(&self, now: UnixSeconds) -> bool {
+        let is_in_use = |ring: &KeyRing| {
+            let active = |algorithm| ring.active(algorithm, now).is_some_and(SigningKey::is_external);
+            Algorithm::ALL.into_iter().any(active)
+        };
+        self.keepers.signer().is_some_and(|signer| !signer.is_there()) && is_in_use(&self.current().ring)
+    }
+
+    /// Destroys what an external signer keeps of a dropped key. False if that
+    /// has to be tried again.
+    async fn destroy(&self, key: SigningKeyRecord) -> bool {
+        let keepers = Arc::clone(&self.keepers);
+        let destroy = tokio::task::spawn_blocking(move || (keepers.destroy(&key), key.kid));
+        match destroy.await {
+            Ok((Ok(()), _)) => true,
+            Ok((Err(error), kid)) => {
+                tracing::warn!(kid, %error, "a dropped key is still in its token; it is tried again");
+                false
+            }
+            Err(_) => false,
+        }
+    }
+
     async fn reload(&self, now: UnixSeconds) -> Result<(), KeyError> {
+        let mut is_all_done = true;
         for key in self.store.signing_keys().await? {
             if key.schedule.state(now) == KeyState::Dropped {
-                self.store.delete_signing_key(&key.kid).await?;
+                let kid = key.kid.clone();
+                if self.destroy(key).await {
+                    self.store.delete_signing_key(&kid).await?;
+                } else {
+                    is_all_done = false;
+                }
             }
         }
-        let current = load(&*self.store, &self.sealer, &self.issuer, now).await?;
+        let current = load(&*self.store, &self.keepers, &self.issuer, now).await?;
         self.current.store(Arc::new(current));
-        self.is_stale.store(false, Ordering::Release);
+        self.is_stale.store(!is_all_done, Ordering::Release);
         Ok(())
     }
 }
@@ -280,7 +323,7 @@ fn next_step(
 
 async fn load(
     store: &dyn Store,
-    sealer: &KeySealer,
+    keepers: &Keepers,
     issuer: &str,
     now: UnixSeconds,
 ) -> Result<CurrentKeys, KeyError> {
@@ -288,12 +331,7 @@ async fn load(
         .signing_keys()
         .await?
         .into_iter()
-        .map(|SigningKeyRecord { kid, algorithm, private, schedule }| {
-            let key = match private {
-                PrivateHalf::Sealed(sealed) => SigningKey::open(&kid, algorithm, &sealed, sealer)?,
-            };
-            Ok(ScheduledKey { key, schedule })
-        })
+        .map(|record| Ok(ScheduledKey { key: keepers.open(&record)?, schedule: record.schedule }))
         .collect();
     let ring = KeyRing::new(keys?);
     let jwks = serde_json::to_vec(&ring.jwks(now))?;

@@ -92,19 +92,22 @@ use brokers::Brokers;
 use client_auth::private_key_jwt::ParsedKeys;
 use client_secrets::SecretMaker;
 use config::Config;
+use config::signer::{Pkcs11Config, SignerKind};
 use credential_uses::CredentialUses;
 use data_dir::{DataDir, DataDirError};
 use devices::{AddedDevice, DeviceError, Devices, NewDevice};
 use enrolments::Enrolments;
 use groups::{GroupError, Groups};
 use imported_secrets::ImportedSecrets;
-use keys::{KeyError, Keys};
+use keys::{Keepers, KeyError, Keys};
 use metrics::Metrics;
+use private_file::PrivateFileError;
 use random::Random;
 use rehash::Rehashes;
 use root_key::RootKeyFile;
 use root_keys::{RootKeyError, RootKeys};
 use serve::{BoundIssuer, ServeError};
+use signing_keys::ExternalSigner;
 use static_password::StaticPasswords;
 use store::sqlite::SqliteStore;
 use store::{DeviceRecord, Store, StoreError};
@@ -127,6 +130,8 @@ pub enum OpenError {
     Store(#[from] StoreError),
     #[error(transparent)]
     RootKeys(#[from] RootKeyError),
+    #[error("pkcs11_pin_file: {0}")]
+    Pin(PrivateFileError),
     #[error(transparent)]
     Groups(#[from] GroupError),
     #[error(transparent)]
@@ -172,6 +177,8 @@ impl Issuer {
         );
         let groups = Arc::new(groups.await?);
         let metrics = Metrics::new()?;
+        let makes_external = config.signer.signer == SignerKind::Pkcs11;
+        let signer = external_signer(config.signer.pkcs11.as_ref(), &random).await?;
         let app = App {
             devices: Devices::new(
                 Arc::clone(&store),
@@ -190,7 +197,7 @@ impl Issuer {
             parsed_keys: ParsedKeys::new(),
             keys: Keys::open(
                 Arc::clone(&store),
-                in_use.key_sealer(),
+                Keepers::local(in_use.key_sealer()).with_signer(signer, makes_external),
                 issuer.as_str(),
                 config.key_timing(),
                 now,
@@ -261,6 +268,37 @@ impl Issuer {
     pub async fn bind(self) -> Result<BoundIssuer, ServeError> {
         BoundIssuer::bind(self).await
     }
+}
+
+/// The external signer of a configuration, which need not be there yet.
+#[cfg(feature = "pkcs11")]
+async fn external_signer(
+    config: Option<&Pkcs11Config>,
+    random: &Random,
+) -> Result<Option<Arc<dyn ExternalSigner>>, OpenError> {
+    let Some(Pkcs11Config { pkcs11_module, pkcs11_token, pkcs11_pin_file }) = config.cloned() else {
+        return Ok(None);
+    };
+    let random = Arc::clone(random);
+    let open = move || {
+        let pin = private_file::open_given(&pkcs11_pin_file)
+            .and_then(|file| private_file::read_to_string(&pkcs11_pin_file, file))
+            .map_err(OpenError::Pin)?;
+        let pin = pin.trim_end_matches(['\r', '\n']);
+        let signer = signing_keys::pkcs11::Pkcs11Signer::new(pkcs11_module, pkcs11_token, pin, random);
+        Ok(Some(Arc::new(signer) as Arc<dyn ExternalSigner>))
+    };
+    tokio::task::spawn_blocking(open).await.map_err(|_| KeyError::Ending)?
+}
+
+/// There is none: no configuration with one is accepted.
+#[cfg(not(feature = "pkcs11"))]
+#[expect(clippy::unused_async, reason = "there is something to wait for with the feature")]
+async fn external_signer(
+    _: Option<&Pkcs11Config>,
+    _: &Random,
+) -> Result<Option<Arc<dyn ExternalSigner>>, OpenError> {
+    Ok(None)
 }
 
 /// Gives the keys of an issuer in the same process, without HTTP.

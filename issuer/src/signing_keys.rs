@@ -15,9 +15,13 @@
 use fleetbadge_validator::jwk::{Algorithm, Jwks};
 use fleetbadge_validator::time::UnixSeconds;
 
+mod external;
 mod key;
+#[cfg(feature = "pkcs11")]
+pub mod pkcs11;
 mod schedule;
 
+pub use external::{ExternalKey, ExternalSigner, SignerFailed};
 pub(crate) use key::signature_length;
 pub use key::{PrivateHalf, SigningKey, TokenType, UnusableSigningKey};
 pub use schedule::{KeyState, KeyTiming, Rotation, RotationRefused, Schedule, plan_rotation};

@@ -32,6 +32,10 @@ pub(crate) async fn readyz(State(app): State<Arc<App>>) -> Response {
     if missing.contains(&Algorithm::ES256) {
         return (StatusCode::SERVICE_UNAVAILABLE, "no signing key is active\n").into_response();
     }
+    if app.keys.is_signer_missed(app.now()) {
+        let text = "the PKCS #11 token that the signing keys are in is not there\n";
+        return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
+    }
     let waits = |algorithm: &Algorithm| format!("no {} key signs yet\n", algorithm.as_str());
     format!("ok\n{}", missing.iter().map(waits).collect::<String>()).into_response()
 }

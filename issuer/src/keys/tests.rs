@@ -10,7 +10,7 @@ const NOW: UnixSeconds = UnixSeconds(1_800_000_000);
 async fn open(folder: &tempfile::TempDir, now: UnixSeconds) -> Keys {
     let store = SqliteStore::open(&folder.path().join("db")).await.unwrap();
     let sealer = RootKey::from_bytes([1; 32]).key_sealer();
-    Keys::open(Arc::new(store), sealer, "https://id.example", TIMING, now).await.unwrap()
+    Keys::open(Arc::new(store), Keepers::local(sealer), "https://id.example", TIMING, now).await.unwrap()
 }
 
 fn kids(keys: &Keys) -> Vec<String> {

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use fleetbadge_validator::time::UnixSeconds;
 
 use crate::root_key::RootKeyId;
-use crate::signing_keys::PrivateHalf;
 use crate::store::{DeviceQuery, Store, StoreError};
 
 /// How many devices are looked at at a time.
@@ -63,9 +62,7 @@ pub(super) async fn count(
 ) -> Result<BTreeMap<RootKeyId, Usage>, StoreError> {
     let mut usage: BTreeMap<RootKeyId, Usage> = BTreeMap::new();
     for key in store.signing_keys().await? {
-        match key.private {
-            PrivateHalf::Sealed(sealed) => usage.entry(sealed.root_key).or_default().signing_keys += 1,
-        }
+        usage.entry(key.private.sealed().root_key).or_default().signing_keys += 1;
     }
     for broker in store.brokers().await? {
         for secret in broker.secrets.iter().filter(|secret| secret.is_in_time(now)) {
