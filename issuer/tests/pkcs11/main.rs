@@ -39,11 +39,12 @@ impl Fleet {
         let configuration = place.file("softhsm2.conf", &text);
         let pin_file = place.file("pin", "4321\n");
         fs::set_permissions(&pin_file, fs::Permissions::from_mode(0o600)).unwrap();
+        // Debian's softhsm2, see tests/install.
         let made = Command::new("softhsm2-util")
             .args(["--init-token", "--free", "--label", "fleet", "--so-pin", "1234", "--pin", "4321"])
             .env("SOFTHSM2_CONF", configuration)
             .output()
-            .expect("Debian's softhsm2 is installed by tests/install");
+            .unwrap();
         assert!(made.status.success(), "{made:?}");
         Self { place, pin_file }
     }
@@ -90,7 +91,6 @@ fn verified(server: &Server, answer: &Value, audience: &str) -> String {
     let jwks = Server::get(&server.address, "/oauth2/jwks");
     let (keys, skipped) = KeySet::from_json(ISSUER, body(&jwks).as_bytes()).unwrap();
     assert!(skipped.is_empty());
-    #[expect(clippy::disallowed_methods, reason = "the server has the real time too")]
     let now = SystemClock.now();
     let verified = Verifier::new(ISSUER, audience).verify(token, "pump-1", &keys, now).unwrap();
     verified.signed().key_id().to_owned()
@@ -103,7 +103,7 @@ fn until(is_so: impl Fn() -> bool) {
         }
         std::thread::sleep(Duration::from_millis(50));
     }
-    panic!("it did not come about");
+    assert!(is_so(), "it did not come about");
 }
 
 fn is_ready(server: &Server) -> bool {
