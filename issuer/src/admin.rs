@@ -18,6 +18,7 @@ pub(crate) mod keys;
 pub(crate) mod policy;
 pub(crate) mod problem;
 pub(crate) mod revocations;
+pub(crate) mod root_keys;
 pub(crate) mod secrets;
 pub(crate) mod static_password;
 

@@ -24,8 +24,9 @@ use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::node::{CurrentMoment, FollowError, Node};
 use crate::random::Random;
+use crate::rehash::Rehashes;
 use crate::revoker::Revoker;
-use crate::root_key::RootKey;
+use crate::root_keys::RootKeys;
 use crate::signing_keys::holders::heard_of_since;
 use crate::static_password::StaticPasswords;
 use crate::store::{Store, StoreError};
@@ -36,6 +37,8 @@ pub(crate) struct App {
     pub(crate) issuer: IssuerUrl,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Random,
+    pub(crate) root_keys: RootKeys,
+    pub(crate) rehashes: Rehashes,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) devices: Devices,
     pub(crate) groups: Arc<Groups>,
@@ -51,7 +54,6 @@ pub(crate) struct App {
     pub(crate) revoker: Revoker,
     pub(crate) feeds: Arc<Feeds>,
     pub(crate) node: Node,
-    pub(crate) root_key: RootKey,
     pub(crate) report_gate: ReportGate,
     pub(crate) metrics: Metrics,
     pub(crate) metadata: Bytes,
@@ -142,6 +144,18 @@ impl App {
         }
     }
 
+    /// Takes up what has become of the root keys: every few seconds, and when
+    /// somebody asks for it.
+    pub(crate) async fn refresh_root_keys(&self) {
+        if let Err(error) = self.root_keys.refresh().await {
+            tracing::error!(%error, "the root keys could not be brought up to date");
+        } else if self.root_keys.check().is_ok()
+            && let Err(error) = self.keys.seal_again().await
+        {
+            tracing::error!(%error, "the signing keys could not be sealed under the current root key");
+        }
+    }
+
     /// What has to be done every second.
     pub(crate) async fn tick(&self) {
         for algorithm in self.algorithms() {
@@ -152,7 +166,9 @@ impl App {
         if let Err(error) = self.keys.turn(self.now()).await {
             tracing::error!(%error, "the signing keys could not be brought up to date");
         }
+        self.keys.look_after_signer();
         self.flush().await;
+        self.rehashes.flush(self).await;
         if self.node.look_at_clock(self).await {
             self.forget_ended().await;
         }

@@ -16,7 +16,7 @@ use fleetbadge_validator::time::UnixSeconds;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use crate::root_key::RootKey;
+use crate::root_key::RootKeySet;
 use crate::store::tables::{ImportedRow, Row};
 use crate::store::{NotImported, Restoration, Store, StoreError};
 
@@ -88,12 +88,12 @@ pub enum NotRestored {
 /// opened to its end.
 pub async fn write(
     store: &dyn Store,
-    root_key: &RootKey,
+    root_keys: &RootKeySet,
     salt: [u8; 32],
     header: &BackupHeader,
     to: mpsc::Sender<Bytes>,
 ) -> Result<(), BackupFailed> {
-    let mut sealing = SealingWriter::new(root_key, salt);
+    let mut sealing = SealingWriter::new(root_keys, salt);
     let (sender, mut rows) = mpsc::channel(WAITING);
     let write = async {
         let mut lines = serde_json::to_vec(header)?;
@@ -129,13 +129,13 @@ pub async fn write(
 /// [`NotRestored`].
 pub async fn restore(
     store: &dyn Store,
-    root_key: &RootKey,
+    root_keys: &RootKeySet,
     file: impl Read + Send + 'static,
     issuer: &str,
     restoration: &Restoration,
     progress: impl Fn(u64) + Send + 'static,
 ) -> Result<BackupHeader, NotRestored> {
-    let mut lines = BufReader::new(UnsealingReader::new(root_key, file)?);
+    let mut lines = BufReader::new(UnsealingReader::new(root_keys, file)?);
     let header = read_header(&mut lines, issuer)?;
     let (sender, rows) = mpsc::channel(WAITING);
     let reading = tokio::task::spawn_blocking(move || read_rows(lines, &sender, progress));

@@ -28,6 +28,7 @@ mod input;
 mod key;
 mod policy;
 mod revocation;
+mod root_key;
 mod secret;
 mod serve;
 mod static_password;
@@ -71,6 +72,8 @@ enum Noun {
     Clock(clock::Clock),
     /// Take back tokens before their time, and list what is taken back
     Revocation(revocation::Revocation),
+    /// Add, use, look at and remove root keys, which everything else is under
+    RootKey(root_key::RootKey),
 }
 
 /// Runs the command line of this process.
@@ -87,6 +90,7 @@ pub fn main() -> ExitCode {
         Noun::Backup(backup) => backup.run(),
         Noun::Clock(clock) => clock.run(),
         Noun::Revocation(revocation) => revocation.run(),
+        Noun::RootKey(root_key) => root_key.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -180,6 +180,7 @@ pub(crate) async fn authenticate(
     app: &App,
     credentials: &PresentedCredentials,
 ) -> Result<Client, TokenError> {
+    app.root_keys.check()?;
     let mut question = Question::begin();
     let proven = match credentials {
         PresentedCredentials::Secret(credentials) => secret::verify(app, &mut question, credentials).await?,

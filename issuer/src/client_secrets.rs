@@ -176,6 +176,18 @@ pub(crate) fn remove(secrets: &mut Vec<SecretRecord>, client: &str, id: &str) ->
     }
 }
 
+/// Replaces what one of the secrets is compared with, if it is still `former`.
+pub(crate) fn replace_verifier(
+    secrets: &mut [SecretRecord],
+    id: &CredentialId,
+    former: &SecretVerifier,
+    next: &SecretVerifier,
+) {
+    if let Some(secret) = secrets.iter_mut().find(|secret| secret.id == *id && secret.verifier == *former) {
+        secret.verifier = next.clone();
+    }
+}
+
 /// Drops what has ended; one more must fit in then.
 pub(crate) fn make_room(
     secrets: &mut Vec<SecretRecord>,

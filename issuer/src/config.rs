@@ -4,6 +4,7 @@
 //! those over the TOML file, that over the defaults. [`Options::resolve`]
 //! checks all of it once and makes a [`Config`], where nothing is missing.
 
+use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -19,10 +20,15 @@ use crate::policy::MIN_TOKEN_LIFETIME_S;
 use crate::signing_keys::KeyTiming;
 
 pub mod database;
+pub mod signer;
 pub mod transport;
 
 use database::{Database, DatabaseUrl, InvalidDatabase};
+use signer::{InvalidSigner, SignerConfig, SignerKind};
 use transport::{InvalidTransport, Transport};
+
+/// The systemd credential that root keys may come as.
+const ROOT_KEY_CREDENTIAL: &str = "fleetbadge-root-key";
 
 /// What can be said on the command line, in the environment and in the file.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -41,6 +47,12 @@ pub struct Options {
     #[arg(long, env = "FLEETBADGE_ALLOW_INSECURE_DATABASE", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", value_name = "BOOL")]
     pub allow_insecure_database: Option<bool>,
+    /// File with the root keys, which others must not be able to read; nodes
+    /// over one database share it [default: the systemd credential
+    /// fleetbadge-root-key if there is one, else root.key in the data
+    /// directory, made if missing]
+    #[arg(long, env = "FLEETBADGE_ROOT_KEY_FILE", value_name = "FILE")]
+    pub root_key_file: Option<PathBuf>,
     /// Address for devices and brokers [default: 127.0.0.1:8080]
     #[arg(long, env = "FLEETBADGE_LISTEN", value_name = "IP:PORT", value_parser = socket_address)]
     pub listen: Option<SocketAddr>,
@@ -79,6 +91,21 @@ pub struct Options {
     /// once [default: what the limit of open files leaves, at most 65536]
     #[arg(long, env = "FLEETBADGE_MAX_CONNECTIONS", value_name = "N")]
     pub max_connections: Option<usize>,
+    /// Who makes the signing keys and signs with them; with pkcs11 a token
+    /// does, ES256 and RS256 [default: local]
+    #[arg(long, env = "FLEETBADGE_SIGNER", value_name = "SIGNER")]
+    pub signer: Option<SignerKind>,
+    /// Library of the PKCS #11 token, as its vendor names it; needed as long as
+    /// a key is in there
+    #[arg(long, env = "FLEETBADGE_PKCS11_MODULE", value_name = "FILE")]
+    pub pkcs11_module: Option<PathBuf>,
+    /// Label of the PKCS #11 token
+    #[arg(long, env = "FLEETBADGE_PKCS11_TOKEN", value_name = "LABEL")]
+    pub pkcs11_token: Option<String>,
+    /// File with the PIN of the token's user, which others must not be able to
+    /// read
+    #[arg(long, env = "FLEETBADGE_PKCS11_PIN_FILE", value_name = "FILE")]
+    pub pkcs11_pin_file: Option<PathBuf>,
     /// How log lines are written [default: text]
     #[arg(long, env = "FLEETBADGE_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
@@ -145,6 +172,7 @@ pub struct Config {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub database: Option<Database>,
     pub allow_insecure_database: bool,
+    pub root_key_file: Option<PathBuf>,
     pub listen: SocketAddr,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ops_listen: Option<SocketAddr>,
@@ -152,6 +180,8 @@ pub struct Config {
     pub allow_insecure_http: bool,
     #[serde(flatten)]
     pub transport: Transport,
+    #[serde(flatten)]
+    pub signer: SignerConfig,
     pub log_format: LogFormat,
     pub log: String,
     pub max_token_lifetime_s: u64,
@@ -213,6 +243,9 @@ pub enum InvalidConfig {
     /// The public listener cannot be reached as it should.
     #[error(transparent)]
     Transport(#[from] InvalidTransport),
+    /// Signing keys cannot be made or kept as wanted.
+    #[error(transparent)]
+    Signer(#[from] InvalidSigner),
     /// The listener speaks TLS, the issuer's URL says that it does not.
     #[error("issuer: {issuer} is plain HTTP, but tls_certificate is set; begin it with https://")]
     IssuerWithoutTls {
@@ -278,6 +311,7 @@ impl Options {
             data_dir: self.data_dir.or(weaker.data_dir),
             database: self.database.or(weaker.database),
             allow_insecure_database: self.allow_insecure_database.or(weaker.allow_insecure_database),
+            root_key_file: self.root_key_file.or(weaker.root_key_file),
             listen: self.listen.or(weaker.listen),
             ops_listen: self.ops_listen.or(weaker.ops_listen),
             issuer: self.issuer.or(weaker.issuer),
@@ -288,6 +322,10 @@ impl Options {
             trusted_proxy: self.trusted_proxy.or(weaker.trusted_proxy),
             trusted_proxy_client_certs: self.trusted_proxy_client_certs.or(weaker.trusted_proxy_client_certs),
             max_connections: self.max_connections.or(weaker.max_connections),
+            signer: self.signer.or(weaker.signer),
+            pkcs11_module: self.pkcs11_module.or(weaker.pkcs11_module),
+            pkcs11_token: self.pkcs11_token.or(weaker.pkcs11_token),
+            pkcs11_pin_file: self.pkcs11_pin_file.or(weaker.pkcs11_pin_file),
             log_format: self.log_format.or(weaker.log_format),
             log: self.log.or(weaker.log),
             max_token_lifetime_s: self.max_token_lifetime_s.or(weaker.max_token_lifetime_s),
@@ -301,6 +339,16 @@ impl Options {
             request_timeout_s: self.request_timeout_s.or(weaker.request_timeout_s),
             shutdown_timeout_s: self.shutdown_timeout_s.or(weaker.shutdown_timeout_s),
         }
+    }
+
+    /// These options, with the root keys from systemd's `directory` of
+    /// credentials (systemd.exec(5)), if they are there and no other file was
+    /// named.
+    #[must_use]
+    pub fn with_credentials(mut self, directory: Option<&OsStr>) -> Self {
+        let credential = directory.map(|directory| Path::new(directory).join(ROOT_KEY_CREDENTIAL));
+        self.root_key_file = self.root_key_file.or(credential.filter(|path| path.exists()));
+        self
     }
 
     /// Checks everything and puts in the defaults.
@@ -320,6 +368,7 @@ impl Options {
             }
         }
         let transport = Transport::resolve(&self, listen)?;
+        let signer = SignerConfig::resolve(&self)?;
         let allow_insecure_database = self.allow_insecure_database.unwrap_or(false);
         let database =
             self.database.map(|url| Database::resolve(url, allow_insecure_database)).transpose()?;
@@ -345,11 +394,13 @@ impl Options {
             data_dir: self.data_dir.ok_or(InvalidConfig::NoDataDir)?,
             database,
             allow_insecure_database,
+            root_key_file: self.root_key_file,
             listen,
             ops_listen: self.ops_listen,
             issuer: IssuerUrl::parse(&issuer, allow_insecure_http)?,
             allow_insecure_http,
             transport,
+            signer,
             log_format: self.log_format.unwrap_or_default(),
             log: check_log_filter(self.log.unwrap_or_else(|| "info".into()))?,
             max_token_lifetime_s: in_range(

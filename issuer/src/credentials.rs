@@ -13,6 +13,7 @@ use fleetbadge_validator::time::UnixSeconds;
 use serde::{Deserialize, Serialize};
 
 use crate::random::{NoRandomness, random_bytes};
+use crate::root_key::RootKeyId;
 use crate::secret::{ImportedSecretHash, SecretHash};
 
 /// The most secrets that a client may have at a time.
@@ -128,6 +129,15 @@ pub enum SecretVerifier {
 }
 
 impl SecretVerifier {
+    /// Under which root key it is.
+    #[must_use]
+    pub const fn root_key(&self) -> RootKeyId {
+        match self {
+            Self::Made(hash) => hash.root_key(),
+            Self::Imported(hash) => hash.root_key(),
+        }
+    }
+
     /// Where the secret comes from.
     pub(crate) const fn kind(&self) -> SecretKind {
         match self {

@@ -4,17 +4,15 @@
 //! is its owner's alone (0700), every file too (0600); anything more open is
 //! refused, as a key that others could read is no longer a secret.
 
-use std::fs::{DirBuilder, File, Metadata, Permissions, TryLockError};
-use std::io::{self, Read as _, Write as _};
+use std::fs::{DirBuilder, File, Permissions, TryLockError};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use aws_lc_rs::rand::SecureRandom;
-use rustix::fs::{Mode, OFlags};
-use zeroize::Zeroizing;
+use rustix::fs::OFlags;
 
-use crate::random::NoRandomness;
-use crate::root_key::{InvalidRootKey, RootKey};
+use crate::private_file::{self, PrivateFileError, at, check_owner_alone};
+use crate::root_key::RootKeyFile;
 
 const DATABASE: &str = "issuer.sqlite3";
 const ROOT_KEY: &str = "root.key";
@@ -40,14 +38,9 @@ pub struct DataDir {
 /// A data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
-    /// Reading or writing failed.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// What was read or written.
-        path: PathBuf,
-        /// Why it failed.
-        source: io::Error,
-    },
+    /// Something in it cannot be used.
+    #[error(transparent)]
+    File(#[from] PrivateFileError),
     /// It is no folder, and cannot be made one.
     #[error(
         "data_dir: {}: is no folder, and none can be made there: {source}; give another with --data-dir",
@@ -59,57 +52,11 @@ pub enum DataDirError {
         /// Why it cannot.
         source: io::Error,
     },
-    /// Others can read or write it.
-    #[error(
-        "{}: others can use it (its mode is {mode:o}); run: chmod {wanted:o} {}",
-        path.display(), path.display()
-    )]
-    TooOpen {
-        /// What.
-        path: PathBuf,
-        /// Its mode.
-        mode: u32,
-        /// What its mode should be.
-        wanted: u32,
-    },
-    /// It belongs to somebody else.
-    #[error("{}: belongs to user {owner}, this program runs as user {user}", path.display())]
-    OtherOwner {
-        /// What.
-        path: PathBuf,
-        /// Whose it is.
-        owner: u32,
-        /// Who asks.
-        user: u32,
-    },
     /// Another server uses it.
     #[error("{}: another fleetbadge-issuer uses this data directory", path.display())]
     InUse {
         /// The directory.
         path: PathBuf,
-    },
-    /// There is a database, but not the root key that it needs.
-    #[error("{}: is missing, but there is a database that needs it; restore it from a backup", path.display())]
-    RootKeyLost {
-        /// Where it should be.
-        path: PathBuf,
-    },
-    /// There is no root key, and a new one would be of no use.
-    #[error(
-        "{}: is missing, but the database was written with a root key; put it there, from a backup or another node",
-        path.display()
-    )]
-    RootKeyMissing {
-        /// Where it should be.
-        path: PathBuf,
-    },
-    /// The root key cannot be read.
-    #[error("{}: {source}", path.display())]
-    RootKey {
-        /// Where it is.
-        path: PathBuf,
-        /// Why.
-        source: InvalidRootKey,
     },
     /// Something stands where the admin socket belongs.
     #[error("{}: is not a socket; move it away", path.display())]
@@ -125,9 +72,6 @@ pub enum DataDirError {
         /// How long it is.
         length: usize,
     },
-    /// No root key can be made.
-    #[error(transparent)]
-    NoRandomness(#[from] NoRandomness),
 }
 
 impl DataDir {
@@ -145,59 +89,24 @@ impl DataDir {
         if length > MAX_SOCKET_PATH {
             return Err(DataDirError::PathTooLong { path: socket, length });
         }
-        let lock = open_private(&path.join(LOCK), OFlags::RDWR | OFlags::CREATE)?;
+        let lock = private_file::open(&path.join(LOCK), OFlags::RDWR | OFlags::CREATE)?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { path: path.into(), _lock: lock }),
             Err(TryLockError::WouldBlock) => Err(DataDirError::InUse { path: path.into() }),
-            Err(TryLockError::Error(source)) => Err(DataDirError::Io { path: path.join(LOCK), source }),
+            Err(TryLockError::Error(source)) => Err(at(&path.join(LOCK))(source).into()),
         }
     }
 
-    /// The root key; made, if there is no database yet that needs an old one.
-    ///
-    /// # Errors
-    /// [`DataDirError`].
-    pub fn root_key(&self, random: &dyn SecureRandom) -> Result<RootKey, DataDirError> {
-        let path = self.path.join(ROOT_KEY);
-        match self.read_root_key(path.clone()) {
-            Ok(key) => Ok(key),
-            Err(DataDirError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                if self.path.join(DATABASE).exists() {
-                    return Err(DataDirError::RootKeyLost { path });
-                }
-                let key = RootKey::generate(random)?;
-                self.write_root_key(&path, &key)?;
-                Ok(key)
-            }
-            Err(error) => Err(error),
-        }
+    /// Where the root keys are, unless they are somewhere else.
+    #[must_use]
+    pub fn root_key_file(&self) -> RootKeyFile {
+        RootKeyFile::Own(self.path.join(ROOT_KEY))
     }
 
-    fn read_root_key(&self, path: PathBuf) -> Result<RootKey, DataDirError> {
-        let mut file = open_private(&path, OFlags::RDONLY)?;
-        let mut text = Zeroizing::new(String::new());
-        file.read_to_string(&mut text).map_err(at(&path))?;
-        RootKey::from_text(&text).map_err(|source| DataDirError::RootKey { path, source })
-    }
-
-    /// The root key that must be there already, as a database elsewhere or a
-    /// backup needs it.
-    ///
-    /// # Errors
-    /// [`DataDirError`].
-    pub fn existing_root_key(&self) -> Result<RootKey, DataDirError> {
-        let path = self.path.join(ROOT_KEY);
-        if path.exists() { self.read_root_key(path) } else { Err(DataDirError::RootKeyMissing { path }) }
-    }
-
-    /// Written beside and moved into place, so that there is never half a key.
-    fn write_root_key(&self, path: &Path, key: &RootKey) -> Result<(), DataDirError> {
-        let unfinished = path.with_extension("new");
-        let mut file = open_private(&unfinished, OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC)?;
-        file.write_all(key.to_text().as_bytes()).map_err(at(&unfinished))?;
-        file.sync_all().map_err(at(&unfinished))?;
-        std::fs::rename(&unfinished, path).map_err(at(path))?;
-        File::open(&self.path).and_then(|folder| folder.sync_all()).map_err(at(&self.path))
+    /// Whether there is a database already.
+    #[must_use]
+    pub fn has_database(&self) -> bool {
+        self.path.join(DATABASE).exists()
     }
 
     /// The database file; made empty if there is none, so that SQLite gives its
@@ -207,7 +116,7 @@ impl DataDir {
     /// [`DataDirError`].
     pub fn database(&self) -> Result<PathBuf, DataDirError> {
         let path = self.path.join(DATABASE);
-        open_private(&path, OFlags::RDWR | OFlags::CREATE)?;
+        private_file::open(&path, OFlags::RDWR | OFlags::CREATE)?;
         Ok(path)
     }
 
@@ -224,19 +133,9 @@ impl DataDir {
             }
             Ok(_) => Err(DataDirError::NotASocket { path }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(path),
-            Err(source) => Err(DataDirError::Io { path, source }),
+            Err(source) => Err(at(&path)(source).into()),
         }
     }
-}
-
-/// Opens a file of this user's alone, never through a symbolic link.
-fn open_private(path: &Path, flags: OFlags) -> Result<File, DataDirError> {
-    let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)
-        .map(File::from)
-        .map_err(|errno| DataDirError::Io { path: path.into(), source: errno.into() })?;
-    check_owner_alone(path, &file.metadata().map_err(at(path))?, 0o600)?;
-    Ok(file)
 }
 
 /// A folder in which nothing was kept yet has betrayed nothing: it is closed
@@ -250,22 +149,6 @@ fn close_if_empty(path: &Path) -> Result<(), DataDirError> {
     Ok(())
 }
 
-fn check_owner_alone(path: &Path, metadata: &Metadata, wanted: u32) -> Result<(), DataDirError> {
-    let user = rustix::process::geteuid().as_raw();
-    if metadata.uid() != user {
-        return Err(DataDirError::OtherOwner { path: path.into(), owner: metadata.uid(), user });
-    }
-    let mode = metadata.mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        return Err(DataDirError::TooOpen { path: path.into(), mode, wanted });
-    }
-    Ok(())
-}
-
-fn at(path: &Path) -> impl FnOnce(io::Error) -> DataDirError {
-    move |source| DataDirError::Io { path: path.into(), source }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs::{self, Permissions};
@@ -275,6 +158,7 @@ mod tests {
     use aws_lc_rs::rand::SystemRandom;
 
     use super::*;
+    use crate::root_key::{RootKeyFileError, RootKeyId};
 
     fn folder() -> (tempfile::TempDir, PathBuf) {
         let parent = tempfile::tempdir().unwrap();
@@ -283,8 +167,9 @@ mod tests {
     }
 
     #[expect(clippy::disallowed_methods, reason = "a test needs no repeatable root key")]
-    fn root_key(data_dir: &DataDir) -> Result<RootKey, DataDirError> {
-        data_dir.root_key(&SystemRandom::new())
+    fn root_key(data_dir: &DataDir) -> Result<RootKeyId, RootKeyFileError> {
+        let keys = data_dir.root_key_file().read_or_make(data_dir.has_database(), &SystemRandom::new())?;
+        Ok(keys[0].id())
     }
 
     fn mode(path: &Path) -> u32 {
@@ -301,7 +186,7 @@ mod tests {
         for file in [ROOT_KEY, DATABASE, LOCK] {
             assert_eq!(mode(&path.join(file)), 0o600, "{file}");
         }
-        assert_eq!(*root_key(&data_dir).unwrap().to_text(), *key.to_text());
+        assert_eq!(root_key(&data_dir).unwrap(), key);
     }
 
     #[test]
@@ -334,7 +219,7 @@ mod tests {
         root_key(&data_dir).unwrap();
         fs::rename(path.join(ROOT_KEY), parent.path().join("elsewhere")).unwrap();
         symlink(parent.path().join("elsewhere"), path.join(ROOT_KEY)).unwrap();
-        assert!(matches!(root_key(&data_dir), Err(DataDirError::Io { .. })));
+        assert!(matches!(root_key(&data_dir), Err(RootKeyFileError::File(PrivateFileError::Io { .. }))));
     }
 
     #[test]
@@ -342,10 +227,10 @@ mod tests {
         let (_parent, path) = folder();
         let data_dir = DataDir::open(&path).unwrap();
         data_dir.database().unwrap();
-        assert!(matches!(root_key(&data_dir), Err(DataDirError::RootKeyLost { .. })));
+        assert!(matches!(root_key(&data_dir), Err(RootKeyFileError::Lost { .. })));
         fs::write(path.join(ROOT_KEY), "garbage").unwrap();
         fs::set_permissions(path.join(ROOT_KEY), Permissions::from_mode(0o600)).unwrap();
-        assert!(matches!(root_key(&data_dir), Err(DataDirError::RootKey { .. })));
+        assert!(matches!(root_key(&data_dir), Err(RootKeyFileError::Content { .. })));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::app::StoreFailed;
 use crate::form::InvalidForm;
+use crate::root_keys::{REFRESH_S, RootKeyMissing};
 
 /// A request of a client is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -171,6 +172,12 @@ impl IntoResponse for TokenError {
 impl From<StoreFailed> for TokenError {
     fn from(StoreFailed: StoreFailed) -> Self {
         Self::TemporarilyUnavailable { retry_after_s: 1 }
+    }
+}
+
+impl From<RootKeyMissing> for TokenError {
+    fn from(_: RootKeyMissing) -> Self {
+        Self::TemporarilyUnavailable { retry_after_s: REFRESH_S }
     }
 }
 

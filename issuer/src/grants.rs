@@ -9,10 +9,11 @@ use serde::Serialize;
 use crate::app::App;
 use crate::error::TokenError;
 use crate::form::Form;
-use crate::mint::{TokenId, jittered, mint};
+use crate::mint::{MintError, TokenId, jittered, mint};
 use crate::node::CurrentMoment;
 use crate::policy::{Refusal, Subject};
 use crate::profile::{Content, Misread};
+use crate::signing_keys::SigningKey;
 use crate::store::DeviceRecord;
 
 pub(crate) mod client_credentials;
@@ -22,6 +23,9 @@ pub(crate) mod explain;
 pub(crate) mod password;
 
 pub(crate) use decision::{Decision, NotGranted, decide};
+
+/// When to ask again if an external signer does not sign, in seconds.
+const SIGNER_RETRY_AFTER_S: u64 = 2;
 
 /// A grant type that is offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,7 +149,7 @@ pub(crate) fn issue(
         lifetime_s: jittered(group.policy.token_lifetime_s, draw),
         certificate: request.certificate,
     };
-    let access_token = mint(&content, &target.profile, key).map_err(|error| TokenError::internal(&error))?;
+    let access_token = mint(&content, &target.profile, key).map_err(|error| not_minted(key, &error))?;
     let (refresh_from_s, refresh_to_s) = group.policy.refresh_window.of_lifetime(content.lifetime_s);
     Ok(TokenResponse {
         access_token,
@@ -169,6 +173,20 @@ fn check_good(app: &App, device: &DeviceRecord, now: UnixSeconds) -> Result<(), 
         Some(retry_after_s) => {
             tracing::debug!(device = %device.name, retry_after_s, "tokens of now are taken back");
             Err(TokenError::TemporarilyUnavailable { retry_after_s })
+        }
+    }
+}
+
+/// What a client is told without a token. An external signer that is not there
+/// has been logged once; it may be back in a moment.
+fn not_minted(key: &SigningKey, error: &MintError) -> TokenError {
+    match error {
+        MintError::Signing(_) if key.is_external() => {
+            tracing::debug!(kid = key.kid(), %error, "an external signer has not signed");
+            TokenError::TemporarilyUnavailable { retry_after_s: SIGNER_RETRY_AFTER_S }
+        }
+        MintError::Signing(_) | MintError::TooLarge { .. } | MintError::Json(_) => {
+            TokenError::internal(error)
         }
     }
 }

@@ -22,6 +22,7 @@ use tokio::task::{JoinError, spawn_blocking};
 
 use crate::credentials::{CredentialId, MAX_IMPORTED_SECRETS, SecretRecord, SecretVerifier};
 use crate::random::Random;
+use crate::root_key::PresentedHashes;
 use crate::secret::imported::{ImportedSecret, SlowHashFailed};
 use crate::secret::{ImportedSecretHash, SecretHash, SecretHasher};
 use crate::started::Started;
@@ -69,7 +70,22 @@ impl ImportedSecrets {
         client: &str,
         secret: &ImportedSecret,
     ) -> Result<ImportedSecretHash, SlowHashFailed> {
-        let (hash, random) = (hasher.hash(client, secret.secret()), Arc::clone(&self.random));
+        self.slow_hash(hasher.hash(client, secret.secret())).await
+    }
+
+    /// Makes what is to be kept of a secret that was right, now that another
+    /// root key is current. It stays remembered.
+    pub(crate) async fn hash_again(
+        &self,
+        presented: &SecretHash,
+    ) -> Result<ImportedSecretHash, SlowHashFailed> {
+        let hash = self.slow_hash(presented.clone()).await?;
+        self.known.insert(hash.clone(), presented.clone());
+        Ok(hash)
+    }
+
+    async fn slow_hash(&self, hash: SecretHash) -> Result<ImportedSecretHash, SlowHashFailed> {
+        let random = Arc::clone(&self.random);
         // Fails only if the semaphore were closed, which nobody does.
         let turn = Arc::clone(&self.turns).acquire_owned().await;
         let work = move || {
@@ -84,11 +100,11 @@ impl ImportedSecrets {
     pub(crate) fn find_known(
         &self,
         secrets: &[SecretRecord],
-        presented: &SecretHash,
+        presented: &PresentedHashes,
         now: UnixSeconds,
     ) -> Option<CredentialId> {
         let is_known =
-            |hash: &ImportedSecretHash| self.known.get(hash).is_some_and(|known| known == *presented);
+            |hash: &ImportedSecretHash| self.known.get(hash).is_some_and(|known| presented.is(&known));
         imported(secrets, now).find(|(_, hash)| is_known(hash)).map(|(id, _)| id.clone())
     }
 
@@ -110,7 +126,7 @@ impl ImportedSecrets {
         &self,
         turn: &Turn,
         secrets: &[SecretRecord],
-        presented: &SecretHash,
+        presented: &PresentedHashes,
         now: UnixSeconds,
     ) -> Result<Option<CredentialId>, JoinError> {
         let candidates = candidates(secrets, now);
@@ -127,8 +143,8 @@ impl ImportedSecrets {
             right
         };
         Ok(spawn_blocking(work).await?.and_then(|(id, hash)| {
-            let id = id?;
-            self.known.insert(hash, presented.clone());
+            let (id, right) = (id?, presented.under(hash.root_key())?);
+            self.known.insert(hash, right.clone());
             Some(id)
         }))
     }

@@ -21,7 +21,6 @@ use fleetbadge_validator::time::UnixSeconds;
 use tokio::sync::Mutex;
 
 use crate::brokers::Brokers;
-use crate::root_key::KeySealer;
 use crate::signing_keys::{
     KeyRing, KeyState, KeyTiming, RotationRefused, Schedule, ScheduledKey, SigningKey, UnusableSigningKey,
 };
@@ -30,10 +29,12 @@ use crate::store::{
 };
 
 mod change;
+mod keepers;
 mod turn;
 mod workshop;
 
-use workshop::{NewKey, Workshop};
+pub(crate) use keepers::Keepers;
+use workshop::Workshop;
 
 /// The keys of one moment, and what is published of them.
 #[derive(Clone)]
@@ -82,7 +83,7 @@ pub enum KeyError {
 /// The signing keys of an issuer.
 pub struct Keys {
     store: Arc<dyn Store>,
-    sealer: Arc<KeySealer>,
+    keepers: Arc<Keepers>,
     /// They say how soon a key is fetched.
     brokers: Arc<Brokers>,
     issuer: Box<str>,
@@ -94,22 +95,24 @@ pub struct Keys {
     is_stale: AtomicBool,
     /// Until when it was looked which keys have begun to sign.
     looked_until: AtomicU64,
+    /// Whether somebody sees to the external signer at the moment.
+    is_looked_after: Arc<AtomicBool>,
 }
 
 impl Keys {
     /// Reads the keys; makes the first one of ES256.
     pub(crate) async fn open(
         store: Arc<dyn Store>,
-        sealer: KeySealer,
+        keepers: Keepers,
         brokers: Arc<Brokers>,
         issuer: &str,
         timing: KeyTiming,
         now: UnixSeconds,
     ) -> Result<Self, KeyError> {
-        let sealer = Arc::new(sealer);
+        let keepers = Arc::new(keepers);
         let SigningKeySet { revision, keys } = store.signing_keys().await?;
         if keys.iter().all(|record| record.algorithm != Algorithm::ES256) {
-            let first = NewKey::make(Algorithm::ES256, &sealer)?.scheduled(Schedule::first(now));
+            let first = workshop::make(Algorithm::ES256, &keepers).await?.scheduled(Schedule::first(now));
             let added = SigningKeyChange { revision, set: &[first], ..SigningKeyChange::default() };
             match store.change_signing_keys(&added).await {
                 // Another node made the first one.
@@ -117,19 +120,21 @@ impl Keys {
                 Err(SigningKeysNotChanged::Store(error)) => return Err(error.into()),
             }
         }
-        let current = load(&*store, &sealer, issuer, now).await?;
+        let current = load(&*store, &keepers, issuer, now).await?;
         let current = ArcSwap::from_pointee(current);
         Ok(Self {
             store,
-            sealer,
+            keepers,
             brokers,
             issuer: issuer.into(),
             timing,
             current,
             change: Mutex::default(),
             first_keys: Workshop::default(),
-            is_stale: AtomicBool::new(false),
+            // There may be dropped keys that an end came before the deletion of.
+            is_stale: AtomicBool::new(true),
             looked_until: AtomicU64::new(0),
+            is_looked_after: Arc::default(),
         })
     }
 
@@ -154,8 +159,10 @@ impl Keys {
         if !is_due && !self.is_stale.load(Ordering::Acquire) {
             return Ok(());
         }
-        self.drop_ended(now).await?;
-        self.reload(now).await
+        let is_all_done = self.drop_ended(now).await?;
+        self.reload(now).await?;
+        self.is_stale.fetch_or(!is_all_done, Ordering::AcqRel);
+        Ok(())
     }
 
     /// Sees to it that there is a key of this algorithm. The first one is begun
@@ -173,7 +180,7 @@ impl Keys {
         // If the database fails, no work is begun that could not be kept.
         let SigningKeySet { revision, keys } = self.store.signing_keys().await?;
         if keys.iter().all(|record| record.algorithm != algorithm) {
-            let Some(key) = self.first_keys.collect(algorithm, &self.sealer).await? else {
+            let Some(key) = self.first_keys.collect(algorithm, &self.keepers).await? else {
                 return Ok(());
             };
             let first = [key.scheduled(Schedule::first(now))];
@@ -189,18 +196,29 @@ impl Keys {
         self.load(now).await
     }
 
-    /// Deletes the keys that are dropped.
-    async fn drop_ended(&self, now: UnixSeconds) -> Result<(), KeyError> {
+    /// Deletes the keys that are dropped, first where an external signer keeps
+    /// them. Whether all of them are gone.
+    async fn drop_ended(&self, now: UnixSeconds) -> Result<bool, KeyError> {
         let _one_at_a_time = self.change.lock().await;
         let SigningKeySet { revision, keys } = self.store.signing_keys().await?;
-        let is_dropped = |key: &&SigningKeyRecord| key.schedule.state(now) == KeyState::Dropped;
-        let ended: Vec<&str> = keys.iter().filter(is_dropped).map(|key| key.kid.as_str()).collect();
-        if !ended.is_empty() {
-            // If another node was faster, it has deleted them, or the next tick does.
-            let change = SigningKeyChange { revision, delete: &ended, ..SigningKeyChange::default() };
-            self.write(&change).await?;
+        let (mut gone, mut is_all_done) = (Vec::new(), true);
+        for key in keys {
+            if key.schedule.state(now) == KeyState::Dropped {
+                let kid = key.kid.clone();
+                if self.destroy(key).await {
+                    gone.push(kid);
+                } else {
+                    is_all_done = false;
+                }
+            }
         }
-        Ok(())
+        if !gone.is_empty() {
+            let gone: Vec<&str> = gone.iter().map(String::as_str).collect();
+            // If another node was faster, it has deleted them, or the next tick does.
+            let change = SigningKeyChange { revision, delete: &gone, ..SigningKeyChange::default() };
+            is_all_done &= self.write(&change).await?;
+        }
+        Ok(is_all_done)
     }
 
     /// Changes the stored keys; false if somebody else did meanwhile.
@@ -222,8 +240,67 @@ impl Keys {
         self.load(now).await
     }
 
+    /// Seals those keys again that are not under the current root key. Whatever
+    /// ends it, the next call goes on.
+    ///
+    /// # Errors
+    /// [`KeyError`].
+    pub async fn seal_again(&self) -> Result<(), KeyError> {
+        let _one_at_a_time = self.change.lock().await;
+        let SigningKeySet { revision, keys } = self.store.signing_keys().await?;
+        let mut changed = Vec::new();
+        for record in keys {
+            if let Some(private) = self.keepers.seal_again(&record)? {
+                changed.push(SigningKeyRecord { private, ..record });
+            }
+        }
+        let change = SigningKeyChange { revision, set: &changed, ..SigningKeyChange::default() };
+        if !changed.is_empty() && self.write(&change).await? {
+            tracing::info!(keys = changed.len(), "signing keys sealed again, under the current root key");
+        }
+        Ok(())
+    }
+
+    /// Sees to the external signer, if there is one; nobody waits for it.
+    pub(crate) fn look_after_signer(&self) {
+        if let Some(signer) = self.keepers.signer()
+            && !self.is_looked_after.swap(true, Ordering::AcqRel)
+        {
+            let (signer, is_looked_after) = (Arc::clone(signer), Arc::clone(&self.is_looked_after));
+            tokio::task::spawn_blocking(move || {
+                signer.look_after();
+                is_looked_after.store(false, Ordering::Release);
+            });
+        }
+    }
+
+    /// Whether a key that signs now is kept by an external signer that is not
+    /// there.
+    pub(crate) fn is_signer_missed(&self, now: UnixSeconds) -> bool {
+        let is_in_use = |ring: &KeyRing| {
+            let active = |algorithm| ring.active(algorithm, now).is_some_and(SigningKey::is_external);
+            Algorithm::ALL.into_iter().any(active)
+        };
+        self.keepers.signer().is_some_and(|signer| !signer.is_there()) && is_in_use(&self.current().ring)
+    }
+
+    /// Destroys what an external signer keeps of a key. False if that has to be
+    /// tried again.
+    async fn destroy(&self, key: SigningKeyRecord) -> bool {
+        let keepers = Arc::clone(&self.keepers);
+        let destroy = tokio::task::spawn_blocking(move || (keepers.destroy(&key), key.kid));
+        match destroy.await {
+            Ok((Ok(()), _)) => true,
+            Ok((Err(error), kid)) => {
+                tracing::warn!(kid, %error, "what is left of a key is still in its token");
+                false
+            }
+            Err(_) => false,
+        }
+    }
+
     async fn load(&self, now: UnixSeconds) -> Result<(), KeyError> {
-        let current = load(&*self.store, &self.sealer, &self.issuer, now).await?;
+        let current = load(&*self.store, &self.keepers, &self.issuer, now).await?;
         self.current.store(Arc::new(current));
         self.is_stale.store(false, Ordering::Release);
         Ok(())
@@ -248,7 +325,7 @@ impl CurrentKeys {
 
 async fn load(
     store: &dyn Store,
-    sealer: &KeySealer,
+    keepers: &Keepers,
     issuer: &str,
     now: UnixSeconds,
 ) -> Result<CurrentKeys, KeyError> {
@@ -257,10 +334,7 @@ async fn load(
         .await?
         .keys
         .into_iter()
-        .map(|SigningKeyRecord { kid, algorithm, sealed, schedule }| {
-            let key = SigningKey::open(&kid, algorithm, &sealed, sealer)?;
-            Ok(ScheduledKey { key: Arc::new(key), schedule })
-        })
+        .map(|record| Ok(ScheduledKey { key: Arc::new(keepers.open(&record)?), schedule: record.schedule }))
         .collect();
     CurrentKeys::of(KeyRing::new(keys?), issuer, now)
 }

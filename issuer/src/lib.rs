@@ -39,6 +39,7 @@ mod admin;
 mod app;
 mod audience;
 pub mod backup;
+mod base64url;
 pub mod brokers;
 pub mod certificate;
 pub mod cli;
@@ -70,12 +71,15 @@ pub mod node;
 pub mod open_files;
 pub mod peer;
 pub mod policy;
+pub mod private_file;
 pub mod profile;
 pub mod random;
 mod registration;
+mod rehash;
 pub mod restore;
 pub mod revoker;
 pub mod root_key;
+pub mod root_keys;
 mod router;
 pub mod secret;
 pub mod self_token;
@@ -95,6 +99,7 @@ use brokers::Brokers;
 use client_auth::private_key_jwt::ParsedKeys;
 use client_secrets::SecretMaker;
 use config::Config;
+use config::signer::{Pkcs11Config, SignerKind};
 use credential_uses::CredentialUses;
 use data_dir::{DataDir, DataDirError};
 use devices::{AddedDevice, DeviceError, Devices, KnownDevice, NewDevice};
@@ -103,12 +108,17 @@ use enrolments::Enrolments;
 use groups::{GroupError, Groups};
 use imported_secrets::ImportedSecrets;
 use issued_revocations::IssuedRevocations;
-use keys::{KeyError, Keys};
+use keys::{Keepers, KeyError, Keys};
 use metrics::Metrics;
 use node::{FollowError, Node};
+use private_file::PrivateFileError;
 use random::Random;
+use rehash::Rehashes;
 use revoker::Revoker;
+use root_key::RootKeyFile;
+use root_keys::{RootKeyError, RootKeys};
 use serve::{BoundIssuer, ServeError};
+use signing_keys::ExternalSigner;
 use static_password::StaticPasswords;
 use store::postgres::PostgresStore;
 use store::sqlite::SqliteStore;
@@ -130,6 +140,10 @@ pub enum OpenError {
     DataDir(#[from] DataDirError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    RootKeys(#[from] RootKeyError),
+    #[error("pkcs11_pin_file: {0}")]
+    Pin(PrivateFileError),
     #[error(transparent)]
     Groups(#[from] GroupError),
     #[error(transparent)]
@@ -157,19 +171,27 @@ impl Issuer {
         let random: Random = Arc::new(SystemRandom::new());
         let now = clock.now();
         let data_dir = DataDir::open(&config.data_dir)?;
-        let (root_key, store): (_, Arc<dyn Store>) = match &config.database {
+        let root_key_file = match &config.root_key_file {
+            Some(path) => RootKeyFile::Given(path.clone()),
+            None => data_dir.root_key_file(),
+        };
+        let (root_keys, store): (_, Arc<dyn Store>) = match &config.database {
             Some(database) => {
                 let store = PostgresStore::open(database.options().clone()).await?;
-                let is_new = store.signing_keys().await?.keys.is_empty();
-                let root_key =
-                    if is_new { data_dir.root_key(&*random)? } else { data_dir.existing_root_key()? };
-                (root_key, Arc::new(store))
+                // Before the first node has said so, it may make the root key.
+                let has_database = store.root_key().await?.is_some();
+                (root_key_file.read_or_make(has_database, &*random), Arc::new(store))
             }
             None => {
-                let root_key = data_dir.root_key(&*random)?;
-                (root_key, Arc::new(SqliteStore::open(&data_dir.database()?).await?))
+                let keys = root_key_file.read_or_make(data_dir.has_database(), &*random);
+                let keys = keys.map_err(RootKeyError::from)?;
+                (Ok(keys), Arc::new(SqliteStore::open(&data_dir.database()?).await?))
             }
         };
+        let root_keys = root_keys.map_err(RootKeyError::from)?;
+        let root_keys =
+            RootKeys::open(root_key_file, &root_keys, Arc::clone(&store), Arc::clone(&random)).await?;
+        let in_use = root_keys.in_use();
         let issuer = config.issuer.clone();
         let brokers = Arc::new(Brokers::new(Arc::clone(&store)));
         let groups = Groups::open(
@@ -180,9 +202,11 @@ impl Issuer {
             now,
         );
         let groups = Arc::new(groups.await?);
+        let makes_external = config.signer.signer == SignerKind::Pkcs11;
+        let signer = external_signer(config.signer.pkcs11.as_ref(), &random).await?;
         let keys = Keys::open(
             Arc::clone(&store),
-            root_key.key_sealer(),
+            Keepers::local(in_use.key_sealer()).with_signer(signer, makes_external),
             Arc::clone(&brokers),
             issuer.as_str(),
             config.key_timing(),
@@ -198,14 +222,14 @@ impl Issuer {
                 Arc::clone(&groups),
                 config.device_cache_capacity,
                 metrics.device_cache_misses.clone(),
-                SecretMaker::new(root_key.secret_hasher(), Arc::clone(&random)),
+                SecretMaker::new(in_use.secret_hasher(), Arc::clone(&random)),
                 revoker.clone(),
             ),
             enrolments: Enrolments::new(Arc::clone(&store), Arc::clone(&groups), Arc::clone(&random)),
             groups,
             brokers,
             credential_uses: CredentialUses::new(Arc::clone(&store)),
-            static_passwords: StaticPasswords::new(root_key.password_hasher(), Arc::clone(&random)),
+            static_passwords: StaticPasswords::new(in_use.password_hasher(), Arc::clone(&random)),
             imported_secrets: ImportedSecrets::new(config.device_cache_capacity, Arc::clone(&random)),
             used_jtis: UsedJtis::new(Arc::clone(&store)),
             parsed_keys: ParsedKeys::new(),
@@ -214,7 +238,6 @@ impl Issuer {
             revoker,
             feeds: Arc::default(),
             node: Node::new(config.propagation_bound_s, config.skew_s),
-            root_key,
             report_gate: ReportGate::default(),
             metadata: endpoints::metadata::document(&issuer, config.transport.has_client_certificates())?,
             jwks_cache_control: format!("public, max-age={}", config.jwks_max_age_s),
@@ -222,6 +245,8 @@ impl Issuer {
             issuer,
             clock,
             random,
+            root_keys,
+            rehashes: Rehashes::default(),
             store,
             metrics,
         };
@@ -301,6 +326,37 @@ impl RevocationSource {
     pub fn current(&self) -> Arc<Revocations> {
         self.0.revocations.current()
     }
+}
+
+/// The external signer of a configuration, which need not be there yet.
+#[cfg(feature = "pkcs11")]
+async fn external_signer(
+    config: Option<&Pkcs11Config>,
+    random: &Random,
+) -> Result<Option<Arc<dyn ExternalSigner>>, OpenError> {
+    let Some(Pkcs11Config { pkcs11_module, pkcs11_token, pkcs11_pin_file }) = config.cloned() else {
+        return Ok(None);
+    };
+    let random = Arc::clone(random);
+    let open = move || {
+        let pin = private_file::open_given(&pkcs11_pin_file)
+            .and_then(|file| private_file::read_to_string(&pkcs11_pin_file, file))
+            .map_err(OpenError::Pin)?;
+        let pin = pin.trim_end_matches(['\r', '\n']);
+        let signer = signing_keys::pkcs11::Pkcs11Signer::new(pkcs11_module, pkcs11_token, pin, random);
+        Ok(Some(Arc::new(signer) as Arc<dyn ExternalSigner>))
+    };
+    tokio::task::spawn_blocking(open).await.map_err(|_| KeyError::Ending)?
+}
+
+/// There is none: no configuration with one is accepted.
+#[cfg(not(feature = "pkcs11"))]
+#[expect(clippy::unused_async, reason = "there is something to wait for with the feature")]
+async fn external_signer(
+    _: Option<&Pkcs11Config>,
+    _: &Random,
+) -> Result<Option<Arc<dyn ExternalSigner>>, OpenError> {
+    Ok(None)
 }
 
 /// Gives the keys of an issuer in the same process, without HTTP.

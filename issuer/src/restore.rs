@@ -10,6 +10,7 @@ use crate::backup::{self, BackupHeader, NotRestored};
 use crate::config::Config;
 use crate::data_dir::{DataDir, DataDirError};
 use crate::revoker::Revoker;
+use crate::root_key::{RootKey, RootKeyFile, RootKeyFileError, RootKeySet, UnknownRootKey};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Restoration, Store, StoreError};
 use crate::used_jtis::MAX_STATEMENT_LIFE_S;
@@ -20,6 +21,12 @@ use crate::used_jtis::MAX_STATEMENT_LIFE_S;
 pub enum RestoreFailed {
     #[error(transparent)]
     DataDir(#[from] DataDirError),
+    #[error(transparent)]
+    RootKey(#[from] RootKeyFileError),
+    #[error("there is no root key")]
+    NoRootKey,
+    #[error(transparent)]
+    UnknownRootKey(#[from] UnknownRootKey),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -38,7 +45,13 @@ pub async fn restore(
     progress: impl Fn(u64) + Send + 'static,
 ) -> Result<(BackupHeader, u64), RestoreFailed> {
     let data_dir = DataDir::open(&config.data_dir)?;
-    let root_key = data_dir.existing_root_key()?;
+    let root_key_file = match &config.root_key_file {
+        Some(path) => RootKeyFile::Given(path.clone()),
+        None => data_dir.root_key_file(),
+    };
+    let root_keys = root_key_file.read()?;
+    let current = root_keys.first().map(RootKey::id).ok_or(RestoreFailed::NoRootKey)?;
+    let root_keys = RootKeySet::new(&root_keys, current)?;
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&data_dir.database()?).await?);
     let revoker = Revoker::new(Arc::clone(&clock), 0, config.max_token_lifetime_s);
     let restoration =
@@ -50,6 +63,6 @@ pub async fn restore(
         progress(so_far);
     };
     let issuer = config.issuer.as_str();
-    let header = backup::restore(&*store, &root_key, file, issuer, &restoration, count).await?;
+    let header = backup::restore(&*store, &root_keys, file, issuer, &restoration, count).await?;
     Ok((header, rows.load(Ordering::Relaxed)))
 }

@@ -9,8 +9,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use aws_lc_rs::constant_time;
 use aws_lc_rs::rand::SecureRandom;
-use aws_lc_rs::{constant_time, hmac};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::de::Error as _;
@@ -19,6 +19,7 @@ use zeroize::Zeroizing;
 
 use crate::enrolments::TOKEN_PREFIX;
 use crate::random::{NoRandomness, random_bytes};
+use crate::root_key::{Hasher, PresentedHashes, RootKeyId};
 use crate::static_password::PASSWORD_PREFIX;
 
 pub mod imported;
@@ -94,62 +95,90 @@ impl fmt::Debug for ClientSecret {
 }
 
 /// Makes the hashes of client secrets, see [`crate::root_key`].
-pub struct SecretHasher(hmac::Key);
+pub struct SecretHasher(Hasher);
 
 impl SecretHasher {
-    pub(crate) const fn new(key: hmac::Key) -> Self {
-        Self(key)
+    pub(crate) const fn new(hasher: Hasher) -> Self {
+        Self(hasher)
     }
 
-    /// The hash of a secret of the device `client_id`: HMAC-SHA-256 over the
-    /// name, a zero byte, which no name has, and the secret.
+    /// The hash of a secret of the device `client_id`, to be kept:
+    /// HMAC-SHA-256 over the name, a zero byte, which no name has, and the
+    /// secret.
     #[must_use]
     pub fn hash(&self, client_id: &str, secret: &ClientSecret) -> SecretHash {
-        let mut context = hmac::Context::with_key(&self.0);
-        context.update(client_id.as_bytes());
-        context.update(&[0]);
-        context.update(secret.0.as_bytes());
-        let mut hash = [0; 32];
-        hash.iter_mut().zip(context.sign().as_ref()).for_each(|(to, from)| *to = *from);
-        SecretHash(hash)
+        self.0.hash(&parts(client_id, secret))
+    }
+
+    /// What hashes that are kept are compared with, if somebody presents this
+    /// secret.
+    #[must_use]
+    pub fn presented(&self, client_id: &str, secret: &ClientSecret) -> PresentedHashes {
+        self.0.presented(&parts(client_id, secret))
     }
 }
 
-/// The keyed hash of a client secret. Equality takes the same time for all.
+fn parts<'a>(client_id: &'a str, secret: &'a ClientSecret) -> [&'a [u8]; 3] {
+    [client_id.as_bytes(), &[0], secret.0.as_bytes()]
+}
+
+/// The keyed hash of a client secret, and under which root key it is. Equality
+/// takes the same time for all. In JSON: both, with a point between.
 #[derive(Clone)]
-pub struct SecretHash([u8; 32]);
+pub struct SecretHash {
+    root_key: RootKeyId,
+    hash: [u8; 32],
+}
 
 impl SecretHash {
-    /// A hash that was stored.
-    #[must_use]
-    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(bytes)
+    pub(crate) const fn new(root_key: RootKeyId, hash: [u8; 32]) -> Self {
+        Self { root_key, hash }
     }
 
-    /// The bytes to store.
+    /// One that is of no secret.
+    #[cfg(test)]
+    pub(crate) const fn from_bytes(hash: [u8; 32]) -> Self {
+        Self::new(RootKeyId::NOBODYS, hash)
+    }
+
+    /// Under which root key it is.
+    #[must_use]
+    pub const fn root_key(&self) -> RootKeyId {
+        self.root_key
+    }
+
+    /// The hash itself.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
+        &self.hash
     }
 }
 
 impl Serialize for SecretHash {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&URL_SAFE_NO_PAD.encode(self.0))
+        serializer.collect_str(&format_args!("{}.{}", self.root_key, URL_SAFE_NO_PAD.encode(self.hash)))
     }
 }
 
 impl<'de> Deserialize<'de> for SecretHash {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Cow::<str>::deserialize(deserializer)?;
-        let bytes = URL_SAFE_NO_PAD.decode(&*text).ok().and_then(|bytes| bytes.try_into().ok());
-        bytes.map(Self).ok_or_else(|| D::Error::custom("the hash of a secret has 32 bytes in base64url"))
+        let read = || {
+            let (root_key, hash) = text.split_once('.')?;
+            Some(Self::new(root_key.parse().ok()?, URL_SAFE_NO_PAD.decode(hash).ok()?.try_into().ok()?))
+        };
+        read().ok_or_else(|| {
+            D::Error::custom(
+                "the hash of a secret is the ID of its root key, a point, and 32 bytes in base64url",
+            )
+        })
     }
 }
 
 impl PartialEq for SecretHash {
     fn eq(&self, other: &Self) -> bool {
-        constant_time::verify_slices_are_equal(&self.0, &other.0).is_ok()
+        let is_equal = constant_time::verify_slices_are_equal(&self.hash, &other.hash).is_ok();
+        is_equal & (self.root_key == other.root_key)
     }
 }
 
@@ -166,6 +195,7 @@ mod tests {
     use aws_lc_rs::rand::SystemRandom;
 
     use super::*;
+    use crate::root_key::RootKey;
 
     #[expect(clippy::disallowed_methods, reason = "a test needs no repeatable secret")]
     fn generate() -> ClientSecret {
@@ -173,7 +203,7 @@ mod tests {
     }
 
     fn hasher(key: u8) -> SecretHasher {
-        SecretHasher::new(hmac::Key::new(hmac::HMAC_SHA256, &[key; 32]))
+        RootKey::from_bytes([key; 32]).secret_hasher()
     }
 
     #[test]
@@ -192,6 +222,19 @@ mod tests {
         assert_ne!(hash, hasher(1).hash("pump", &other));
         assert_ne!(hash, hasher(1).hash("pumq", &one));
         assert_ne!(hash, hasher(2).hash("pump", &one));
+    }
+
+    #[test]
+    fn it_is_kept_with_the_name_of_its_root_key() {
+        let hash = hasher(7).hash("pump", &ClientSecret::presented("x".into()));
+        let json = serde_json::to_string(&hash).unwrap();
+        assert_eq!(json.split_once('.').unwrap().0, "\"2b4957af3bdc3326");
+        assert_eq!(serde_json::from_str::<SecretHash>(&json).unwrap(), hash);
+        for wrong in
+            [json.replace('.', ""), json.replace("af", "AF"), json.replace(".", ".AA"), "\".\"".into()]
+        {
+            assert!(serde_json::from_str::<SecretHash>(&wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::Issuer;
 use crate::app::App;
 use crate::data_dir::DataDirError;
 use crate::open_files::{MAX_ADMIN_CONNECTIONS, MAX_OPS_CONNECTIONS};
+use crate::root_keys::REFRESH_S;
 use crate::router;
 use crate::tls::{Tls, TlsError};
 
@@ -32,8 +33,8 @@ use headers::{MAX_HEADER_LENGTH, limit_headers};
 
 /// How often what depends on the time is brought up to date.
 const TICK: Duration = Duration::from_secs(1);
-/// After how many ticks it is looked whether the TLS files have changed.
-const TICKS_PER_RELOAD: u32 = 5;
+/// After how many ticks it is looked whether files have changed.
+const TICKS_PER_RELOAD: u64 = REFRESH_S;
 
 /// An issuer whose listeners are bound; it answers once it [runs](Self::run).
 pub struct BoundIssuer {
@@ -114,11 +115,11 @@ impl BoundIssuer {
         self.ops.as_ref().map(TcpListener::local_addr).transpose()
     }
 
-    /// What makes the public listener take up changed TLS files at once. It
-    /// also does so by itself, every few seconds.
+    /// What makes the server take up changed files at once: those of TLS and
+    /// that of the root keys. It also does so by itself, every few seconds.
     #[must_use]
-    pub fn tls_reload(&self) -> TlsReload {
-        TlsReload(self.tls.clone())
+    pub fn reload(&self) -> Reload {
+        Reload { app: Arc::clone(&self.issuer.app), tls: self.tls.clone() }
     }
 
     /// Answers until `shutdown` is done, then lets requests under way end.
@@ -185,24 +186,28 @@ impl BoundIssuer {
     }
 }
 
-/// Makes the public listener take up changed TLS files.
+/// Makes the server take up changed files.
 #[derive(Clone)]
-pub struct TlsReload(Option<Arc<Tls>>);
+pub struct Reload {
+    app: Arc<App>,
+    tls: Option<Arc<Tls>>,
+}
 
-impl TlsReload {
+impl Reload {
     /// Takes up the files if they have changed. Those that cannot be used are
     /// logged, and the former ones stay in force.
     pub async fn now(&self) {
-        if let Some(tls) = self.0.clone() {
+        if let Some(tls) = self.tls.clone() {
             // Fails only when the server ends.
             let _ = tokio::task::spawn_blocking(move || tls.reload()).await;
         }
+        self.app.refresh_root_keys().await;
     }
 }
 
-async fn tick(app: &App, tls: Option<&Arc<Tls>>) {
-    let reload = TlsReload(tls.cloned());
-    let mut ticks: u32 = 0;
+async fn tick(app: &Arc<App>, tls: Option<&Arc<Tls>>) {
+    let reload = Reload { app: Arc::clone(app), tls: tls.cloned() };
+    let mut ticks: u64 = 0;
     let mut interval = tokio::time::interval(TICK);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {

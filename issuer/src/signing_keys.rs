@@ -17,13 +17,17 @@ use std::sync::Arc;
 use fleetbadge_validator::jwk::{Algorithm, Jwks};
 use fleetbadge_validator::time::UnixSeconds;
 
+mod external;
 pub mod holders;
 mod key;
+#[cfg(feature = "pkcs11")]
+pub mod pkcs11;
 pub mod plan;
 mod schedule;
 
+pub use external::{ExternalKey, ExternalSigner, SignerFailed};
 pub(crate) use key::signature_length;
-pub use key::{SigningKey, TokenType, UnusableSigningKey};
+pub use key::{PrivateHalf, SigningKey, TokenType, UnusableSigningKey};
 pub use plan::{Planned, RotationRefused};
 pub use schedule::{KeyFetch, KeyState, KeyTiming, Schedule};
 

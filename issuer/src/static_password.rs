@@ -14,6 +14,7 @@ use crate::credentials::{CredentialId, PasswordRecord};
 use crate::devices::{DeviceError, Devices};
 use crate::groups::Groups;
 use crate::random::{NoRandomness, Random};
+use crate::root_key::PresentedHashes;
 use crate::secret::{ClientSecret, SecretHash, SecretHasher};
 use crate::store::DeviceRecord;
 
@@ -64,6 +65,13 @@ impl PasswordHasher {
     #[must_use]
     pub fn hash(&self, device: &str, password: &StaticPassword) -> SecretHash {
         self.0.hash(device, &password.0)
+    }
+
+    /// What hashes that are kept are compared with, if somebody presents this
+    /// password.
+    #[must_use]
+    pub fn presented(&self, device: &str, password: &StaticPassword) -> PresentedHashes {
+        self.0.presented(device, &password.0)
     }
 }
 

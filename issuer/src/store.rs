@@ -16,6 +16,7 @@ use fleetbadge_validator::revocations::Revocation;
 use fleetbadge_validator::time::UnixSeconds;
 
 use crate::credentials::CredentialId;
+use crate::root_key::RootKeyId;
 
 #[cfg(test)]
 mod contract;
@@ -114,8 +115,8 @@ pub trait Store: Send + Sync {
 
     /// All signing keys.
     async fn signing_keys(&self) -> Result<SigningKeySet, StoreError>;
-    /// Adds keys, sets the schedules of those that are there, deletes some,
-    /// and takes back what they signed: all or none, and none if the keys were
+    /// Adds keys, sets the schedules and private halves of those that are
+    /// there, deletes some, and takes back what they signed: all or none, and none if the keys were
     /// changed since they were read.
     async fn change_signing_keys(&self, change: &SigningKeyChange<'_>) -> Result<(), SigningKeysNotChanged>;
 
@@ -162,6 +163,13 @@ pub trait Store: Send + Sync {
         rows: mpsc::Receiver<ImportedRow>,
         restoration: Option<&Restoration>,
     ) -> Result<(), NotImported>;
+
+    /// The root key that everything new is under, by the word of all nodes.
+    /// None in a new database.
+    async fn root_key(&self) -> Result<Option<RootKeyId>, StoreError>;
+    /// Makes a root key the current one, if `former` is at present. False, and
+    /// nothing written, if it is not.
+    async fn set_root_key(&self, id: RootKeyId, former: Option<RootKeyId>) -> Result<bool, StoreError>;
 
     /// Whether the database answers.
     async fn ping(&self) -> Result<(), StoreError>;

@@ -118,6 +118,13 @@ impl TestIssuer {
         count.fetch_one(&self.database().await).await.unwrap()
     }
 
+    /// Ends the issuer, and leaves its folder.
+    pub(crate) fn end(self) -> tempfile::TempDir {
+        let Self { issuer, clock: _, folder } = self;
+        drop(issuer);
+        folder
+    }
+
     pub(crate) fn app(&self) -> Arc<App> {
         Arc::clone(&self.issuer.app)
     }

@@ -106,10 +106,17 @@ CREATE TABLE used_jtis (
 
 CREATE INDEX used_jtis_by_expiry ON used_jtis (expires_at);
 
+-- The root key that everything new is sealed and hashed under: its ID, which
+-- tells nothing of it.
+CREATE TABLE root_key (
+    row BIGINT           NOT NULL PRIMARY KEY CHECK (row = 1),
+    id  TEXT COLLATE "C" NOT NULL
+);
+
 CREATE TABLE signing_keys (
     kid          TEXT COLLATE "C" NOT NULL PRIMARY KEY,
     algorithm    TEXT COLLATE "C" NOT NULL CHECK (algorithm IN ('ES256', 'RS256', 'EdDSA')),
-    sealed       BYTEA            NOT NULL, -- the private key, encrypted under the root key
+    private      TEXT             NOT NULL, -- JSON: who keeps the private half, and how
     announced_at BIGINT           NOT NULL,
     active_at    BIGINT           NOT NULL,
     retired_at   BIGINT,

@@ -106,10 +106,17 @@ CREATE TABLE used_jtis (
 
 CREATE INDEX used_jtis_by_expiry ON used_jtis (expires_at);
 
+-- The root key that everything new is sealed and hashed under: its ID, which
+-- tells nothing of it.
+CREATE TABLE root_key (
+    row INTEGER NOT NULL PRIMARY KEY CHECK (row = 1),
+    id  TEXT    NOT NULL
+) STRICT;
+
 CREATE TABLE signing_keys (
     kid          TEXT    NOT NULL PRIMARY KEY,
     algorithm    TEXT    NOT NULL CHECK (algorithm IN ('ES256', 'RS256', 'EdDSA')),
-    sealed       BLOB    NOT NULL, -- the private key, encrypted under the root key
+    private      TEXT    NOT NULL, -- JSON: who keeps the private half, and how
     announced_at INTEGER NOT NULL,
     active_at    INTEGER NOT NULL,
     retired_at   INTEGER,

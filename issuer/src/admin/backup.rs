@@ -29,8 +29,9 @@ pub(crate) async fn get(State(app): State<Arc<App>>) -> Result<Response, Problem
     };
     tracing::info!("a backup is being made");
     let (sender, receiver) = mpsc::channel::<Bytes>(WAITING);
+    let root_keys = app.root_keys.in_use().now();
     let writing = tokio::spawn(async move {
-        let written = backup::write(&*app.store, &app.root_key, salt, &header, sender).await;
+        let written = backup::write(&*app.store, &root_keys, salt, &header, sender).await;
         if let Err(error) = &written {
             tracing::error!(%error, "the backup failed");
         }

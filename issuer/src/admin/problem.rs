@@ -16,6 +16,8 @@ use crate::grants::explain::InvalidQuestion;
 use crate::groups::GroupError;
 use crate::keys::KeyError;
 use crate::random::NoRandomness;
+use crate::root_key::RootKeyFileError;
+use crate::root_keys::RootKeyError;
 use crate::static_password::PasswordError;
 use crate::store::StoreError;
 
@@ -256,6 +258,26 @@ impl From<KeyError> for Problem {
                 Self::internal(&error)
             }
             KeyError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<RootKeyError> for Problem {
+    fn from(error: RootKeyError) -> Self {
+        match error {
+            RootKeyError::Id { .. } | RootKeyError::Unknown(_) => Self::not_found(&error),
+            RootKeyError::Current(_) | RootKeyError::Needed { .. } => {
+                Self::conflict("root-key-needed", "The root key is needed", &error)
+            }
+            RootKeyError::TooMany => Self::conflict("too-many", "There are too many", &error),
+            RootKeyError::File(RootKeyFileError::ReadOnly { .. }) => {
+                Self::conflict("read-only", "The file cannot be changed from here", &error)
+            }
+            RootKeyError::Busy => Self::conflict("busy", "Others are changing it", &error),
+            RootKeyError::File(_) | RootKeyError::OtherDatabase { .. } | RootKeyError::Ending => {
+                Self::internal(&error)
+            }
+            RootKeyError::Store(error) => error.into(),
         }
     }
 }

@@ -2,7 +2,7 @@
 //! large one needs little memory, and not to be cut short, reordered or spliced
 //! unnoticed.
 //!
-//! 1. a line that says what it is, and 32 random bytes;
+//! 1. a line that says what it is, the ID of the root key, and 32 random bytes;
 //! 2. pieces of 64 KiB, the last one shorter, each with AES-256-GCM under a key
 //!    derived from the root key and those bytes. Its nonce is its number and
 //!    whether it is the last (the STREAM construction of Hoang, Reyhanitabar,
@@ -12,13 +12,14 @@ use std::io::{self, Read};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 
-use crate::root_key::RootKey;
+use crate::root_key::{RootKeyId, RootKeySet};
 
 /// What the file begins with.
 const MAGIC: &[u8] = b"fleetbadge backup v1\n";
 /// How much is encrypted at a time.
 const PIECE: usize = 64 * 1024;
 const TAG: usize = 16;
+const ID_LENGTH: usize = 16;
 
 /// A sealed file cannot be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -26,8 +27,11 @@ pub enum SealedFileError {
     /// It begins otherwise.
     #[error("it is not a sealed file of this program")]
     NotSealed,
-    /// It was sealed under another key, was changed, or is cut short.
-    #[error("it cannot be opened: it is of another root key, was changed, or is not whole")]
+    /// It was sealed under a root key that is not there.
+    #[error("it is under root key {0}, which is not among those that are here; add its line to the file")]
+    RootKey(RootKeyId),
+    /// It was changed, or is cut short.
+    #[error("it cannot be opened: it was changed, or is not whole")]
     Broken,
     /// It is too long for its counter.
     #[error("it would be larger than a sealed file may be")]
@@ -55,9 +59,9 @@ struct Key {
 }
 
 impl Key {
-    fn new(root_key: &RootKey, salt: &[u8; 32]) -> Self {
-        #[expect(clippy::expect_used, reason = "32 bytes are what AES-256 takes")]
-        let key = UnboundKey::new(&AES_256_GCM, root_key.backup_key(salt).as_slice()).expect("has 256 bits");
+    #[expect(clippy::expect_used, reason = "32 bytes are what AES-256 takes")]
+    fn new(key: &[u8; 32]) -> Self {
+        let key = UnboundKey::new(&AES_256_GCM, key).expect("has 256 bits");
         Self { key: LessSafeKey::new(key), number: 0 }
     }
 
@@ -80,8 +84,10 @@ pub struct SealingWriter {
 impl SealingWriter {
     /// Begins a file. The salt is random and never used again.
     #[must_use]
-    pub fn new(root_key: &RootKey, salt: [u8; 32]) -> Self {
-        Self { key: Key::new(root_key, &salt), clear: Vec::new(), sealed: [MAGIC, &salt].concat() }
+    pub fn new(root_keys: &RootKeySet, salt: [u8; 32]) -> Self {
+        let id = root_keys.current().to_string();
+        let key = Key::new(&root_keys.current_backup_key(&salt));
+        Self { key, clear: Vec::new(), sealed: [MAGIC, id.as_bytes(), &salt].concat() }
     }
 
     /// Adds bytes.
@@ -140,12 +146,16 @@ impl<R: Read> UnsealingReader<R> {
     ///
     /// # Errors
     /// [`SealedFileError::NotSealed`], [`SealedFileError::Io`].
-    pub fn new(root_key: &RootKey, mut file: R) -> Result<Self, SealedFileError> {
+    pub fn new(root_keys: &RootKeySet, mut file: R) -> Result<Self, SealedFileError> {
         let mut beginning = Vec::new();
-        file.by_ref().take((MAGIC.len() + 32) as u64).read_to_end(&mut beginning)?;
-        let salt = beginning.strip_prefix(MAGIC).ok_or(SealedFileError::NotSealed)?;
-        let salt = salt.try_into().map_err(|_| SealedFileError::NotSealed)?;
-        let key = Key::new(root_key, salt);
+        file.by_ref().take((MAGIC.len() + ID_LENGTH + 32) as u64).read_to_end(&mut beginning)?;
+        let not_sealed = || SealedFileError::NotSealed;
+        let beginning = beginning.strip_prefix(MAGIC).ok_or_else(not_sealed)?;
+        let (id, salt) = beginning.split_at_checked(ID_LENGTH).ok_or_else(not_sealed)?;
+        let id = std::str::from_utf8(id).ok().and_then(|id| id.parse().ok()).ok_or_else(not_sealed)?;
+        let salt = salt.try_into().map_err(|_| not_sealed())?;
+        let key = root_keys.backup_key(id, salt).ok_or(SealedFileError::RootKey(id))?;
+        let key = Key::new(&key);
         Ok(Self { key, file, ahead: Vec::new(), clear: io::Cursor::default(), is_over: false })
     }
 
@@ -178,11 +188,14 @@ impl<R: Read> Read for UnsealingReader<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::root_key::RootKey;
 
     const SALT: [u8; 32] = [9; 32];
 
-    fn key(byte: u8) -> RootKey {
-        RootKey::from_bytes([byte; 32])
+    const BEGINNING: usize = MAGIC.len() + ID_LENGTH + 32;
+
+    fn key(byte: u8) -> RootKeySet {
+        RootKeySet::of_one(&RootKey::from_bytes([byte; 32]))
     }
 
     fn sealed(clear: &[u8]) -> Vec<u8> {
@@ -196,7 +209,7 @@ mod tests {
         file
     }
 
-    fn opened(file: &[u8], key: &RootKey) -> Result<Vec<u8>, SealedFileError> {
+    fn opened(file: &[u8], key: &RootKeySet) -> Result<Vec<u8>, SealedFileError> {
         let mut clear = Vec::new();
         UnsealingReader::new(key, file)?.read_to_end(&mut clear)?;
         Ok(clear)
@@ -216,7 +229,7 @@ mod tests {
     /// Cut short, longer, another key, one bit, pieces in another order.
     #[test]
     fn nothing_else_is_read_to_its_end() {
-        let begin = MAGIC.len() + 32;
+        let begin = BEGINNING;
         for length in [0, PIECE, 2 * PIECE, 2 * PIECE + 100] {
             let file = sealed(&clear(length));
             assert!(opened(&file, &key(2)).is_err(), "{length}");
@@ -244,6 +257,6 @@ mod tests {
             writer.push(&clear(100)).unwrap();
             writer.finish().unwrap()
         };
-        assert_ne!(sealed(&clear(100))[MAGIC.len() + 32..], other[MAGIC.len() + 32..]);
+        assert_ne!(sealed(&clear(100))[BEGINNING..], other[BEGINNING..]);
     }
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use fleetbadge_validator::revocations::Revocation;
 
 use super::*;
+use crate::root_key::RootKey;
 use crate::store::sqlite::SqliteStore;
 use crate::test_support::{ISSUER, NOW, TestIssuer};
 
@@ -15,8 +16,8 @@ fn restoration() -> Restoration {
     }
 }
 
-fn root_key(byte: u8) -> RootKey {
-    RootKey::from_bytes([byte; 32])
+fn root_keys(byte: u8) -> RootKeySet {
+    RootKeySet::of_one(&RootKey::from_bytes([byte; 32]))
 }
 
 async fn backup(store: &dyn Store) -> Vec<u8> {
@@ -29,7 +30,7 @@ async fn backup(store: &dyn Store) -> Vec<u8> {
             file.extend_from_slice(&part);
         }
     };
-    let key = root_key(1);
+    let key = root_keys(1);
     let (written, ()) = tokio::join!(write(store, &key, [3; 32], &header, to), collect);
     written.unwrap();
     file
@@ -37,7 +38,7 @@ async fn backup(store: &dyn Store) -> Vec<u8> {
 
 async fn restored(
     file: &[u8],
-    key: &RootKey,
+    key: &RootKeySet,
     issuer: &str,
 ) -> Result<(SqliteStore, tempfile::TempDir), NotRestored> {
     let folder = tempfile::tempdir().unwrap();
@@ -62,7 +63,7 @@ async fn devices_come_back_and_no_token_or_key_does() {
     issuer.add("pump-1", &["other"]).await;
     let from = &*issuer.app().store;
     let file = backup(from).await;
-    let (store, _folder) = restored(&file, &root_key(1), ISSUER).await.unwrap();
+    let (store, _folder) = restored(&file, &root_keys(1), ISSUER).await.unwrap();
     assert_eq!(store.device("pump-1").await.unwrap(), from.device("pump-1").await.unwrap());
     assert_eq!(store.settings().await.unwrap().groups, from.settings().await.unwrap().groups);
     assert_eq!(from.signing_keys().await.unwrap().keys.len(), 1);
@@ -81,15 +82,12 @@ async fn devices_come_back_and_no_token_or_key_does() {
 async fn nothing_else_is_restored() {
     let issuer = TestIssuer::new().await;
     let file = backup(&*issuer.app().store).await;
-    let other_key = restored(&file, &root_key(2), ISSUER).await;
-    assert!(matches!(
-        other_key.err(),
-        Some(NotRestored::Sealed(SealedFileError::Broken | SealedFileError::Io(_)))
-    ));
-    let cut = restored(&file[..file.len() - 1], &root_key(1), ISSUER).await;
+    let other_key = restored(&file, &root_keys(2), ISSUER).await;
+    assert!(matches!(other_key.err(), Some(NotRestored::Sealed(SealedFileError::RootKey(_)))));
+    let cut = restored(&file[..file.len() - 1], &root_keys(1), ISSUER).await;
     assert!(matches!(cut.err(), Some(NotRestored::Sealed(_))));
-    let other = restored(&file, &root_key(1), "https://other.example").await.err().unwrap();
+    let other = restored(&file, &root_keys(1), "https://other.example").await.err().unwrap();
     assert!(other.to_string().contains("give --issuer https://id.example"), "{other}");
-    let no_backup = restored(b"not a backup", &root_key(1), ISSUER).await.err().unwrap();
+    let no_backup = restored(b"not a backup", &root_keys(1), ISSUER).await.err().unwrap();
     assert!(matches!(no_backup, NotRestored::Sealed(SealedFileError::NotSealed)));
 }

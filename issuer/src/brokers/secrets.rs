@@ -6,7 +6,7 @@ use fleetbadge_validator::time::UnixSeconds;
 
 use super::{BrokerError, Brokers};
 use crate::client_secrets::{self, AddedSecret, RotatedSecret, SecretError, SecretMaker};
-use crate::credentials::SecretRecord;
+use crate::credentials::{CredentialId, SecretRecord, SecretVerifier};
 use crate::store::BrokerRecord;
 
 impl Brokers {
@@ -56,6 +56,24 @@ impl Brokers {
     pub(crate) async fn remove_secret(&self, name: &str, id: &str) -> Result<Arc<BrokerRecord>, BrokerError> {
         let remove = |secrets: &mut _| client_secrets::remove(secrets, name, id);
         self.change_secrets(name, remove).await.map(|(broker, ())| broker)
+    }
+
+    /// Replaces what a secret is compared with, if it is still `former`.
+    ///
+    /// # Errors
+    /// As [`Self::add_secret`].
+    pub(crate) async fn replace_verifier(
+        &self,
+        name: &str,
+        id: &CredentialId,
+        former: &SecretVerifier,
+        next: &SecretVerifier,
+    ) -> Result<(), BrokerError> {
+        let replace = |secrets: &mut Vec<SecretRecord>| {
+            client_secrets::replace_verifier(secrets, id, former, next);
+            Ok(())
+        };
+        self.change_secrets(name, replace).await.map(drop)
     }
 
     async fn change_secrets<T>(

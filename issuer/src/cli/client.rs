@@ -16,6 +16,7 @@ use crate::admin::problem::Problem;
 use crate::config::InvalidConfig;
 use crate::data_dir::socket_path;
 use crate::restore::RestoreFailed;
+use crate::root_key::RootKeyFileError;
 use crate::serve::ServeError;
 
 /// However much there is.
@@ -67,6 +68,9 @@ pub(super) enum Failure {
         /// The data directory.
         data_dir: PathBuf,
     },
+    /// A file of root keys cannot be made.
+    #[error(transparent)]
+    RootKey(#[from] RootKeyFileError),
     /// The server cannot be started.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -111,6 +115,7 @@ impl Failure {
             Self::Usage(_) | Self::Config(_) | Self::Input { .. } => 2,
             Self::NotRunning { .. } => 3,
             Self::NotRestored { .. }
+            | Self::RootKey(_)
             | Self::Open(_)
             | Self::Serve(_)
             | Self::Http(_)

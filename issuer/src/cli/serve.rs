@@ -31,7 +31,8 @@ pub(super) struct Configuration {
 impl Configuration {
     pub(super) fn resolve(self) -> Result<Config, Failure> {
         let file = self.config.as_deref().map(Options::from_file).transpose()?.unwrap_or_default();
-        Ok(self.options.over(file).resolve()?)
+        let directory = std::env::var_os("CREDENTIALS_DIRECTORY");
+        Ok(self.options.over(file).with_credentials(directory.as_deref()).resolve()?)
     }
 }
 
@@ -65,7 +66,7 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let mut hung_up = signal(SignalKind::hangup())?;
     let bound = Issuer::open(config, Arc::new(SystemClock)).await?.bind().await?;
     print(&welcome(&bound)?)?;
-    let reload = bound.tls_reload();
+    let reload = bound.reload();
     tokio::spawn(async move {
         while hung_up.recv().await.is_some() {
             reload.now().await;

@@ -16,7 +16,8 @@ use crate::devices::KnownDevice;
 use crate::error::TokenError;
 use crate::form::{Form, decode};
 use crate::imported_secrets::Crowded;
-use crate::secret::{ClientSecret, SecretHash};
+use crate::root_key::PresentedHashes;
+use crate::secret::ClientSecret;
 use crate::store::{BrokerRecord, NotEnabled};
 
 /// When to try again if too many guess, in seconds.
@@ -74,7 +75,7 @@ pub(super) async fn verify(
 ) -> Result<Option<Proven>, TokenError> {
     let SecretCredentials { client_id, secret } = credentials;
     // Made before it is known whether there is anything to compare it with.
-    let presented = app.devices.hasher().hash(client_id, secret);
+    let presented = app.devices.hasher().presented(client_id, secret);
     let now = app.now();
     let candidate = Candidate::find(app, question, client_id).await?;
     let secrets = candidate.secrets();
@@ -88,6 +89,7 @@ pub(super) async fn verify(
     if right.is_some()
         && let Ok(proven) = prove(right.clone())
     {
+        app.rehashes.secret(client_id, secrets, &proven.credential, &presented);
         return Ok(Some(proven));
     }
     if secret.has_our_prefix() {
@@ -102,8 +104,9 @@ pub(super) async fn verify(
     })?;
     let right = app.imported_secrets.find(&turn, secrets, &presented, now).await;
     let proven = prove(right.map_err(|error| TokenError::internal(&error))?).ok();
-    if proven.is_none() {
-        wait(turn.began, CHOSEN_REFUSAL_DELAY).await;
+    match &proven {
+        Some(proven) => app.rehashes.secret(client_id, secrets, &proven.credential, &presented),
+        None => wait(turn.began, CHOSEN_REFUSAL_DELAY).await,
     }
     Ok(proven)
 }
@@ -163,11 +166,15 @@ impl Candidate {
 
 /// Which of the secrets that were made here was presented, if it is one that
 /// is still good.
-fn find_made(secrets: &[SecretRecord], presented: &SecretHash, now: UnixSeconds) -> Option<CredentialId> {
+fn find_made(
+    secrets: &[SecretRecord],
+    presented: &PresentedHashes,
+    now: UnixSeconds,
+) -> Option<CredentialId> {
     let mut good = None;
     for secret in secrets {
         let is_right = match &secret.verifier {
-            SecretVerifier::Made(hash) => hash == presented,
+            SecretVerifier::Made(hash) => presented.is(hash),
             SecretVerifier::Imported(_) => false,
         };
         if is_right & secret.is_in_time(now) {

@@ -4,10 +4,10 @@ use fleetbadge_validator::time::UnixSeconds;
 
 use super::{DeviceError, Devices};
 use crate::client_secrets::{self, AddedSecret, RotatedSecret, SecretError};
-use crate::credentials::{SecretKind, SecretRecord, SecretVerifier};
+use crate::credentials::{CredentialId, SecretKind, SecretRecord, SecretVerifier};
 use crate::imported_secrets::ImportedSecrets;
-use crate::secret::ClientSecret;
 use crate::secret::imported::ImportedSecret;
+use crate::secret::{ClientSecret, SecretHash};
 use crate::store::DeviceRecord;
 
 impl Devices {
@@ -73,6 +73,43 @@ impl Devices {
     pub async fn remove_secret(&self, name: &str, id: &str) -> Result<DeviceRecord, DeviceError> {
         let remove = |secrets: &mut _| client_secrets::remove(secrets, name, id);
         self.change_secrets(name, remove).await.map(|(device, ())| device)
+    }
+
+    /// Replaces what a secret is compared with, if it is still `former`.
+    ///
+    /// # Errors
+    /// [`DeviceError`].
+    pub(crate) async fn replace_verifier(
+        &self,
+        name: &str,
+        id: &CredentialId,
+        former: &SecretVerifier,
+        next: &SecretVerifier,
+    ) -> Result<(), DeviceError> {
+        let replace = |secrets: &mut Vec<SecretRecord>| {
+            client_secrets::replace_verifier(secrets, id, former, next);
+            Ok(())
+        };
+        self.change_secrets(name, replace).await.map(drop)
+    }
+
+    /// Replaces the hash of the static password, if it is still `former`.
+    ///
+    /// # Errors
+    /// [`DeviceError`].
+    pub(crate) async fn replace_password_hash(
+        &self,
+        name: &str,
+        former: &SecretHash,
+        next: &SecretHash,
+    ) -> Result<(), DeviceError> {
+        let replace = |device: &mut DeviceRecord| {
+            if let Some(password) = device.credentials.password.as_mut().filter(|it| it.hash == *former) {
+                password.hash = next.clone();
+            }
+            Ok(())
+        };
+        self.change(name, replace).await.map(drop)
     }
 
     async fn change_secrets<T>(

@@ -8,6 +8,7 @@ use fleetbadge_validator::jwk::Algorithm;
 use http::{StatusCode, header};
 
 use crate::app::App;
+use crate::root_keys::RootKeyMissing;
 
 /// The process answers.
 pub(crate) async fn healthz() -> &'static str {
@@ -27,9 +28,17 @@ pub(crate) async fn readyz(State(app): State<Arc<App>>) -> Response {
     if let Err(reason) = app.node.check_current(app.now()) {
         return (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response();
     }
+    if let Err(RootKeyMissing(id)) = app.root_keys.check() {
+        let text = format!("root key {id} is current, and this node does not have it\n");
+        return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
+    }
     let missing = app.algorithms_without_key();
     if missing.contains(&Algorithm::ES256) {
         return (StatusCode::SERVICE_UNAVAILABLE, "no signing key is active\n").into_response();
+    }
+    if app.keys.is_signer_missed(app.now()) {
+        let text = "the PKCS #11 token that the signing keys are in is not there\n";
+        return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
     }
     let waits = |algorithm: &Algorithm| format!("no {} key signs yet\n", algorithm.as_str());
     format!("ok\n{}", missing.iter().map(waits).collect::<String>()).into_response()

@@ -73,7 +73,7 @@ pub(super) fn issue(
         token_id: TokenId::generate(&*app.random).map_err(|error| TokenError::internal(&error))?,
         now,
     };
-    let access_token = mint(content, key).map_err(|error| TokenError::internal(&error))?;
+    let access_token = mint(content, key).map_err(|error| super::not_minted(key, &error))?;
     Ok(TokenResponse {
         access_token,
         token_type: "Bearer",

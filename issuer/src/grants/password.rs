@@ -170,6 +170,7 @@ impl<'a> Presented<'a> {
         opens: impl Fn(&Policy) -> bool,
         refusal: TokenError,
     ) -> Result<Arc<KnownDevice>, TokenError> {
+        app.root_keys.check()?;
         let mut question = Question::begin();
         if let Some(device) = self.verify(app, &mut question, opens).await? {
             return Ok(device);
@@ -194,7 +195,7 @@ impl<'a> Presented<'a> {
             Ok(None)
         };
         // Made before it is known whether there is anything to compare it with.
-        let hash = app.static_passwords.hasher().hash(self.device, &self.password);
+        let presented = app.static_passwords.hasher().presented(self.device, &self.password);
         let now = app.now();
         let Some(device) = question.find_device(app, self.device).await? else {
             return refused(Refused::NoSuchDevice);
@@ -202,7 +203,7 @@ impl<'a> Presented<'a> {
         let Some(kept) = &device.credentials.password else {
             return refused(Refused::NoPassword);
         };
-        if kept.hash != hash {
+        if !presented.is(&kept.hash) {
             return refused(Refused::Wrong);
         }
         if !kept.is_in_time(now) {
@@ -216,6 +217,7 @@ impl<'a> Presented<'a> {
             return refused(Refused::Group);
         }
         app.credential_uses.note(&device, &kept.id, now);
+        app.rehashes.password(self.device, kept, &presented);
         Ok(Some(device))
     }
 }

@@ -17,7 +17,7 @@ pub(super) struct Draft {
     /// The plans, at most one for each algorithm.
     plans: Vec<(Algorithm, Plan)>,
     /// The key that is deleted and what it signed taken back.
-    revoked: Option<(String, Revocation)>,
+    revoked: Option<(SigningKeyRecord, Revocation)>,
 }
 
 impl Draft {
@@ -71,7 +71,7 @@ impl Keys {
                 .find(|(_, record)| record.kid == kid)
                 .ok_or_else(|| KeyError::NoSuchKey { kid: kid.into() })?;
             let plan = plan_revocation(&planned(records), position, now);
-            let revoked = Some((kid.to_owned(), revocation.clone()));
+            let revoked = Some((record.clone(), revocation.clone()));
             Ok(Draft { plans: vec![(record.algorithm, plan)], revoked })
         })
         .await
@@ -108,18 +108,21 @@ impl Keys {
             }
             if let Some(algorithm) = missing {
                 drop(one_at_a_time);
-                made.push(workshop::make(algorithm, &self.sealer).await?);
+                made.push(workshop::make(algorithm, &self.keepers).await?);
                 continue;
             }
             let (delete, revoke): (Vec<_>, Vec<_>) = revoked.into_iter().unzip();
-            for kid in &delete {
-                self.withhold(kid);
+            for record in &delete {
+                self.withhold(&record.kid);
             }
-            let delete: Vec<&str> = delete.iter().map(String::as_str).collect();
-            let change = SigningKeyChange { revision, set: &set, delete: &delete, revoke: &revoke };
+            let kids: Vec<&str> = delete.iter().map(|record| record.kid.as_str()).collect();
+            let change = SigningKeyChange { revision, set: &set, delete: &kids, revoke: &revoke };
             // Otherwise another node was faster; it is seen in the next round.
             if self.write(&change).await? {
                 self.load(now).await?;
+                for record in delete {
+                    self.destroy(record).await;
+                }
                 return Ok(true);
             }
         }

@@ -21,7 +21,8 @@ async fn open_with(folder: &tempfile::TempDir, timing: KeyTiming, now: UnixSecon
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&folder.path().join("db")).await.unwrap());
     let sealer = RootKey::from_bytes([1; 32]).key_sealer();
     let brokers = Arc::new(Brokers::new(Arc::clone(&store)));
-    Keys::open(store, sealer, brokers, "https://id.example", timing, now).await.unwrap()
+    let keepers = Keepers::local(sealer);
+    Keys::open(store, keepers, brokers, "https://id.example", timing, now).await.unwrap()
 }
 
 /// The database, for somebody who spoils it. One connection: another would not

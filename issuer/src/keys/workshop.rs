@@ -8,22 +8,22 @@ use fleetbadge_validator::jwk::Algorithm;
 use tokio::task::JoinHandle;
 
 use super::KeyError;
-use crate::root_key::KeySealer;
-use crate::signing_keys::{Schedule, SigningKey, UnusableSigningKey};
+use super::keepers::Keepers;
+use crate::signing_keys::{PrivateHalf, Schedule, UnusableSigningKey};
 use crate::store::SigningKeyRecord;
 
 /// A key that was made, sealed, and is not stored yet.
 pub(super) struct NewKey {
     kid: String,
     algorithm: Algorithm,
-    sealed: Vec<u8>,
+    private: PrivateHalf,
 }
 
 impl NewKey {
     /// Makes one, here and now.
-    pub(super) fn make(algorithm: Algorithm, sealer: &KeySealer) -> Result<Self, UnusableSigningKey> {
-        let (key, sealed) = SigningKey::generate(algorithm, sealer)?;
-        Ok(Self { kid: key.kid().into(), algorithm, sealed })
+    fn make(algorithm: Algorithm, keepers: &Keepers) -> Result<Self, UnusableSigningKey> {
+        let (kid, private) = keepers.make(algorithm)?;
+        Ok(Self { kid, algorithm, private })
     }
 
     pub(super) fn kid(&self) -> &str {
@@ -39,15 +39,15 @@ impl NewKey {
         SigningKeyRecord {
             kid: self.kid.clone(),
             algorithm: self.algorithm,
-            sealed: self.sealed.clone(),
+            private: self.private.clone(),
             schedule,
         }
     }
 }
 
 /// Makes a key on a thread of its own, and waits for it.
-pub(super) async fn make(algorithm: Algorithm, sealer: &Arc<KeySealer>) -> Result<NewKey, KeyError> {
-    finished(begin(algorithm, sealer)).await
+pub(super) async fn make(algorithm: Algorithm, keepers: &Arc<Keepers>) -> Result<NewKey, KeyError> {
+    finished(begin(algorithm, keepers)).await
 }
 
 /// The keys that are being made while nobody waits: one per algorithm.
@@ -62,9 +62,9 @@ impl Workshop {
     pub(super) async fn collect(
         &self,
         algorithm: Algorithm,
-        sealer: &Arc<KeySealer>,
+        keepers: &Arc<Keepers>,
     ) -> Result<Option<NewKey>, KeyError> {
-        match self.take_ready(algorithm, sealer) {
+        match self.take_ready(algorithm, keepers) {
             Some(work) => finished(work).await.map(Some),
             None => Ok(None),
         }
@@ -76,12 +76,12 @@ impl Workshop {
         under_way.get(&algorithm).is_some_and(JoinHandle::is_finished)
     }
 
-    fn take_ready(&self, algorithm: Algorithm, sealer: &Arc<KeySealer>) -> Option<Work> {
+    fn take_ready(&self, algorithm: Algorithm, keepers: &Arc<Keepers>) -> Option<Work> {
         let mut under_way = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match under_way.entry(algorithm) {
             Entry::Vacant(place) => {
                 tracing::info!(alg = algorithm.as_str(), "the first key of an algorithm is being made");
-                place.insert(begin(algorithm, sealer));
+                place.insert(begin(algorithm, keepers));
                 None
             }
             Entry::Occupied(place) => place.get().is_finished().then(|| place.remove()),
@@ -89,9 +89,9 @@ impl Workshop {
     }
 }
 
-fn begin(algorithm: Algorithm, sealer: &Arc<KeySealer>) -> Work {
-    let sealer = Arc::clone(sealer);
-    tokio::task::spawn_blocking(move || NewKey::make(algorithm, &sealer))
+fn begin(algorithm: Algorithm, keepers: &Arc<Keepers>) -> Work {
+    let keepers = Arc::clone(keepers);
+    tokio::task::spawn_blocking(move || NewKey::make(algorithm, &keepers))
 }
 
 async fn finished(work: Work) -> Result<NewKey, KeyError> {

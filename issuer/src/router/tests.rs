@@ -155,6 +155,10 @@ const ROUTES: &[Row] = &[
     Row(Method::GET, "/admin/v1/keys", Empty, OPERATOR),
     Row(Method::POST, "/admin/v1/keys/rotate", Json("{}"), OPERATOR),
     Row(Method::POST, "/admin/v1/keys/x/revoke", Empty, operator(Nothing)),
+    Row(Method::GET, "/admin/v1/root-keys", Empty, OPERATOR),
+    Row(Method::POST, "/admin/v1/root-keys", Empty, OPERATOR),
+    Row(Method::POST, "/admin/v1/root-keys/x/use", Empty, operator(Nothing)),
+    Row(Method::DELETE, "/admin/v1/root-keys/x", Empty, operator(Nothing)),
 ];
 
 const GRANT: &str = "grant_type=client_credentials";

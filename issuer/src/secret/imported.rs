@@ -5,14 +5,17 @@
 //! tells of no guess whether it is right, and with the root key beside it each
 //! guess still costs a slow hash.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use argon2::{Algorithm, Argon2, Params, PasswordHasher as _, PasswordVerifier as _, Version};
 use aws_lc_rs::rand::SecureRandom;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{ClientSecret, OUR_PREFIXES, SecretHash};
 use crate::random::{NoRandomness, random_bytes};
+use crate::root_key::{PresentedHashes, RootKeyId};
 
 /// The fewest characters of a secret that is imported.
 pub const MIN_IMPORTED_LENGTH: usize = 16;
@@ -74,10 +77,14 @@ impl ImportedSecret {
     }
 }
 
-/// The slow hash of a secret that somebody chose: argon2id, as a PHC string.
-#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct ImportedSecretHash(Box<str>);
+/// The slow hash of a secret that somebody chose: argon2id, as a PHC string,
+/// and under which root key what it is of was hashed. In JSON: that one, a
+/// point, the PHC string.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct ImportedSecretHash {
+    root_key: RootKeyId,
+    phc: Box<str>,
+}
 
 /// No slow hash can be made.
 #[derive(Debug, thiserror::Error)]
@@ -105,7 +112,7 @@ impl ImportedSecretHash {
         let hash = Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
             .hash_password_with_salt(secret.as_bytes(), &salt)
             .map_err(SlowHashFailed::Argon2)?;
-        Ok(Self(hash.to_string().into()))
+        Ok(Self { root_key: secret.root_key(), phc: hash.to_string().into() })
     }
 
     /// The hash of nothing that anybody could present: costs as much as others
@@ -113,14 +120,44 @@ impl ImportedSecretHash {
     #[must_use]
     pub fn nobodys() -> Self {
         let (salt, hash) = ("A".repeat(22), "A".repeat(43));
-        Self(format!("$argon2id$v=19$m={MEMORY_KIB},t={PASSES},p={LANES}${salt}${hash}").into())
+        let phc = format!("$argon2id$v=19$m={MEMORY_KIB},t={PASSES},p={LANES}${salt}${hash}").into();
+        Self { root_key: RootKeyId::NOBODYS, phc }
     }
 
-    /// Whether it is the hash of what has this keyed hash, with the costs that
-    /// it was made with. Takes some 10 ms of a core.
+    /// Under which root key what it is of was hashed.
     #[must_use]
-    pub fn is_of(&self, presented: &SecretHash) -> bool {
-        Argon2::default().verify_password(presented.as_bytes(), &*self.0).is_ok()
+    pub const fn root_key(&self) -> RootKeyId {
+        self.root_key
+    }
+
+    /// Whether it is the hash of what has these keyed hashes, with the costs
+    /// that it was made with. Takes some 10 ms of a core, also under a root key
+    /// that there no longer is: then it never is.
+    #[must_use]
+    pub fn is_of(&self, presented: &PresentedHashes) -> bool {
+        let under_its_key = presented.under(self.root_key);
+        let hash = under_its_key.unwrap_or(presented.current());
+        let is_right = Argon2::default().verify_password(hash.as_bytes(), &*self.phc).is_ok();
+        is_right & under_its_key.is_some()
+    }
+}
+
+impl Serialize for ImportedSecretHash {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{}.{}", self.root_key, self.phc))
+    }
+}
+
+impl<'de> Deserialize<'de> for ImportedSecretHash {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<str>::deserialize(deserializer)?;
+        let read = || {
+            let (root_key, phc) = text.split_once('.')?;
+            Some(Self { root_key: root_key.parse().ok()?, phc: phc.into() })
+        };
+        read().ok_or_else(|| {
+            D::Error::custom("a slow hash is the ID of its root key, a point, and a PHC string")
+        })
     }
 }
 
@@ -135,6 +172,12 @@ mod tests {
     use aws_lc_rs::rand::SystemRandom;
 
     use super::*;
+    use crate::root_key::RootKey;
+
+    fn presented(root_key: u8, secret: &str) -> PresentedHashes {
+        let hasher = RootKey::from_bytes([root_key; 32]).secret_hasher();
+        hasher.presented("pump", &ClientSecret::presented(secret.into()))
+    }
 
     fn parse(text: &str) -> Result<ImportedSecret, InvalidImportedSecret> {
         ImportedSecret::parse(ClientSecret::presented(text.into()))
@@ -162,19 +205,27 @@ mod tests {
     #[test]
     #[expect(clippy::disallowed_methods, reason = "a test needs no repeatable salt")]
     fn the_slow_hash_is_argon2id_with_a_salt_of_its_own() {
-        let (right, wrong) = (SecretHash::from_bytes([1; 32]), SecretHash::from_bytes([2; 32]));
+        let (right, wrong) = (presented(1, "right"), presented(1, "wrong"));
         let random = SystemRandom::new();
-        let hash = ImportedSecretHash::new(&right, &random).unwrap();
-        assert!(hash.0.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{}", hash.0);
+        let hash = ImportedSecretHash::new(right.current(), &random).unwrap();
+        assert!(hash.phc.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{}", hash.phc);
         assert!(hash.is_of(&right));
         assert!(!hash.is_of(&wrong));
-        assert_ne!(hash, ImportedSecretHash::new(&right, &random).unwrap());
+        assert_ne!(hash, ImportedSecretHash::new(right.current(), &random).unwrap());
+        let json = serde_json::to_string(&hash).unwrap();
+        assert_eq!(serde_json::from_str::<ImportedSecretHash>(&json).unwrap(), hash);
+        // Under a root key that is no longer there, whatever it says of itself.
+        let other = presented(2, "right");
+        assert!(!hash.is_of(&other));
+        let relabelled = ImportedSecretHash { root_key: other.current().root_key(), ..hash.clone() };
+        assert!(!relabelled.is_of(&other));
         // That of nobody is well-formed: otherwise nothing would be computed.
         let nobodys = ImportedSecretHash::nobodys();
-        let compared = Argon2::default().verify_password(right.as_bytes(), &*nobodys.0);
+        let compared = Argon2::default().verify_password(right.current().as_bytes(), &*nobodys.phc);
         assert_eq!(compared, Err(argon2::password_hash::Error::PasswordInvalid));
         for spoilt in ["", "plain", "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ"] {
-            assert!(!ImportedSecretHash(spoilt.into()).is_of(&right));
+            let root_key = right.current().root_key();
+            assert!(!ImportedSecretHash { root_key, phc: spoilt.into() }.is_of(&right));
         }
         assert_eq!(format!("{hash:?}"), "ImportedSecretHash(…)");
     }
@@ -182,9 +233,11 @@ mod tests {
     /// So that hashes stay good when new ones are made to cost more.
     #[test]
     fn the_costs_are_those_of_the_hash() {
+        let right = presented(1, "right");
         let weak = Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::new(64, 1, 1, None).unwrap())
-            .hash_password_with_salt(&[1; 32], b"somesaltsomesalt")
+            .hash_password_with_salt(right.current().as_bytes(), b"somesaltsomesalt")
             .unwrap();
-        assert!(ImportedSecretHash(weak.to_string().into()).is_of(&SecretHash::from_bytes([1; 32])));
+        let root_key = right.current().root_key();
+        assert!(ImportedSecretHash { root_key, phc: weak.to_string().into() }.is_of(&right));
     }
 }

@@ -1,5 +1,7 @@
 //! One signing key: its two halves, and the headers of what it signs.
 
+use std::sync::Arc;
+
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::encoding::AsDer as _;
 use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
@@ -12,9 +14,11 @@ use fleetbadge_validator::claims::TOKEN_TYPE;
 use fleetbadge_validator::jwk::{Algorithm, PublicKey};
 use jsonwebtoken::crypto::JwtSigner;
 use jsonwebtoken::signature::{Error as SignatureError, Signer};
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::root_key::{KeySealer, SealBroken};
+use super::external::{ExternalKey, ExternalPrivateKey, ExternalSigner};
+use crate::root_key::{KeySealer, SealBroken, Sealed};
 
 /// The size of an RSA key that is made: what RFC 7518 §3.3 wants at least, and
 /// every broker verifies. Ten times slower at signing than the others.
@@ -70,6 +74,28 @@ enum PrivateKey {
     Es256(EcdsaKeyPair),
     Rs256(RsaKeyPair),
     EdDsa(Ed25519KeyPair),
+    External(Box<ExternalPrivateKey>),
+}
+
+/// Who keeps the private half of a key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PrivateHalf {
+    /// The database, encrypted under a root key.
+    Sealed(Sealed),
+    /// A PKCS #11 token; the database has what it is known by there, also
+    /// encrypted under a root key.
+    Pkcs11(Sealed),
+}
+
+impl PrivateHalf {
+    /// What the database has.
+    #[must_use]
+    pub const fn sealed(&self) -> &Sealed {
+        match self {
+            Self::Sealed(sealed) | Self::Pkcs11(sealed) => sealed,
+        }
+    }
 }
 
 /// A signing key cannot be made or read.
@@ -78,9 +104,15 @@ pub enum UnusableSigningKey {
     /// The cryptographic library cannot make or read it.
     #[error("the cryptographic library cannot make or read the key")]
     Cryptography,
-    /// What was stored cannot be opened with this root key.
+    /// What was stored cannot be opened.
     #[error(transparent)]
     Seal(#[from] SealBroken),
+    /// An external signer cannot make, find or destroy it; the log says why.
+    #[error("the external signer that keeps its private half fails; see the log")]
+    External,
+    /// An external signer keeps it, and this server has none.
+    #[error("its private half is in a PKCS #11 token; give pkcs11_module, pkcs11_token and pkcs11_pin_file")]
+    NoSigner,
     /// The private key is another one than the stored `kid` says.
     #[error("the key is another one than its kid says")]
     OtherKid,
@@ -94,7 +126,7 @@ impl SigningKey {
     ///
     /// # Errors
     /// [`UnusableSigningKey`].
-    pub fn generate(algorithm: Algorithm, sealer: &KeySealer) -> Result<(Self, Vec<u8>), UnusableSigningKey> {
+    pub fn generate(algorithm: Algorithm, sealer: &KeySealer) -> Result<(Self, Sealed), UnusableSigningKey> {
         let private = PrivateKey::generate(algorithm).ok_or(UnusableSigningKey::Cryptography)?;
         let pkcs8 = private.to_pkcs8().ok_or(UnusableSigningKey::Cryptography)?;
         let key = Self::from_private(private)?;
@@ -109,13 +141,33 @@ impl SigningKey {
     pub fn open(
         kid: &str,
         algorithm: Algorithm,
-        sealed: &[u8],
+        sealed: &Sealed,
         sealer: &KeySealer,
     ) -> Result<Self, UnusableSigningKey> {
         let pkcs8 = sealer.open(kid, sealed)?;
         let private = PrivateKey::from_pkcs8(algorithm, &pkcs8).ok_or(UnusableSigningKey::Cryptography)?;
         let key = Self::from_private(private)?;
         if *key.kid == *kid { Ok(key) } else { Err(UnusableSigningKey::OtherKid) }
+    }
+
+    /// A key that an external signer keeps.
+    ///
+    /// # Errors
+    /// [`UnusableSigningKey`].
+    pub(crate) fn external(
+        signer: Arc<dyn ExternalSigner>,
+        key: ExternalKey,
+        algorithm: Algorithm,
+    ) -> Result<Self, UnusableSigningKey> {
+        let private = Box::new(ExternalPrivateKey::new(signer, key, algorithm));
+        let key = Self::from_private(PrivateKey::External(private))?;
+        if key.algorithm() == algorithm { Ok(key) } else { Err(UnusableSigningKey::Cryptography) }
+    }
+
+    /// Whether an external signer keeps it.
+    #[must_use]
+    pub const fn is_external(&self) -> bool {
+        matches!(self.private, PrivateKey::External(_))
     }
 
     fn from_private(private: PrivateKey) -> Result<Self, UnusableSigningKey> {
@@ -191,6 +243,7 @@ impl PrivateKey {
             Self::Es256(pair) => pair.to_pkcs8v1().ok()?.as_ref().to_vec(),
             Self::Rs256(pair) => pair.as_der().ok()?.as_ref().to_vec(),
             Self::EdDsa(pair) => pair.to_pkcs8().ok()?.as_ref().to_vec(),
+            Self::External(_) => return None,
         };
         Some(Zeroizing::new(pkcs8))
     }
@@ -207,6 +260,7 @@ impl PrivateKey {
                 .ok()
             }
             Self::EdDsa(pair) => PublicKey::from_ed25519_point(pair.public_key().as_ref()),
+            Self::External(key) => PublicKey::from_jwk(key.public()).ok(),
         }
     }
 }
@@ -223,6 +277,7 @@ impl Signer<Vec<u8>> for SigningKey {
                     .map(|()| signature)
             }
             PrivateKey::EdDsa(pair) => pair.try_sign(message).map(|signature| signature.as_ref().to_vec()),
+            PrivateKey::External(key) => return key.sign(message).map_err(SignatureError::from_source),
         }
         .map_err(|_| SignatureError::new())
     }
@@ -230,10 +285,10 @@ impl Signer<Vec<u8>> for SigningKey {
 
 impl JwtSigner for SigningKey {
     fn algorithm(&self) -> jsonwebtoken::Algorithm {
-        match &self.private {
-            PrivateKey::Es256(_) => jsonwebtoken::Algorithm::ES256,
-            PrivateKey::Rs256(_) => jsonwebtoken::Algorithm::RS256,
-            PrivateKey::EdDsa(_) => jsonwebtoken::Algorithm::EdDSA,
+        match self.public.algorithm() {
+            Algorithm::ES256 => jsonwebtoken::Algorithm::ES256,
+            Algorithm::RS256 => jsonwebtoken::Algorithm::RS256,
+            Algorithm::EdDSA => jsonwebtoken::Algorithm::EdDSA,
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::credentials::{CredentialId, Credentials, KeyRecord, SecretRecord, Sec
 use crate::enrolments::NamePattern;
 use crate::policy::{PolicyDocument, RefreshWindow};
 use crate::profile::Profile;
+use crate::root_key::{RootKey, RootKeyId};
 use crate::secret::SecretHash;
 use fleetbadge_validator::jwk::{Algorithm, Jwk};
 
@@ -35,6 +36,7 @@ pub(super) async fn check<S: Store, G>(make: impl AsyncFn() -> (S, G)) {
     uses_go_with_their_credentials(&make().await.0).await;
     groups_are_replaced(&make().await.0).await;
     settings_are_changed_by_who_has_seen_them(&make().await.0).await;
+    one_root_key_is_current(&make().await.0).await;
     log::check(&make).await;
     rows::check(&make).await;
 }
@@ -426,4 +428,21 @@ async fn settings_are_changed_by_who_has_seen_them(store: &impl Store) {
     assert!(store.remove_broker(seen.revision + 2, "b").await.unwrap());
     // A refused change takes no name, and is not logged.
     assert_eq!(store.changes(0).await.unwrap().last, 4);
+}
+
+fn root_key(byte: u8) -> RootKeyId {
+    RootKey::from_bytes([byte; 32]).id()
+}
+
+async fn one_root_key_is_current(store: &impl Store) {
+    let (one, two) = (root_key(1), root_key(2));
+    assert_eq!(store.root_key().await.unwrap(), None);
+    assert!(!store.set_root_key(two, Some(one)).await.unwrap());
+    assert!(store.set_root_key(one, None).await.unwrap());
+    // Somebody else was faster.
+    assert!(!store.set_root_key(two, None).await.unwrap());
+    assert_eq!(store.root_key().await.unwrap(), Some(one));
+    assert!(store.set_root_key(two, Some(one)).await.unwrap());
+    assert!(!store.set_root_key(two, Some(one)).await.unwrap());
+    assert_eq!(store.root_key().await.unwrap(), Some(two));
 }

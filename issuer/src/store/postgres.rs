@@ -20,6 +20,7 @@ use super::{
     SigningKeySet, SigningKeysNotChanged, Store, StoreError, UsedJti,
 };
 use crate::credentials::CredentialId;
+use crate::root_key::RootKeyId;
 use crate::store::tables::{ImportedRow, Row};
 
 mod brokers;
@@ -33,6 +34,7 @@ mod listener;
 mod names;
 mod reports;
 mod revocations;
+mod root_key;
 mod rows;
 mod settings;
 mod signing_keys;
@@ -239,6 +241,14 @@ impl Store for PostgresStore {
         let outcome = rows::import(&self.pool, rows, restoration).await;
         self.changed.notify_one();
         outcome
+    }
+
+    async fn root_key(&self) -> Result<Option<RootKeyId>, StoreError> {
+        again_if_lost(|| root_key::get(&self.pool)).await
+    }
+
+    async fn set_root_key(&self, id: RootKeyId, former: Option<RootKeyId>) -> Result<bool, StoreError> {
+        bounded(root_key::set(&self.pool, id, former)).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -14,7 +14,7 @@ use crate::credentials::{CertificateRecord, CredentialId, Credentials, SecretRec
 use crate::enrolments::NamePattern;
 use crate::policy::PolicyDocument;
 use crate::profile::Profile;
-use crate::signing_keys::Schedule;
+use crate::signing_keys::{PrivateHalf, Schedule};
 use fleetbadge_validator::reports::Report;
 
 /// What is known of a device beside its credentials: goes into topics.
@@ -216,8 +216,8 @@ pub struct SigningKeyRecord {
     pub kid: String,
     /// What it signs with.
     pub algorithm: Algorithm,
-    /// The private key, encrypted under the root key.
-    pub sealed: Vec<u8>,
+    /// Who keeps its private half.
+    pub private: PrivateHalf,
     /// When it does what.
     pub schedule: Schedule,
 }

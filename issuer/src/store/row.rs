@@ -54,7 +54,7 @@ pub(super) fn from_json<'a, T: Deserialize<'a>>(what: &'static str, json: &'a st
     serde_json::from_str(json).map_err(|error| corrupt(what, &error))
 }
 
-fn corrupt(what: &'static str, reason: &dyn Display) -> StoreError {
+pub(super) fn corrupt(what: &'static str, reason: &dyn Display) -> StoreError {
     StoreError::Corrupt { what, reason: reason.to_string() }
 }
 
@@ -265,24 +265,27 @@ impl TryFrom<EnrolmentRow> for EnrolmentRecord {
 pub(super) struct SigningKeyRow {
     pub(super) kid: String,
     pub(super) algorithm: String,
-    pub(super) sealed: Vec<u8>,
+    pub(super) private: String,
     pub(super) announced_at: i64,
     pub(super) active_at: i64,
     pub(super) retired_at: Option<i64>,
     pub(super) dropped_at: Option<i64>,
 }
 
-impl From<&SigningKeyRecord> for SigningKeyRow {
-    fn from(SigningKeyRecord { kid, algorithm, sealed, schedule }: &SigningKeyRecord) -> Self {
-        Self {
+impl TryFrom<&SigningKeyRecord> for SigningKeyRow {
+    type Error = StoreError;
+
+    fn try_from(record: &SigningKeyRecord) -> Result<Self, StoreError> {
+        let SigningKeyRecord { kid, algorithm, private, schedule } = record;
+        Ok(Self {
             kid: kid.clone(),
             algorithm: algorithm.as_str().into(),
-            sealed: sealed.clone(),
+            private: to_json(SIGNING_KEY, private)?,
             announced_at: time_to_sql(schedule.announced_at),
             active_at: time_to_sql(schedule.active_at),
             retired_at: schedule.retired_at.map(time_to_sql),
             dropped_at: schedule.dropped_at.map(time_to_sql),
-        }
+        })
     }
 }
 
@@ -295,7 +298,7 @@ impl TryFrom<SigningKeyRow> for SigningKeyRecord {
             algorithm: Algorithm::from_name(&row.algorithm)
                 .ok_or_else(|| corrupt(SIGNING_KEY, &format_args!("the algorithm {:?}", row.algorithm)))?,
             kid: row.kid,
-            sealed: row.sealed,
+            private: from_json(SIGNING_KEY, &row.private)?,
             schedule: Schedule {
                 announced_at: time(row.announced_at)?,
                 active_at: time(row.active_at)?,

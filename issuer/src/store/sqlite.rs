@@ -20,6 +20,7 @@ use super::{
     SigningKeySet, SigningKeysNotChanged, Store, StoreError, UsedJti,
 };
 use crate::credentials::CredentialId;
+use crate::root_key::RootKeyId;
 use crate::store::tables::{ImportedRow, Row};
 
 mod brokers;
@@ -31,6 +32,7 @@ mod groups;
 mod names;
 mod reports;
 mod revocations;
+mod root_key;
 mod rows;
 mod settings;
 mod signing_keys;
@@ -236,6 +238,14 @@ impl Store for SqliteStore {
         restoration: Option<&Restoration>,
     ) -> Result<(), NotImported> {
         self.told(rows::import(&self.pool, rows, restoration).await)
+    }
+
+    async fn root_key(&self) -> Result<Option<RootKeyId>, StoreError> {
+        root_key::get(&self.pool).await
+    }
+
+    async fn set_root_key(&self, id: RootKeyId, former: Option<RootKeyId>) -> Result<bool, StoreError> {
+        root_key::set(&self.pool, id, former).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

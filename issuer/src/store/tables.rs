@@ -60,7 +60,7 @@ const fn bytes(name: &'static str) -> Column {
 }
 
 /// The tables, each after those that it refers to.
-pub const TABLES: [Table; 11] = [
+pub const TABLES: [Table; 12] = [
     Table {
         name: "state",
         columns: &[
@@ -125,12 +125,13 @@ pub const TABLES: [Table; 11] = [
         key: 1,
     },
     Table { name: "used_jtis", columns: &[bytes("id"), integer("expires_at")], key: 1 },
+    Table { name: "root_key", columns: &[integer("row"), text("id")], key: 1 },
     Table {
         name: "signing_keys",
         columns: &[
             text("kid"),
             text("algorithm"),
-            bytes("sealed"),
+            json("private"),
             integer("announced_at"),
             integer("active_at"),
             integer("retired_at"),
@@ -248,14 +249,14 @@ mod tests {
         let cells = vec![
             Cell::Text("kid".into()),
             Cell::Text("ES256".into()),
-            Cell::Bytes(vec![0, 255]),
+            Cell::Json(json!({"sealed": {}})),
             Cell::Integer(Some(1)),
             Cell::Integer(Some(-2)),
             Cell::Integer(None),
             Cell::Integer(None),
         ];
         let row = Row { table, cells };
-        assert_eq!(row.to_json(), json!(["signing_keys", "kid", "ES256", "AP8", 1, -2, null, null]));
+        assert_eq!(row.to_json(), json!(["signing_keys", "kid", "ES256", {"sealed": {}}, 1, -2, null, null]));
         assert_eq!(Row::from_json(row.to_json()).unwrap(), row);
         for wrong in [
             json!({}),

@@ -12,6 +12,7 @@ mod key;
 mod place;
 mod policy;
 mod revocation;
+mod root_key;
 mod secret;
 mod serve;
 mod static_password;

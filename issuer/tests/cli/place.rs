@@ -79,6 +79,11 @@ impl Place {
     }
 
     pub(crate) fn serve(&self, more: &[&str]) -> Server {
+        self.serve_with_env(more, &[])
+    }
+
+    /// With these in its environment.
+    pub(crate) fn serve_with_env(&self, more: &[&str], environment: &[(&str, &str)]) -> Server {
         let log = File::options().append(true).create(true).open(self.path("log")).unwrap();
         let mut process = self
             .command(
@@ -89,6 +94,7 @@ impl Place {
                 .concat(),
             )
             .env("FLEETBADGE_LOG", "trace")
+            .envs(environment.iter().copied())
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()

@@ -15,7 +15,7 @@ use base64::engine::general_purpose::STANDARD;
 use fleetbadge_issuer::Issuer;
 use fleetbadge_issuer::config::Options;
 use fleetbadge_issuer::devices::NewDevice;
-use fleetbadge_issuer::serve::{ServeError, TlsReload};
+use fleetbadge_issuer::serve::{Reload, ServeError};
 use fleetbadge_validator::time::{ManualClock, UnixSeconds};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -38,7 +38,7 @@ struct Server {
     address: SocketAddr,
     /// `pump`'s.
     secret: String,
-    reload: TlsReload,
+    reload: Reload,
     _stop: oneshot::Sender<()>,
     _task: JoinHandle<Result<(), ServeError>>,
 }
@@ -61,7 +61,7 @@ impl Server {
         let added =
             issuer.add_device(NewDevice { name: "pump".into(), ..NewDevice::default() }).await.unwrap();
         let bound = issuer.bind().await?;
-        let (address, reload) = (bound.public_address().unwrap(), bound.tls_reload());
+        let (address, reload) = (bound.public_address().unwrap(), bound.reload());
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(bound.run(async {
             let _ = stopped.await;

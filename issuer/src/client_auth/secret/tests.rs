@@ -136,7 +136,7 @@ async fn hanging_up_ends_no_turn_before_its_work() {
     let all = app.imported_secrets.free_turns();
     let turn = app.imported_secrets.turn().await.unwrap();
     let secrets = app.devices.get("pump-1").await.unwrap().credentials.secrets;
-    let guess = SecretHash::from_bytes([0; 32]);
+    let guess = app.devices.hasher().presented("pump-1", &ClientSecret::presented("x".into()));
     let mut find = Box::pin(app.imported_secrets.find(&turn, &secrets, &guess, app.now()));
     // Begun, then dropped.
     assert!(is_pending_once(&mut find).await);

@@ -7,7 +7,7 @@ fn sealer(root: u8) -> KeySealer {
     RootKey::from_bytes([root; 32]).key_sealer()
 }
 
-fn key(algorithm: Algorithm) -> (SigningKey, Vec<u8>) {
+fn key(algorithm: Algorithm) -> (SigningKey, Sealed) {
     SigningKey::generate(algorithm, &sealer(1)).unwrap()
 }
 
@@ -19,19 +19,20 @@ fn bytes(member: Option<String>) -> Vec<u8> {
 fn what_is_sealed_opens_with_the_same_root_key_kid_and_algorithm_only() {
     for algorithm in Algorithm::ALL {
         let (key, sealed) = key(algorithm);
-        let open = |kid: &str, algorithm, sealed: &[u8], root| {
+        let open = |kid: &str, algorithm, sealed: &Sealed, root| {
             SigningKey::open(kid, algorithm, sealed, &sealer(root)).map(|key| key.public().clone())
         };
         assert_eq!(open(key.kid(), algorithm, &sealed, 1).as_ref(), Ok(key.public()));
-        assert_eq!(open(key.kid(), algorithm, &sealed, 2), Err(SealBroken.into()));
-        assert_eq!(open("other", algorithm, &sealed, 1), Err(SealBroken.into()));
+        assert_eq!(open(key.kid(), algorithm, &sealed, 2), Err(SealBroken::RootKey(sealed.root_key).into()));
+        let broken = SealBroken::Content(sealed.root_key);
+        assert_eq!(open("other", algorithm, &sealed, 1), Err(broken.into()));
         for other in Algorithm::ALL.into_iter().filter(|other| *other != algorithm) {
             let refused = open(key.kid(), other, &sealed, 1);
             assert_eq!(refused, Err(UnusableSigningKey::Cryptography), "{algorithm:?} as {other:?}");
         }
         let mut tampered = sealed;
-        *tampered.last_mut().unwrap() ^= 1;
-        assert_eq!(open(key.kid(), algorithm, &tampered, 1), Err(SealBroken.into()));
+        *tampered.text.last_mut().unwrap() ^= 1;
+        assert_eq!(open(key.kid(), algorithm, &tampered, 1), Err(broken.into()));
     }
 }
 

@@ -6,7 +6,8 @@ use fleetbadge_validator::revocations::Revocation;
 use fleetbadge_validator::reports::Report;
 
 use super::{NOW, add_broker, broker, device, remove_broker, taken_back};
-use crate::signing_keys::Schedule;
+use crate::root_key::Sealed;
+use crate::signing_keys::{PrivateHalf, Schedule};
 use crate::store::{
     ChangedSubject, ReportRecord, SigningKeyChange, SigningKeyRecord, SigningKeysNotChanged, Store,
 };
@@ -94,7 +95,7 @@ async fn signing_keys_are_changed_as_a_whole(store: &impl Store) {
     let key = |kid: &str, schedule| SigningKeyRecord {
         kid: kid.into(),
         algorithm: Algorithm::ES256,
-        sealed: vec![1, 2, 3],
+        private: PrivateHalf::Sealed(Sealed { root_key: super::root_key(1), text: vec![1, 2, 3] }),
         schedule,
     };
     let schedule = |now| Schedule { announced_at: now, active_at: now, retired_at: None, dropped_at: None };
@@ -112,10 +113,12 @@ async fn signing_keys_are_changed_as_a_whole(store: &impl Store) {
     assert_eq!(seen.keys, std::slice::from_ref(&z));
 
     let retired = Schedule { retired_at: Some(NOW.plus(10)), ..schedule(NOW) };
-    let both = SigningKeyChange { revision: seen.revision, set: &[key("z", retired), a.clone()], ..first };
+    let private = PrivateHalf::Sealed(Sealed { root_key: super::root_key(2), text: vec![4] });
+    let resealed = SigningKeyRecord { private, ..key("z", retired) };
+    let both = SigningKeyChange { revision: seen.revision, set: &[resealed.clone(), a.clone()], ..first };
     store.change_signing_keys(&both).await.unwrap();
     let seen = store.signing_keys().await.unwrap();
-    assert_eq!(seen.keys, [key("z", retired), a.clone()]);
+    assert_eq!(seen.keys, [resealed, a.clone()]);
 
     let gone = SigningKeyChange {
         revision: seen.revision,

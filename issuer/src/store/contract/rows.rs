@@ -5,7 +5,8 @@ use fleetbadge_validator::revocations::Revocation;
 use tokio::sync::mpsc;
 
 use super::{NOW, add_broker, broker, device, id, taken_back, used, with_group};
-use crate::signing_keys::Schedule;
+use crate::root_key::Sealed;
+use crate::signing_keys::{PrivateHalf, Schedule};
 use crate::store::tables::{ImportedRow, Row, TABLES};
 use crate::store::{NotImported, Restoration, SigningKeyChange, SigningKeyRecord, Store, UsedJti};
 
@@ -31,7 +32,9 @@ async fn fill(store: &impl Store) {
     store.use_jtis(&[UsedJti { id: [0xff; 32], expires_at: NOW }]).await.unwrap();
     store.record_uses(&[used("a", "key-a", NOW)]).await.unwrap();
     let schedule = Schedule { announced_at: NOW, active_at: NOW, retired_at: None, dropped_at: None };
-    let key = SigningKeyRecord { kid: "k".into(), algorithm: Algorithm::ES256, sealed: vec![0, 9], schedule };
+    let private = PrivateHalf::Sealed(Sealed { root_key: super::root_key(1), text: vec![0, 9] });
+    store.set_root_key(super::root_key(1), None).await.unwrap();
+    let key = SigningKeyRecord { kid: "k".into(), algorithm: Algorithm::ES256, private, schedule };
     let first = SigningKeyChange { set: &[key], ..SigningKeyChange::default() };
     store.change_signing_keys(&first).await.unwrap();
     store.reach_clock(NOW).await.unwrap();

@@ -10,7 +10,7 @@ pub(super) async fn all(pool: &SqlitePool) -> Result<SigningKeySet, StoreError> 
     let mut transaction = pool.begin().await?;
     let revision = sqlx::query_scalar("SELECT signing_keys FROM state").fetch_one(&mut *transaction).await?;
     let rows: Vec<SigningKeyRow> = sqlx::query_as(
-        "SELECT kid, algorithm, sealed, announced_at, active_at, retired_at, dropped_at \
+        "SELECT kid, algorithm, private, announced_at, active_at, retired_at, dropped_at \
          FROM signing_keys ORDER BY announced_at, active_at, kid",
     )
     .fetch_all(&mut *transaction)
@@ -30,18 +30,19 @@ pub(super) async fn change(
     if next.rows_affected() != 1 {
         return Err(SigningKeysNotChanged::Conflict);
     }
-    for row in change.set.iter().map(SigningKeyRow::from) {
+    for record in change.set {
+        let row = SigningKeyRow::try_from(record)?;
         sqlx::query(
             "INSERT INTO signing_keys \
-               (kid, algorithm, sealed, announced_at, active_at, retired_at, dropped_at) \
+               (kid, algorithm, private, announced_at, active_at, retired_at, dropped_at) \
              VALUES (?, ?, ?, ?, ?, ?, ?) \
              ON CONFLICT (kid) DO UPDATE SET \
-               announced_at = excluded.announced_at, active_at = excluded.active_at, \
+               private = excluded.private, announced_at = excluded.announced_at, active_at = excluded.active_at, \
                retired_at = excluded.retired_at, dropped_at = excluded.dropped_at",
         )
         .bind(row.kid)
         .bind(row.algorithm)
-        .bind(row.sealed)
+        .bind(row.private)
         .bind(row.announced_at)
         .bind(row.active_at)
         .bind(row.retired_at)

@@ -1,0 +1,241 @@
+//! Signing keys in a PKCS #11 token: a real server, and SoftHSM as the token.
+//! Each test has a token directory of its own.
+//!
+//! `cargo test -p fleetbadge-issuer --features pkcs11 --test pkcs11`
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use fleetbadge_validator::keys::KeySet;
+use fleetbadge_validator::time::{Clock as _, SystemClock};
+use fleetbadge_validator::verify::Verifier;
+use serde_json::Value;
+
+#[expect(dead_code, reason = "the other tests of the program need the rest")]
+#[path = "../cli/place.rs"]
+mod place;
+
+use place::{ISSUER, Place, Server};
+
+const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
+
+/// A token, and a server that keeps its signing keys there.
+struct Fleet {
+    place: Place,
+    pin_file: String,
+}
+
+impl Fleet {
+    fn new() -> Self {
+        let place = Place::new();
+        let tokens = place.path("tokens");
+        fs::create_dir(&tokens).unwrap();
+        let text = format!("directories.tokendir = {}\nobjectstore.backend = file\n", tokens.display());
+        let configuration = place.file("softhsm2.conf", &text);
+        let pin_file = place.file("pin", "4321\n");
+        fs::set_permissions(&pin_file, fs::Permissions::from_mode(0o600)).unwrap();
+        // Debian's softhsm2, see tests/install.
+        let made = Command::new("softhsm2-util")
+            .args(["--init-token", "--free", "--label", "fleet", "--so-pin", "1234", "--pin", "4321"])
+            .env("SOFTHSM2_CONF", configuration)
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{made:?}");
+        Self { place, pin_file }
+    }
+
+    fn arguments(&self, signer: &'static str) -> [&str; 8] {
+        let pin_file = self.pin_file.as_str();
+        let [module, token] = [["--pkcs11-module", MODULE], ["--pkcs11-token", "fleet"]];
+        [module[0], module[1], token[0], token[1], "--pkcs11-pin-file", pin_file, "--signer", signer]
+    }
+
+    fn serve(&self, signer: &'static str) -> Server {
+        let configuration = self.place.path("softhsm2.conf");
+        let environment = [("SOFTHSM2_CONF", configuration.to_str().unwrap())];
+        self.place.serve_with_env(&self.arguments(signer), &environment)
+    }
+
+    /// How many objects are in the token: two for each key.
+    fn objects(&self) -> usize {
+        let token = entries(&self.place.path("tokens")).pop().unwrap();
+        let is_object = |path: &&PathBuf| {
+            path.extension().is_some_and(|end| end == "object") && !path.ends_with("token.object")
+        };
+        entries(&token).iter().filter(is_object).count()
+    }
+
+    fn active_kid(&self, algorithm: &str) -> String {
+        let keys = self.place.json_lines(&["key", "list"]);
+        let active = keys.iter().find(|key| key["state"] == "active" && key["alg"] == algorithm).unwrap();
+        active["kid"].as_str().unwrap().to_owned()
+    }
+}
+
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
+}
+
+fn body(answer: &str) -> &str {
+    answer.split_once("\r\n\r\n").unwrap().1
+}
+
+/// What a broker says of a token, and which key signed it.
+fn verified(server: &Server, answer: &Value, audience: &str) -> String {
+    let token = answer["access_token"].as_str().unwrap();
+    let jwks = Server::get(&server.address, "/oauth2/jwks");
+    let (keys, skipped) = KeySet::from_json(ISSUER, body(&jwks).as_bytes()).unwrap();
+    assert!(skipped.is_empty());
+    let now = SystemClock.now();
+    let verified = Verifier::new(ISSUER, audience).verify(token, "pump-1", &keys, now).unwrap();
+    verified.signed().key_id().to_owned()
+}
+
+fn until(is_so: impl Fn() -> bool) {
+    for _ in 0..600 {
+        if is_so() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(is_so(), "it did not come about");
+}
+
+fn is_ready(server: &Server) -> bool {
+    Server::get(&server.ops, "/readyz").starts_with("HTTP/1.1 200")
+}
+
+#[test]
+fn what_the_token_signs_is_good_for_the_validator() {
+    let fleet = Fleet::new();
+    let server = fleet.serve("pkcs11");
+    let device = fleet.place.json(&["device", "add", "pump-1"]);
+    assert_eq!(fleet.objects(), 2);
+    let (status, answer) = server.token(&device);
+    assert_eq!(status, 200);
+    let first = verified(&server, &answer, "mqtt");
+    assert_eq!(first, fleet.active_kid("ES256"));
+
+    // RS256, for a broker that wants it.
+    fleet.place.json(&[
+        "broker",
+        "add",
+        "north",
+        "--audience",
+        "north",
+        "--profile",
+        "fleetbadge",
+        "--algorithm",
+        "RS256",
+    ]);
+    fleet.place.json(&["group", "set", "default", "--audience", "north"]);
+    until(|| server.token(&device).0 == 200);
+    assert_eq!(verified(&server, &server.token(&device).1, "north"), fleet.active_kid("RS256"));
+    assert_eq!(fleet.objects(), 4);
+
+    // Another server finds the same keys.
+    assert!(server.stop("-TERM").success());
+    let server = fleet.serve("pkcs11");
+    assert_eq!(verified(&server, &server.token(&device).1, "north"), fleet.active_kid("RS256"));
+    assert_eq!(fleet.objects(), 4);
+
+    // Back to keys of one's own, and the token is needed no more once its keys
+    // are dropped: but only then.
+    assert!(server.stop("-TERM").success());
+    let server = fleet.serve("local");
+    fleet.place.json_lines(&["key", "rotate", "--now"]);
+    assert_eq!(server.token(&device).0, 200);
+    assert_ne!(fleet.active_kid("ES256"), first);
+    assert_eq!(fleet.objects(), 4);
+    assert!(server.stop("-TERM").success());
+    let (code, said) = fleet.place.refused(&["serve", "--listen", "127.0.0.1:0", "--issuer", ISSUER]);
+    assert_eq!((code, said.contains("pkcs11_module")), (4, true), "{said}");
+}
+
+#[test]
+fn a_token_that_is_gone_stops_tokens_until_it_is_back() {
+    let fleet = Fleet::new();
+    let server = fleet.serve("pkcs11");
+    let device = fleet.place.json(&["device", "add", "pump-1"]);
+    assert_eq!(server.token(&device).0, 200);
+    assert!(is_ready(&server));
+    let [here, away] = ["tokens", "away"].map(|name| fleet.place.path(name));
+    fs::rename(&here, &away).unwrap();
+    fs::create_dir(&here).unwrap();
+    until(|| !is_ready(&server));
+    let (status, answer) = server.token(&device);
+    assert_eq!((status, answer["error"].as_str()), (503, Some("temporarily_unavailable")), "{answer}");
+    // What it has signed is still good, and operators are answered.
+    assert!(Server::get(&server.address, "/oauth2/jwks").starts_with("HTTP/1.1 200"));
+    assert_eq!(fleet.place.json_lines(&["key", "list"]).len(), 1);
+    // Nor does a start need it.
+    assert!(server.stop("-TERM").success());
+    let server = fleet.serve("pkcs11");
+    assert_eq!(server.token(&device).0, 503);
+    fs::remove_dir(&here).unwrap();
+    fs::rename(&away, &here).unwrap();
+    until(|| is_ready(&server));
+    let (status, answer) = server.token(&device);
+    assert_eq!(status, 200);
+    verified(&server, &answer, "mqtt");
+}
+
+#[test]
+fn a_dropped_key_is_destroyed_in_the_token() {
+    let fleet = Fleet::new();
+    let server = fleet.serve("pkcs11");
+    let device = fleet.place.json(&["device", "add", "pump-1"]);
+    let first = fleet.active_kid("ES256");
+    fleet.place.json_lines(&["key", "rotate", "--now"]);
+    assert_eq!(fleet.objects(), 4);
+    assert!(server.stop("-TERM").success());
+    // A day later.
+    let database = fleet.place.data_dir().join("issuer.sqlite3");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let pool = sqlx::SqlitePool::connect(database.to_str().unwrap()).await.unwrap();
+        let dropped = "UPDATE signing_keys SET dropped_at = retired_at WHERE retired_at IS NOT NULL";
+        assert_eq!(sqlx::query(dropped).execute(&pool).await.unwrap().rows_affected(), 1);
+        pool.close().await;
+    });
+    let server = fleet.serve("pkcs11");
+    until(|| fleet.objects() == 2);
+    let kids = || -> Vec<Value> {
+        fleet.place.json_lines(&["key", "list"]).iter().map(|key| key["kid"].clone()).collect()
+    };
+    assert_eq!(kids().len(), 1);
+    assert!(!kids().contains(&first.into()));
+    assert_eq!(server.token(&device).0, 200);
+}
+
+#[test]
+fn a_wrong_pin_or_token_is_said_and_the_pin_is_not() {
+    let fleet = Fleet::new();
+    let configuration = fleet.place.path("softhsm2.conf");
+    let refused = |arguments: &[&str]| {
+        let fixed = ["serve", "--listen", "127.0.0.1:0", "--issuer", ISSUER];
+        let output = fleet
+            .place
+            .command(&[&fixed, arguments].concat())
+            .env("SOFTHSM2_CONF", &configuration)
+            .output()
+            .unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, said) = refused(&["--signer", "pkcs11"]);
+    assert_eq!((code, said.contains("pkcs11_module: is missing")), (2, true), "{said}");
+    fs::set_permissions(&fleet.pin_file, fs::Permissions::from_mode(0o644)).unwrap();
+    let (code, said) = refused(&fleet.arguments("pkcs11"));
+    assert_eq!((code, said.contains("pkcs11_pin_file: ")), (4, true), "{said}");
+    fs::set_permissions(&fleet.pin_file, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::write(&fleet.pin_file, "87654321").unwrap();
+    // Without any key there is nothing to wait for.
+    let (code, said) = refused(&fleet.arguments("pkcs11"));
+    assert_eq!(code, 4, "{said}");
+    assert!(said.contains("see the log") && !said.contains("87654321"), "{said}");
+}
