@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 
+use fleetbadge_validator::freshness::Freshness;
 use fleetbadge_validator::revocations::{Revocation, RevocationTarget};
 use fleetbadge_validator::time::{Clock, UnixSeconds};
 use fleetbadge_validator::verify::Verifier;
@@ -51,10 +52,13 @@ impl Revoker {
         Revocation::of_all(before, self.end_of_tokens_until(before))
     }
 
-    /// Takes back what a key signed.
+    /// Takes back what a key signed. Whoever has stolen it goes on signing, so
+    /// this is kept until no validator can still have the public half.
     #[must_use]
     pub fn key(&self, kid: &str) -> Revocation {
-        Revocation::of_key(kid, self.end_of_tokens_until(self.before()))
+        let before = self.before();
+        let end_of_copies = before.plus(Freshness::MAX_STALENESS_S);
+        Revocation::of_key(kid, self.end_of_tokens_until(before).max(end_of_copies))
     }
 
     /// Takes back one token, which ends at `exp`.

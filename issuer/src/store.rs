@@ -36,6 +36,7 @@ pub use error::{
 use tables::{ImportedRow, Row};
 use tokio::sync::mpsc;
 
+pub(crate) use log::target_key;
 pub use log::{
     Change, ChangeLog, ChangedSubject, NumberedRevocation, Restoration, SettingSet, SigningKeyChange,
     SigningKeySet,

@@ -18,6 +18,9 @@ pub struct Freshness {
 impl Freshness {
     /// How long unless told otherwise: a day, in seconds.
     pub const DEFAULT_MAX_STALENESS_S: u64 = 86_400;
+    /// How long at most, in seconds: a week. The revocation of a key is kept
+    /// for as long.
+    pub const MAX_STALENESS_S: u64 = 7 * 86_400;
 
     /// Refuses what was confirmed too long ago.
     ///

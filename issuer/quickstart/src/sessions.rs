@@ -199,7 +199,7 @@ mod tests {
         assert_eq!(denied(connect("pump-2", &token)), "client_id_differs");
         assert_eq!(denied(connect("pump-1", &forged)), "key_unknown");
         let unknown = sessions.allows("pump-1", Action::Publish, "devices/pump-1/state", &none(), NOW);
-        assert_eq!(unknown, Err(Denied::TokenMissing.into()));
+        assert_eq!(unknown, Err(Denied::TokenMissing));
     }
 
     #[test]

@@ -48,7 +48,11 @@ impl From<SealedFileError> for io::Error {
     fn from(error: SealedFileError) -> Self {
         match error {
             SealedFileError::Io(error) => error,
-            other => Self::new(io::ErrorKind::InvalidData, other),
+            SealedFileError::NotSealed
+            | SealedFileError::RootKey(_)
+            | SealedFileError::Broken
+            | SealedFileError::TooLong
+            | SealedFileError::Cryptography => Self::new(io::ErrorKind::InvalidData, error),
         }
     }
 }
@@ -216,7 +220,7 @@ mod tests {
     }
 
     fn clear(length: usize) -> Vec<u8> {
-        (0..length).map(|n| (n / 7) as u8).collect()
+        (0..=255).cycle().take(length).collect()
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::client::{AdminClient, Failure, Operator};
 use super::table::show_list;
 use super::{date, input, print, print_json};
 use crate::admin::revocations::{RevocationPage, Revoke};
+use crate::store::target_key;
 
 /// More than a token has that is accepted anywhere.
 const MAX_TOKEN_FILE_LENGTH: u64 = 64 * 1024;
@@ -125,7 +126,7 @@ async fn list(client: &AdminClient, json: bool) -> Result<(), Failure> {
         let header = ["WHAT", "ISSUED_BEFORE", "KEPT_UNTIL"];
         show_list(&page.revocations, json, header, |entry| {
             let before = entry.before().map_or_else(|| "any time".into(), date);
-            [entry.target.to_string(), before, date(entry.expires_at)]
+            [target_key(&entry.target), before, date(entry.expires_at)]
         })?;
         after = page.next_after;
         if after.is_none() {

@@ -70,7 +70,11 @@ impl Keys {
             let promoted = self.carry_out(now, |records: &[SigningKeyRecord]| {
                 let keys = planned(records);
                 let waiting = waiting(&keys, algorithm).and_then(|position| records.get(position));
-                if !waiting.is_some_and(|key| is_held_by_all(&key.kid, &reports)) {
+                let is_held = |key: &SigningKeyRecord| {
+                    let since = key.schedule.announced_at.plus(self.timing.heard_everywhere_s());
+                    is_held_by_all(&key.kid, &reports, since)
+                };
+                if !waiting.is_some_and(is_held) {
                     return Ok(Draft::default());
                 }
                 let fetch = self.brokers.key_fetch(algorithm);

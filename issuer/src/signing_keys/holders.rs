@@ -60,10 +60,14 @@ pub fn holders(kid: &str, reports: &[ReportRecord]) -> Vec<Holders> {
     by_broker.into_values().collect()
 }
 
-/// Whether all that are heard of hold the key. So they do if there are none.
+/// Whether all that are heard of hold the key, and said so at `since` or later:
+/// since then no node gives out keys without it. So they do if there are none.
 #[must_use]
-pub fn is_held_by_all(kid: &str, reports: &[ReportRecord]) -> bool {
-    reports.iter().all(|record| record.report.kids.iter().any(|held| held == kid))
+pub fn is_held_by_all(kid: &str, reports: &[ReportRecord], since: UnixSeconds) -> bool {
+    let holds = |record: &ReportRecord| {
+        record.reported_at >= since && record.report.kids.iter().any(|held| held == kid)
+    };
+    reports.iter().all(holds)
 }
 
 #[cfg(test)]
@@ -91,7 +95,10 @@ mod tests {
         let texts = |kid| holders(kid, &reports).iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(texts("new"), ["mqtt-1: 1 of 2 instances", "mqtt-2: 1 of 1 instances"]);
         assert_eq!(holders("new", &reports)[0].missing, ["b".into()]);
-        assert!(!is_held_by_all("new", &reports) && !is_held_by_all("old", &reports));
-        assert!(is_held_by_all("new", &reports[..1]) && is_held_by_all("new", &[]));
+        let is_held = |kid, reports| is_held_by_all(kid, reports, UnixSeconds(1));
+        assert!(!is_held("new", &reports[..]) && !is_held("old", &reports[..]));
+        assert!(is_held("new", &reports[..1]) && is_held("new", &[]));
+        // Said before every node gave it out: the next fetch may be without it.
+        assert!(!is_held_by_all("new", &reports[..1], UnixSeconds(2)));
     }
 }

@@ -5,6 +5,8 @@ use std::fmt;
 use fleetbadge_validator::time::UnixSeconds;
 use serde::{Deserialize, Serialize};
 
+use crate::node::MAX_CLOCK_DIFFERENCE_S;
+
 /// When a key does what. Times only ever follow each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Schedule {
@@ -108,6 +110,12 @@ pub struct KeyTiming {
 }
 
 impl KeyTiming {
+    /// How long after it was announced a key is in everything that any node
+    /// gives out, whatever their clocks show, in seconds.
+    pub(crate) const fn heard_everywhere_s(&self) -> u64 {
+        self.propagation_bound_s + 2 * MAX_CLOCK_DIFFERENCE_S
+    }
+
     /// How long a key is announced at least, in seconds; `None` if nobody can
     /// know when brokers have it.
     pub(super) fn least_announcement_s(&self, fetch: KeyFetch) -> Option<u64> {

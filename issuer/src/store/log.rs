@@ -132,7 +132,7 @@ impl ChangedSubject {
 }
 
 /// What a revocation's target is found by: its kind and its whole name.
-pub(super) fn target_key(target: &RevocationTarget) -> String {
+pub(crate) fn target_key(target: &RevocationTarget) -> String {
     match target {
         RevocationTarget::Token(jti) => format!("token {jti}"),
         RevocationTarget::Device(name) => format!("device {name}"),

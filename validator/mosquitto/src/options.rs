@@ -184,7 +184,9 @@ impl Given {
             allow_insecure_http: self.parsed("allow_insecure_http", "true or false", |_: &bool| true)?,
             ca_file: self.take("ca_file").map(Into::into),
             state_dir: self.take("state_dir").map(Into::into),
-            max_staleness_s: self.parsed("max_staleness_s", "seconds, at least 30", |s: &u64| *s >= 30)?,
+            max_staleness_s: self.parsed("max_staleness_s", "30 to 604800 seconds", |s: &u64| {
+                (30..=Freshness::MAX_STALENESS_S).contains(s)
+            })?,
         })
     }
 

@@ -89,6 +89,9 @@ async fn a_successor_signs_once_every_instance_holds_it() {
     fleet.turn(600).await;
     assert_eq!(fleet.active(9_999), first, "b does not hold it");
     fleet.report("north", "b", &both, 650).await;
+    fleet.turn(660).await;
+    assert_eq!(fleet.active(9_999), first, "a said so before every node gave it out");
+    fleet.report("north", "a", &both, 661).await;
     fleet.turn(700).await;
     assert_eq!(fleet.active(704), first);
     assert_ne!(fleet.active(705), first);

@@ -1,6 +1,7 @@
 //! What operators do, and how keys change.
 
-use fleetbadge_issuer::signing_keys::{KeyState, KeyTiming, Rotation, Schedule, plan_rotation};
+use fleetbadge_issuer::signing_keys::plan::{Plan, plan_rotation};
+use fleetbadge_issuer::signing_keys::{KeyFetch, KeyState, KeyTiming, Schedule};
 use fleetbadge_validator::jwk::Algorithm;
 use fleetbadge_validator::time::UnixSeconds;
 
@@ -140,16 +141,20 @@ fn plan_and_write(state: &mut State, node: usize, at_once: bool) -> Option<()> {
     let keys: Vec<_> =
         state.nodes[node].copy.keys.iter().map(|key| (Algorithm::ES256, key.schedule)).collect();
     let kids: Vec<_> = state.nodes[node].copy.keys.iter().map(|key| key.kid).collect();
-    let timing = KeyTiming { announce_s: DEADLINE, publish_retired_s: LIFE + SKEW };
-    let now = UnixSeconds(state.nodes[node].clock(state.now));
-    let (changed, made) = match plan_rotation(&keys, Algorithm::ES256, timing, at_once, now).ok()? {
-        Rotation::Successor { active, successor } => (vec![active], Some(successor)),
-        Rotation::Promotion { active, announced } => (vec![active, announced], None),
+    let timing = KeyTiming {
+        rotation_s: None,
+        announce_s: 0,
+        confirm_deadline_s: DEADLINE,
+        propagation_bound_s: 0,
+        publish_retired_s: LIFE + SKEW,
     };
+    let now = UnixSeconds(state.nodes[node].clock(state.now));
+    let fetch = KeyFetch::Within(0);
+    let Plan { changed, new } = plan_rotation(&keys, Algorithm::ES256, &timing, fetch, at_once, now).ok()?;
     for (position, schedule) in changed {
         state.store.content.reschedule(kids[position], schedule);
     }
-    if let Some(schedule) = made {
+    if let Some(schedule) = new {
         let key = state.make_key(schedule);
         state.store.content.keys.push(key);
     }
