@@ -6,18 +6,20 @@ use std::time::Duration;
 
 use fleetbadge_tests::patience::Deadline;
 use fleetbadge_tests::ports;
+use fleetbadge_tests::postgres::SHARED;
 use fleetbadge_tests::process::Running;
 
 /// Runs every command of the tour, in one shell, and looks for everything that
 /// the README shows of their output. Only ports and the folder are others, so
 /// that what runs on this machine is not disturbed.
 #[test]
+#[cfg_attr(no_postgresql, ignore = "no PostgreSQL")]
 fn tour_works_word_for_word() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let readme = std::fs::read_to_string(root.join("README.md")).expect("README.md");
     let dir = tempfile::Builder::new().prefix("fleetbadge-tour-").tempdir().expect("a directory");
     let tour = dir.path().join("tour").to_string_lossy().into_owned();
-    let [http, mqtt, tls] = [(); 3].map(|()| ports::free().to_string());
+    let [http, mqtt, tls, node_1, node_2, node_3] = [(); 6].map(|()| ports::free().to_string());
     let moved = |text: &str| {
         text.replace("$PWD/tour", &tour)
             .replace(" tour/", &format!(" {tour}/"))
@@ -26,6 +28,9 @@ fn tour_works_word_for_word() {
             .replace(" tour ", &format!(" {tour} "))
             .replace("8080", &http)
             .replace("8443", &tls)
+            .replace("8081", &node_1)
+            .replace("8082", &node_2)
+            .replace("8083", &node_3)
             .replace("1883", &mqtt)
             .replace("mosquitto_pub ", &format!("mosquitto_pub -p {mqtt} "))
             .replace("mqtt://127.0.0.1", &format!("mqtt://127.0.0.1:{mqtt}"))
@@ -36,7 +41,7 @@ fn tour_works_word_for_word() {
     assert!(script.matches("fleetbadge-").count() > 8, "the tour is there:\n{script}");
     let mut command = Command::new("bash");
     // Job control, as in the terminal of a person; each command must succeed.
-    command.args(["-e", "-m", "-o", "pipefail", "-c", &script]).current_dir(root).env("HOME", dir.path());
+    command.args(["-e", "-m", "-o", "pipefail", "-c", &script]).current_dir(root).env("HOME", dir.path()).env("DATABASE", SHARED.database());
     let mut shell = Running::spawn(command);
     shell.end_of_input();
     // It builds a release, which takes longer than anything else here.
