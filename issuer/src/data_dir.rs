@@ -16,6 +16,10 @@ use zeroize::Zeroizing;
 use crate::random::NoRandomness;
 use crate::root_key::{InvalidRootKey, RootKey};
 
+mod database_file;
+
+pub use database_file::{DatabaseFile, DatabaseFileError};
+
 const DATABASE: &str = "issuer.sqlite3";
 const ROOT_KEY: &str = "root.key";
 const SOCKET: &str = "admin.sock";

@@ -64,6 +64,7 @@ mod issued_revocations;
 pub mod issuer_url;
 pub mod keys;
 mod metrics;
+pub mod migrate_store;
 pub mod mint;
 pub mod names;
 pub mod node;
@@ -84,6 +85,7 @@ mod sha256;
 pub mod signing_keys;
 mod started;
 pub mod static_password;
+pub mod storage;
 pub mod store;
 #[cfg(test)]
 mod test_support;
@@ -110,9 +112,8 @@ use random::Random;
 use revoker::Revoker;
 use serve::{BoundIssuer, ServeError};
 use static_password::StaticPasswords;
-use store::postgres::PostgresStore;
-use store::sqlite::SqliteStore;
-use store::{DeviceRecord, Store, StoreError};
+use storage::StorageError;
+use store::{DeviceRecord, StoreError};
 use used_jtis::UsedJtis;
 
 /// An issuer whose data directory is open. No listener is bound yet.
@@ -129,7 +130,7 @@ pub enum OpenError {
     #[error(transparent)]
     DataDir(#[from] DataDirError),
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Storage(#[from] StorageError),
     #[error(transparent)]
     Groups(#[from] GroupError),
     #[error(transparent)]
@@ -157,19 +158,7 @@ impl Issuer {
         let random: Random = Arc::new(SystemRandom::new());
         let now = clock.now();
         let data_dir = DataDir::open(&config.data_dir)?;
-        let (root_key, store): (_, Arc<dyn Store>) = match &config.database {
-            Some(database) => {
-                let store = PostgresStore::open(database.options().clone()).await?;
-                let is_new = store.signing_keys().await?.keys.is_empty();
-                let root_key =
-                    if is_new { data_dir.root_key(&*random)? } else { data_dir.existing_root_key()? };
-                (root_key, Arc::new(store))
-            }
-            None => {
-                let root_key = data_dir.root_key(&*random)?;
-                (root_key, Arc::new(SqliteStore::open(&data_dir.database()?).await?))
-            }
-        };
+        let (root_key, store) = storage::open(&config, &data_dir, &*random).await?;
         let issuer = config.issuer.clone();
         let brokers = Arc::new(Brokers::new(Arc::clone(&store)));
         let groups = Groups::open(

@@ -8,10 +8,10 @@ use fleetbadge_validator::time::Clock;
 
 use crate::backup::{self, BackupHeader, NotRestored};
 use crate::config::Config;
-use crate::data_dir::{DataDir, DataDirError};
+use crate::data_dir::{DataDir, DataDirError, DatabaseFileError};
 use crate::revoker::Revoker;
-use crate::store::sqlite::SqliteStore;
-use crate::store::{Restoration, Store, StoreError};
+use crate::storage::{self, StorageError};
+use crate::store::{Restoration, Store};
 use crate::used_jtis::MAX_STATEMENT_LIFE_S;
 
 /// Nothing was restored.
@@ -21,13 +21,15 @@ pub enum RestoreFailed {
     #[error(transparent)]
     DataDir(#[from] DataDirError),
     #[error(transparent)]
-    Store(#[from] StoreError),
+    DatabaseFile(#[from] DatabaseFileError),
+    #[error(transparent)]
+    Storage(#[from] StorageError),
     #[error(transparent)]
     NotRestored(#[from] NotRestored),
 }
 
-/// Restores a backup into the data directory or database of `config`. Returns
-/// what it was and how many rows it had.
+/// Restores a backup into the empty data directory or database of `config`.
+/// Returns what it was and how many rows it had.
 ///
 /// # Errors
 /// [`RestoreFailed`]; nothing is half restored.
@@ -37,19 +39,22 @@ pub async fn restore(
     file: File,
     progress: impl Fn(u64) + Send + 'static,
 ) -> Result<(BackupHeader, u64), RestoreFailed> {
-    let data_dir = DataDir::open(&config.data_dir)?;
+    let data_dir = DataDir::open_existing(&config.data_dir)?;
     let root_key = data_dir.existing_root_key()?;
-    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&data_dir.database()?).await?);
-    let revoker = Revoker::new(Arc::clone(&clock), 0, config.max_token_lifetime_s);
-    let restoration =
-        Restoration { revoke: revoker.all(), statements_after: clock.now().plus(MAX_STATEMENT_LIFE_S) };
     let rows = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&rows);
     let count = move |so_far| {
         counted.store(so_far, Ordering::Relaxed);
         progress(so_far);
     };
-    let issuer = config.issuer.as_str();
-    let header = backup::restore(&*store, &root_key, file, issuer, &restoration, count).await?;
+    let fill = async |store: &dyn Store| {
+        let revoker =
+            Revoker::new(Arc::clone(&clock), config.revocation_margin_s(), config.max_token_lifetime_s);
+        let statements_after = clock.now().plus(MAX_STATEMENT_LIFE_S);
+        let restoration = Restoration { revoke: revoker.all(), statements_after };
+        let issuer = config.issuer.as_str();
+        Ok::<_, RestoreFailed>(backup::restore(store, &root_key, file, issuer, &restoration, count).await?)
+    };
+    let header = storage::fill(config, &data_dir, fill).await?;
     Ok((header, rows.load(Ordering::Relaxed)))
 }
