@@ -273,3 +273,6 @@ async fn is_empty(store: &dyn Store) -> Result<bool, StoreError> {
 async fn epoch(store: &dyn Store) -> Result<Box<str>, StoreError> {
     Ok(store.changes(u64::MAX).await?.epoch)
 }
+
+#[cfg(test)]
+mod tests;

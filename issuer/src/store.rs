@@ -18,7 +18,7 @@ use fleetbadge_validator::time::UnixSeconds;
 use crate::credentials::CredentialId;
 
 #[cfg(test)]
-mod contract;
+pub(crate) mod contract;
 mod error;
 mod log;
 mod migrations;

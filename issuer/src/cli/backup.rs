@@ -65,7 +65,7 @@ struct Restored {
 }
 
 /// The options of `serve` that decide what is restored, and where.
-const OPTIONS_OF_RESTORE: [&str; 9] = [
+const OPTIONS_OF_RESTORE: [&str; 11] = [
     "file",
     "json",
     "help",
@@ -74,6 +74,8 @@ const OPTIONS_OF_RESTORE: [&str; 9] = [
     "database",
     "allow_insecure_database",
     "issuer",
+    "allow_insecure_http",
+    "propagation_bound_s",
     "max_token_lifetime_s",
 ];
 
