@@ -21,7 +21,7 @@ use crate::config::database::Database;
 use crate::data_dir::{DataDir, DatabaseFile, DatabaseFileError};
 use crate::storage;
 use crate::store::sqlite::SqliteStore;
-use crate::store::tables::{ImportedRow, Row, TABLES};
+use crate::store::tables::{Cell, ImportedRow, Row, TABLES};
 use crate::store::{NotImported, Store, StoreError};
 
 /// How many rows wait on their way.
@@ -270,8 +270,17 @@ async fn is_empty(store: &dyn Store) -> Result<bool, StoreError> {
     Ok(is_empty)
 }
 
-async fn epoch(store: &dyn Store) -> Result<Box<str>, StoreError> {
-    Ok(store.changes(u64::MAX).await?.epoch)
+/// What tells a database's history from others.
+async fn epoch(store: &dyn Store) -> Result<Option<Cell>, StoreError> {
+    let (sender, mut rows) = mpsc::channel::<Row>(1);
+    let look = async move {
+        let state = rows.recv().await?;
+        let index = state.table.columns.iter().position(|column| column.name == "epoch")?;
+        state.cells.into_iter().nth(index)
+    };
+    let (exported, epoch) = tokio::join!(store.export(sender), look);
+    exported?;
+    Ok(epoch)
 }
 
 #[cfg(test)]
