@@ -127,7 +127,7 @@ impl Backup {
                 ))?;
                 note(
                     "every token is taken back, and there will be new signing keys. What was changed after the \
-                     backup is lost: disable again what has been disabled since, before you start the server",
+                     backup is lost: disable again what has been disabled since, as soon as the server runs",
                 );
                 Ok(())
             }
