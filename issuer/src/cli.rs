@@ -69,6 +69,10 @@ enum Noun {
     /// Save everything that is kept, and restore it
     Backup(backup::Backup),
     /// Move an issuer that does not run from SQLite to PostgreSQL
+    ///
+    /// Everything goes as it is: tokens and keys stay good, and brokers go on
+    /// following the revocations. At the end both databases are compared, and
+    /// the SQLite one gets another name. If it is interrupted, run it again.
     MigrateStore(migrate_store::MigrateStore),
     /// Look at the server's clock, and say that it is right
     Clock(clock::Clock),

@@ -12,11 +12,6 @@ use crate::config::InvalidConfig;
 use crate::config::database::{Database, DatabaseUrl};
 use crate::migrate_store::{Migrated, Progress, TableCount, migrate_store};
 
-/// Moves an issuer that does not run from SQLite to PostgreSQL
-///
-/// Everything goes as it is: tokens and keys stay good, and brokers go on
-/// following the revocations. At the end both databases are compared, and the
-/// SQLite one gets another name. If it is interrupted, run it again.
 #[derive(Args)]
 pub(super) struct MigrateStore {
     /// Data directory of the issuer, which keeps its root key
