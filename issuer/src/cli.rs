@@ -6,7 +6,7 @@
 //!
 //! With `--json` a command prints one object, a list one object per line.
 
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -26,6 +26,7 @@ mod enrolment;
 mod group;
 mod input;
 mod key;
+mod migrate_store;
 mod policy;
 mod revocation;
 mod root_key;
@@ -68,6 +69,12 @@ enum Noun {
     Key(key::Key),
     /// Save everything that is kept, and restore it
     Backup(backup::Backup),
+    /// Move an issuer that does not run from SQLite to PostgreSQL
+    ///
+    /// Everything goes as it is: tokens and keys stay good, and brokers go on
+    /// following the revocations. At the end both databases are compared, and
+    /// the SQLite one gets another name. If it is interrupted, run it again.
+    MigrateStore(migrate_store::MigrateStore),
     /// Look at the server's clock, and say that it is right
     Clock(clock::Clock),
     /// Take back tokens before their time, and list what is taken back
@@ -88,6 +95,7 @@ pub fn main() -> ExitCode {
         Noun::Broker(broker) => broker.run(),
         Noun::Key(key) => key.run(),
         Noun::Backup(backup) => backup.run(),
+        Noun::MigrateStore(migrate_store) => migrate_store.run(),
         Noun::Clock(clock) => clock.run(),
         Noun::Revocation(revocation) => revocation.run(),
         Noun::RootKey(root_key) => root_key.run(),
@@ -120,6 +128,21 @@ fn print(text: &str) -> Result<(), Failure> {
 /// Writes what whoever reads should know beside the answer.
 fn note(text: &str) {
     let _ = writeln!(io::stderr(), "note: {text}");
+}
+
+/// Tells a person from time to time how far something is.
+fn tell(rows: u64, what: &str) {
+    if rows.is_multiple_of(10_000) && io::stderr().is_terminal() {
+        let _ = write!(io::stderr(), "\r{rows} rows {what}");
+    }
+}
+
+/// Ends what [`tell`] said.
+fn told() {
+    if io::stderr().is_terminal() {
+        // Back to the start of the line, and nothing on it.
+        let _ = write!(io::stderr(), "\r\x1b[K");
+    }
 }
 
 /// Writes one object on a line of its own.

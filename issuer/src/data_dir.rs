@@ -14,6 +14,10 @@ use rustix::fs::OFlags;
 use crate::private_file::{self, PrivateFileError, at, check_owner_alone};
 use crate::root_key::RootKeyFile;
 
+mod database_file;
+
+pub use database_file::{DatabaseFile, DatabaseFileError};
+
 const DATABASE: &str = "issuer.sqlite3";
 const ROOT_KEY: &str = "root.key";
 const SOCKET: &str = "admin.sock";

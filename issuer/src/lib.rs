@@ -65,6 +65,7 @@ mod issued_revocations;
 pub mod issuer_url;
 pub mod keys;
 mod metrics;
+pub mod migrate_store;
 pub mod mint;
 pub mod names;
 pub mod node;
@@ -88,6 +89,7 @@ mod sha256;
 pub mod signing_keys;
 mod started;
 pub mod static_password;
+pub mod storage;
 pub mod store;
 #[cfg(test)]
 mod test_support;
@@ -115,14 +117,12 @@ use private_file::PrivateFileError;
 use random::Random;
 use rehash::Rehashes;
 use revoker::Revoker;
-use root_key::RootKeyFile;
 use root_keys::{RootKeyError, RootKeys};
 use serve::{BoundIssuer, ServeError};
 use signing_keys::ExternalSigner;
 use static_password::StaticPasswords;
-use store::postgres::PostgresStore;
-use store::sqlite::SqliteStore;
-use store::{DeviceRecord, Store, StoreError};
+use storage::StorageError;
+use store::{DeviceRecord, StoreError};
 use used_jtis::UsedJtis;
 
 /// An issuer whose data directory is open. No listener is bound yet.
@@ -139,7 +139,7 @@ pub enum OpenError {
     #[error(transparent)]
     DataDir(#[from] DataDirError),
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Storage(#[from] StorageError),
     #[error(transparent)]
     RootKeys(#[from] RootKeyError),
     #[error("pkcs11_pin_file: {0}")]
@@ -171,26 +171,9 @@ impl Issuer {
         let random: Random = Arc::new(SystemRandom::new());
         let now = clock.now();
         let data_dir = DataDir::open(&config.data_dir)?;
-        let root_key_file = match &config.root_key_file {
-            Some(path) => RootKeyFile::Given(path.clone()),
-            None => data_dir.root_key_file(),
-        };
-        let (root_keys, store): (_, Arc<dyn Store>) = match &config.database {
-            Some(database) => {
-                let store = PostgresStore::open(database.options().clone()).await?;
-                // Before the first node has said so, it may make the root key.
-                let has_database = store.root_key().await?.is_some();
-                (root_key_file.read_or_make(has_database, &*random), Arc::new(store))
-            }
-            None => {
-                let keys = root_key_file.read_or_make(data_dir.has_database(), &*random);
-                let keys = keys.map_err(RootKeyError::from)?;
-                (Ok(keys), Arc::new(SqliteStore::open(&data_dir.database()?).await?))
-            }
-        };
-        let root_keys = root_keys.map_err(RootKeyError::from)?;
-        let root_keys =
-            RootKeys::open(root_key_file, &root_keys, Arc::clone(&store), Arc::clone(&random)).await?;
+        let (root_key_file, keys, store) = storage::open(&config, &data_dir, &*random).await?;
+        let root_keys = RootKeys::open(root_key_file, &keys, Arc::clone(&store), Arc::clone(&random)).await?;
+        drop(keys);
         let in_use = root_keys.in_use();
         let issuer = config.issuer.clone();
         let brokers = Arc::new(Brokers::new(Arc::clone(&store)));

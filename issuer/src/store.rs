@@ -19,7 +19,7 @@ use crate::credentials::CredentialId;
 use crate::root_key::RootKeyId;
 
 #[cfg(test)]
-mod contract;
+pub(crate) mod contract;
 mod error;
 mod log;
 mod migrations;

@@ -93,13 +93,37 @@ impl Issuer {
     /// When it does not come up.
     #[must_use]
     pub fn start_another_with(&self, options: &[String]) -> Self {
+        let data_dir = self.another_data_dir();
+        let (port, identifier) = (ports::free(), self.identifier.clone());
+        let process = serve(data_dir.path(), port, &identifier, options);
+        Self { process, data_dir, port, identifier, tls: None, options: options.into() }
+    }
+
+    /// A data directory with this one's root key and nothing else.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    #[must_use]
+    pub fn another_data_dir(&self) -> TempDir {
         let data_dir = tempfile::Builder::new().prefix("fleetbadge-issuer-").tempdir().expect("a directory");
         fs::set_permissions(data_dir.path(), PermissionsExt::from_mode(0o700))
             .expect("the directory is ours");
         fs::copy(self.data_dir().join("root.key"), data_dir.path().join("root.key")).expect("the root key");
-        let (port, identifier) = (ports::free(), self.identifier.clone());
-        let process = serve(data_dir.path(), port, &identifier, options);
-        Self { process, data_dir, port, identifier, tls: None, options: options.into() }
+        data_dir
+    }
+
+    /// Ends it, and starts it where it was with other options and, if given,
+    /// another data directory.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn go_on_with(&mut self, data_dir: Option<TempDir>, options: &[&str]) {
+        self.process.stop();
+        if let Some(data_dir) = data_dir {
+            self.data_dir = data_dir;
+        }
+        self.options = options.iter().map(ToString::to_string).collect();
+        self.process = serve(self.data_dir.path(), self.port, &self.identifier, &self.options);
     }
 
     /// The issuer identifier, which all its nodes have.

@@ -1,18 +1,17 @@
 //! `fleetbadge-issuer backup …`.
 
 use std::fs::File;
-use std::io::{IsTerminal as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use clap::{Args, Subcommand};
+use clap::{Arg, Args, Subcommand};
 use fleetbadge_validator::time::SystemClock;
 use serde::Serialize;
 
 use super::client::{Failure, Operator};
 use super::serve::Configuration;
-use super::{date, note, print, print_json};
+use super::{date, note, print, print_json, tell, told};
 use crate::restore::restore;
 
 #[derive(Args)]
@@ -36,9 +35,11 @@ enum Verb {
     },
     /// Fill an empty data directory or database from a backup
     ///
-    /// root.key must be there. Since nobody knows what has happened after the
-    /// backup was made, every token is taken back and new signing keys are made;
-    /// what operators have changed since is lost.
+    /// No server may run. root.key must be in the data directory. Since nobody
+    /// knows what has happened after the backup was made, every token is taken
+    /// back and new signing keys are made; what operators have changed since is
+    /// lost. Takes the options, the environment and the TOML file of `serve`.
+    #[command(mut_args(hide_if_of_no_use))]
     Restore {
         /// The file
         #[arg(value_name = "FILE")]
@@ -61,6 +62,28 @@ struct Created<'a> {
 struct Restored {
     made_at: fleetbadge_validator::time::UnixSeconds,
     rows: u64,
+}
+
+/// The options of `serve` that decide what is restored, and where.
+const OPTIONS_OF_RESTORE: [&str; 12] = [
+    "file",
+    "json",
+    "help",
+    "config",
+    "data_dir",
+    "root_key_file",
+    "database",
+    "allow_insecure_database",
+    "issuer",
+    "allow_insecure_http",
+    "propagation_bound_s",
+    "max_token_lifetime_s",
+];
+
+/// The others are understood, as `serve` has them, and mean nothing here.
+fn hide_if_of_no_use(argument: Arg) -> Arg {
+    let is_of_use = OPTIONS_OF_RESTORE.contains(&argument.get_id().as_str());
+    argument.hide(!is_of_use)
 }
 
 impl Backup {
@@ -90,7 +113,9 @@ impl Backup {
                 let config = configuration.resolve()?;
                 let from = File::open(&file).map_err(|error| Failure::Input { path: file.clone(), error })?;
                 let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-                let restored = runtime.block_on(restore(&config, Arc::new(SystemClock), from, tell));
+                let progress = |rows| tell(rows, "read");
+                let restored = runtime.block_on(restore(&config, Arc::new(SystemClock), from, progress));
+                told();
                 let (header, rows) =
                     restored.map_err(|reason| Failure::NotRestored { path: file.clone(), reason })?;
                 if json {
@@ -103,18 +128,11 @@ impl Backup {
                 ))?;
                 note(
                     "every token is taken back, and there will be new signing keys. What was changed after the \
-                     backup is lost: disable again what has been disabled since, before you start the server",
+                     backup is lost: disable again what has been disabled since, as soon as the server runs",
                 );
                 Ok(())
             }
         }
-    }
-}
-
-/// Tells a person how far it is.
-fn tell(rows: u64) {
-    if rows.is_multiple_of(10_000) && std::io::stderr().is_terminal() {
-        let _ = write!(std::io::stderr(), "\r{rows} rows");
     }
 }
 

@@ -15,6 +15,7 @@ use crate::OpenError;
 use crate::admin::problem::Problem;
 use crate::config::InvalidConfig;
 use crate::data_dir::socket_path;
+use crate::migrate_store::MigrateFailed;
 use crate::restore::RestoreFailed;
 use crate::root_key::RootKeyFileError;
 use crate::serve::ServeError;
@@ -99,6 +100,9 @@ pub(super) enum Failure {
         /// Why not.
         reason: RestoreFailed,
     },
+    /// An issuer cannot be moved.
+    #[error(transparent)]
+    NotMigrated(#[from] MigrateFailed),
     /// What is not JSON should be.
     #[error(transparent)]
     Json(#[from] serde_json::Error),
@@ -116,6 +120,7 @@ impl Failure {
             Self::NotRunning { .. } => 3,
             Self::NotRestored { .. }
             | Self::RootKey(_)
+            | Self::NotMigrated(_)
             | Self::Open(_)
             | Self::Serve(_)
             | Self::Http(_)

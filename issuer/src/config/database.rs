@@ -85,7 +85,7 @@ impl Database {
     ///
     /// # Errors
     /// [`InvalidDatabase`], without any password.
-    pub(super) fn resolve(given: DatabaseUrl, allow_insecure: bool) -> Result<Self, InvalidDatabase> {
+    pub(crate) fn resolve(given: DatabaseUrl, allow_insecure: bool) -> Result<Self, InvalidDatabase> {
         let mut url = Url::parse(&given.0).map_err(|error| InvalidDatabase::Url(error.to_string()))?;
         if !["postgres", "postgresql"].contains(&url.scheme()) {
             return Err(InvalidDatabase::Url("it begins with another scheme".into()));

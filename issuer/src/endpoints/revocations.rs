@@ -97,7 +97,10 @@ fn resume_after(headers: &HeaderMap, here: &Position) -> Option<u64> {
     let (epoch, number) = id.to_str().ok()?.rsplit_once('-')?;
     // Only as it is written here: `parse` also reads a sign.
     let number = number.parse().ok().filter(|parsed: &u64| parsed.to_string() == number)?;
-    (epoch == &*here.epoch && number <= here.last).then_some(number)
+    // An issuer that was moved to PostgreSQL has its history from SQLite; there
+    // the timeline stands after the epoch, whichever it is by now.
+    let moved = here.epoch.rsplit_once('_').map(|(before, _)| before);
+    ((epoch == &*here.epoch || Some(epoch) == moved) && number <= here.last).then_some(number)
 }
 
 /// What one client is told.

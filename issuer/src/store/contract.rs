@@ -17,7 +17,7 @@ use crate::secret::SecretHash;
 use fleetbadge_validator::jwk::{Algorithm, Jwk};
 
 mod log;
-mod rows;
+pub(crate) mod rows;
 
 /// Checks everything; `make` makes an empty store and whatever must live as
 /// long as it does.

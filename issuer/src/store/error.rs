@@ -16,6 +16,9 @@ pub enum StoreError {
         /// The newest version known here.
         known: i64,
     },
+    /// It cannot be closed: somebody else reads it.
+    #[error("the database is open in another program too; end that one first")]
+    OpenElsewhere,
     /// It only repeats what another one says, and may be behind.
     #[error("the database is a standby; give the primary")]
     Standby,

@@ -78,6 +78,27 @@ impl SqliteStore {
         Ok(Self { pool, changed: Notify::new() })
     }
 
+    /// Opens a database that was closed, and that nobody opens meanwhile, to be
+    /// read: nothing is written, also not beside it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn open_to_read(path: &Path) -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::new().filename(path).read_only(true).immutable(true);
+        let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await?;
+        Ok(Self { pool, changed: Notify::new() })
+    }
+
+    /// Writes everything into the one file, and closes it.
+    ///
+    /// # Errors
+    /// [`StoreError`]; then what is beside the file may still be needed.
+    pub async fn close(self) -> Result<(), StoreError> {
+        let busy: i64 = sqlx::query_scalar("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&self.pool).await?;
+        self.pool.close().await;
+        if busy == 0 { Ok(()) } else { Err(StoreError::OpenElsewhere) }
+    }
+
     /// What became of a change. Whether it was committed is not asked: to wake
     /// those who follow for nothing costs little.
     fn told<T>(&self, outcome: T) -> T {

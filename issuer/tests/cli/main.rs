@@ -3,12 +3,14 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod backup;
 mod broker;
 mod device;
 mod device_key;
 mod enrolment;
 mod group;
 mod key;
+mod migrate_store;
 mod place;
 mod policy;
 mod revocation;

@@ -8,6 +8,8 @@
 )]
 
 mod agent;
+mod assertion;
+mod backup;
 mod brokers;
 mod canaries;
 mod chain;
@@ -16,6 +18,7 @@ mod device_key;
 mod expiry;
 mod guard;
 mod issue;
+mod migrate;
 mod model;
 mod nodes;
 mod programs;

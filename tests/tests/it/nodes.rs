@@ -1,7 +1,6 @@
 //! Several issuers over one PostgreSQL: what one is told, the others know, and
 //! none is needed.
 
-use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,8 +11,8 @@ use fleetbadge_tests::postgres::Postgres;
 use fleetbadge_tests::process::run;
 use fleetbadge_tests::programs::Program;
 use fleetbadge_validator::test_support::TestKey;
-use fleetbadge_validator::time::{Clock as _, SystemClock};
-use serde_json::json;
+
+use crate::assertion;
 
 /// Within what time each node knows what another was told.
 const HEARD: Duration = Duration::from_secs(1);
@@ -101,28 +100,10 @@ fn what_one_node_is_told_the_other_knows_within_a_second() {
 #[cfg_attr(no_postgresql, ignore = "no PostgreSQL")]
 fn an_assertion_is_good_once_at_all_nodes_together() {
     let Nodes { a, b, .. } = &Nodes::start();
-    let (key, file) = (TestKey::generate(), a.data_dir().join("jwks.json"));
-    fs::write(&file, key.jwks()).unwrap();
-    succeed(a, &["device", "add", "pump-1", "--no-secret", "--jwks", file.to_str().unwrap()]);
-    let now = SystemClock.now();
+    let key = TestKey::generate();
+    assertion::add_device(a, "pump-1", &key);
     let present = |node: &Issuer, jti: &str| {
-        let claims = json!({
-            "iss": "pump-1", "sub": "pump-1", "aud": a.identifier(), "jti": jti,
-            "iat": now, "exp": now.plus(60),
-        });
-        let assertion =
-            key.token_of(json!({"alg": "ES256", "kid": key.kid()}).to_string(), claims.to_string());
-        let url = node.url() + "/oauth2/token";
-        curl([
-            "--data",
-            "grant_type=client_credentials",
-            "--data",
-            "client_assertion_type=urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
-            "--data",
-            &format!("client_assertion={assertion}"),
-            &url,
-        ])
-        .status
+        assertion::present(node, &assertion::make(a.identifier(), "pump-1", &key, jti))
     };
     assert_eq!((present(a, "1"), present(b, "1")), (200, 401));
     assert_eq!((present(b, "2"), present(a, "2")), (200, 401));

@@ -41,7 +41,11 @@ fn tour_works_word_for_word() {
     assert!(script.matches("fleetbadge-").count() > 8, "the tour is there:\n{script}");
     let mut command = Command::new("bash");
     // Job control, as in the terminal of a person; each command must succeed.
-    command.args(["-e", "-m", "-o", "pipefail", "-c", &script]).current_dir(root).env("HOME", dir.path()).env("DATABASE", SHARED.database());
+    command
+        .args(["-e", "-m", "-o", "pipefail", "-c", &script])
+        .current_dir(root)
+        .env("HOME", dir.path())
+        .env("DATABASE", SHARED.database());
     let mut shell = Running::spawn(command);
     shell.end_of_input();
     // It builds a release, which takes longer than anything else here.

@@ -13,19 +13,19 @@ use fleetbadge_tests::programs::Program;
 use serde_json::{Value, json};
 
 /// A broker that follows the revocations with curl.
-struct Feed {
+pub(crate) struct Feed {
     curl: Running,
     /// How many events were read.
     read: usize,
 }
 
-fn broker(issuer: &Issuer) -> String {
+pub(crate) fn broker(issuer: &Issuer) -> String {
     let added = issuer.json(&["broker", "add", "site", "--audience", "mqtt", "--profile", "fleetbadge"]);
     format!("site:{}", added["client_secret"].as_str().expect("a secret"))
 }
 
 impl Feed {
-    fn open(issuer: &Issuer, user: &str, last_event_id: Option<&str>) -> Self {
+    pub(crate) fn open(issuer: &Issuer, user: &str, last_event_id: Option<&str>) -> Self {
         let mut command = Command::new("curl");
         command.args(["--silent", "--show-error", "--no-buffer", "--noproxy", "*", "--user", user]);
         if let Some(authority) = issuer.authority() {
@@ -39,7 +39,7 @@ impl Feed {
     }
 
     /// The data of the next event of this name.
-    fn next(&mut self, event: &str) -> Value {
+    pub(crate) fn next(&mut self, event: &str) -> Value {
         let deadline = Deadline::after(PATIENCE);
         while deadline.left().is_some() {
             let said = self.curl.output();
@@ -58,14 +58,14 @@ impl Feed {
     }
 
     /// The id of the last event that had one.
-    fn id(&self) -> String {
+    pub(crate) fn id(&self) -> String {
         let said = self.curl.output();
         let ids = said.lines().filter_map(|line| line.strip_prefix("id: "));
         ids.last().expect("an id").to_owned()
     }
 }
 
-fn revoke(issuer: &Issuer, arguments: &[&str]) -> Value {
+pub(crate) fn revoke(issuer: &Issuer, arguments: &[&str]) -> Value {
     issuer.json(&[&["revocation", "add"], arguments].concat())
 }
 

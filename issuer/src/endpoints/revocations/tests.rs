@@ -190,6 +190,7 @@ async fn an_id_that_says_nothing_here_begins_anew() {
         &format!("{epoch}-{next}"),
         &format!("{epoch}-99999999999999999999999"),
         &format!("another{epoch}-{number}"),
+        &format!("{epoch}_1-{number}"),
         &format!("{}-{number}", epoch.to_uppercase()),
     ] {
         let told = broker.follow(Some(id)).await.next().await.unwrap();

@@ -20,7 +20,7 @@ pub(super) async fn check<S: Store, G>(make: &impl AsyncFn() -> (S, G)) {
 }
 
 /// Something in every table.
-async fn fill(store: &impl Store) {
+pub(crate) async fn fill(store: &impl Store) {
     with_group(store).await;
     for name in ["a", "b", "gone"] {
         store.add_device(&super::with_keys(name, &[&format!("key-{name}")])).await.unwrap();
