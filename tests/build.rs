@@ -26,7 +26,8 @@ const POSTGRESQL: &str = "/usr/lib/postgresql";
 const LIBRARIES: &str = "/usr/lib";
 const FAKETIME: &str = "faketime/libfaketimeMT.so.1";
 /// Whether a file system can be made that only its maker sees.
-const MOUNT: &str = "unshare --mount mount -t tmpfs none /mnt || unshare --map-root-user --mount mount -t tmpfs none /mnt";
+const MOUNT: &str =
+    "unshare --mount mount -t tmpfs none /mnt || unshare --map-root-user --mount mount -t tmpfs none /mnt";
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");

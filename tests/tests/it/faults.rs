@@ -2,13 +2,15 @@
 //! that jump, disks that are full. What was acknowledged stays, nothing that
 //! was taken back is good for anything, and everybody recovers alone.
 
+use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use fleetbadge_tests::device::{Response, curl};
 use fleetbadge_tests::issuer::Issuer;
 use fleetbadge_tests::patience::{Deadline, PATIENCE};
-use serde_json::Value;
+use fleetbadge_validator::test_support::TestKey;
+use serde_json::{Value, json};
 
 mod backups;
 mod clock;
@@ -58,7 +60,8 @@ fn add_broker(issuer: &Issuer) -> String {
 /// The revocations with which the feed begins.
 fn snapshot(issuer: &Issuer, user: &str) -> Vec<Value> {
     // It does not end by itself.
-    let script = r#"curl --silent --no-buffer --noproxy '*' --max-time 10 --user "$1" "$2" | sed '/"more":false/q'"#;
+    let script =
+        r#"curl --silent --no-buffer --noproxy '*' --max-time 10 --user "$1" "$2" | sed '/"more":false/q'"#;
     let mut command = std::process::Command::new("sh");
     command.args(["-c", script, "sh", user, &(issuer.url() + "/oauth2/revocations")]);
     let said = fleetbadge_tests::process::run(command).stdout;
@@ -73,4 +76,30 @@ fn is_active(issuer: &Issuer, user: &str, token: &str) -> bool {
     let token = format!("token={token}");
     let answer = curl(["--user", user, "--data", &token, &(issuer.url() + "/oauth2/introspect")]);
     answer.json()["active"].as_bool().unwrap_or_else(|| panic!("{answer:?}"))
+}
+
+/// Adds the device `signer`, which proves itself with this key.
+fn add_signer(issuer: &Issuer) -> TestKey {
+    let (key, jwks) = (TestKey::generate(), issuer.data_dir().join("jwks.json"));
+    fs::write(&jwks, key.jwks()).expect("the directory is ours");
+    let jwks = jwks.to_str().expect("a path");
+    let added = issuer.command(&["device", "add", "signer", "--no-secret", "--jwks", jwks]);
+    assert_eq!(added.code, Some(0), "{}", added.stderr);
+    key
+}
+
+/// An assertion of `signer` that is made at this time.
+fn assertion(issuer: &Issuer, key: &TestKey, jti: &str, now: u64) -> String {
+    let claims = json!({
+        "iss": "signer", "sub": "signer", "aud": issuer.identifier(), "jti": jti, "iat": now, "exp": now + 60,
+    });
+    key.token_of(json!({"alg": "ES256", "kid": key.kid()}).to_string(), claims.to_string())
+}
+
+/// Asks for a token with an assertion.
+fn present(issuer: &Issuer, assertion: &str) -> Response {
+    let kind = "client_assertion_type=urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+    let (grant, assertion) = ("grant_type=client_credentials", format!("client_assertion={assertion}"));
+    let url = issuer.url() + "/oauth2/token";
+    soon(|| curl(["--data", grant, "--data", kind, "--data", &assertion, &url]))
 }

@@ -14,6 +14,7 @@ mod chain;
 mod clients;
 mod device_key;
 mod expiry;
+mod faults;
 mod guard;
 mod issue;
 mod model;

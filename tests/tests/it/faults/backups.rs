@@ -12,7 +12,7 @@ use fleetbadge_tests::process::{Finished, Running, Signal, run};
 use fleetbadge_tests::programs::Program;
 
 /// After how many milliseconds.
-const MOMENTS: [u64; 12] = [1, 5, 9, 13, 17, 22, 28, 35, 45, 60, 80, 120];
+const MOMENTS: [u64; 12] = [10, 20, 30, 40, 50, 65, 80, 100, 130, 170, 1_500, 1_500];
 
 #[test]
 fn a_backup_is_whole_or_there_is_none() {

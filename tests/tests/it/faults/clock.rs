@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
 
 use fleetbadge_tests::device::{Response, curl};
 use fleetbadge_tests::issuer::{Device, Issuer};
@@ -9,10 +11,11 @@ use fleetbadge_tests::ports;
 use fleetbadge_tests::postgres::SHARED;
 use fleetbadge_validator::test_support::TestKey;
 use fleetbadge_validator::time::{Clock as _, SystemClock};
-use serde_json::json;
 use tempfile::TempDir;
 
-use super::{BOUND_S, eventually, is_refused_for_now, soon};
+use super::{
+    BOUND_S, add_broker, add_signer, assertion, eventually, is_active, is_refused_for_now, present, soon,
+};
 
 /// In seconds.
 const HOUR: i64 = 3_600;
@@ -31,7 +34,8 @@ impl Clocked {
     fn start(options: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("clock");
-        fs::write(&file, "+0").unwrap();
+        // The first key signs from when it is made.
+        fs::write(&file, format!("{}", -3 * HOUR)).unwrap();
         let under = [
             "env",
             concat!("LD_PRELOAD=", env!("FAKETIME_LIBRARY")),
@@ -42,18 +46,23 @@ impl Clocked {
         let ops = format!("127.0.0.1:{}", ports::free());
         let options = [options, &["--ops-listen", &ops]].concat();
         let issuer = Issuer::start_under(under.map(str::to_owned).into(), &options);
-        let (key, jwks) = (TestKey::generate(), folder.path().join("jwks.json"));
-        fs::write(&jwks, key.jwks()).unwrap();
-        let add = ["device", "add", "signer", "--no-secret", "--jwks", jwks.to_str().unwrap()];
-        assert_eq!(issuer.command(&add).code, Some(0));
+        let key = add_signer(&issuer);
         let pump = issuer.add_device("pump-1");
-        let clocked = Self { issuer, folder, ops, key, pump };
-        eventually("the time was written", || clocked.clock()["latest"] != 0);
+        let mut clocked = Self { issuer, folder, ops, key, pump };
+        clocked.set(0);
+        clocked.issuer.restart();
+        clocked.has_written(0);
         clocked
     }
 
     fn clock(&self) -> serde_json::Value {
         self.issuer.json(&["clock", "show"])
+    }
+
+    /// Waits until the latest time is one so many seconds ahead of the true one.
+    fn has_written(&self, ahead_s: i64) {
+        let least = SystemClock.now().0.saturating_add_signed(ahead_s - 60);
+        eventually("the time was written", || self.clock()["latest"].as_u64().unwrap() > least);
     }
 
     /// Sets the clock so many seconds ahead of the true time.
@@ -73,26 +82,11 @@ impl Clocked {
 
     /// An assertion that is made so many seconds ahead of the true time.
     fn assertion(&self, jti: &str, ahead_s: i64) -> String {
-        let now = SystemClock.now().0.saturating_add_signed(ahead_s);
-        let claims = json!({
-            "iss": "signer", "sub": "signer", "aud": self.issuer.identifier(), "jti": jti,
-            "iat": now, "exp": now + 60,
-        });
-        let header = json!({"alg": "ES256", "kid": self.key.kid()});
-        self.key.token_of(header.to_string(), claims.to_string())
+        assertion(&self.issuer, &self.key, jti, SystemClock.now().0.saturating_add_signed(ahead_s))
     }
 
     fn present(&self, assertion: &str) -> u16 {
-        let answer = curl([
-            "--data",
-            "grant_type=client_credentials",
-            "--data",
-            "client_assertion_type=urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
-            "--data",
-            &format!("client_assertion={assertion}"),
-            &(self.issuer.url() + "/oauth2/token"),
-        ]);
-        answer.status
+        present(&self.issuer, assertion).status
     }
 
     fn accept(&self) {
@@ -114,7 +108,9 @@ fn a_clock_that_is_set_back_stops_tokens_until_an_operator_says_that_it_is_right
     let ready = server.ready();
     assert_eq!(ready.status, 503);
     assert!(ready.body.contains("it was") && ready.body.contains("clock accept --yes"), "{}", ready.body);
-    eventually("told in the log", || server.issuer.log().contains("no token is issued reason=the clock shows"));
+    eventually("told in the log", || {
+        server.issuer.log().contains("no token is issued reason=the clock shows")
+    });
     assert!(server.clock()["refused"].as_str().unwrap().contains("clock accept --yes"));
     assert_eq!(server.issuer.command(&["clock", "accept"]).code, Some(2), "not by accident");
     assert!(is_refused_for_now(&server.ask()));
@@ -143,7 +139,7 @@ fn a_clock_that_was_wrong_for_a_while_brings_no_used_assertion_back() {
     let later = server.assertion("1", HOUR);
     assert_eq!((server.present(&later), server.present(&later)), (401, 401), "the jti was used");
     // Long enough for whatever forgets to have done so.
-    std::thread::sleep(std::time::Duration::from_secs(3));
+    thread::sleep(Duration::from_secs(3));
 
     server.set(0);
     assert_eq!(server.present(&used), 401);
@@ -166,8 +162,7 @@ fn a_restart_with_a_wrong_clock_brings_no_used_assertion_back() {
     assert_eq!(server.present(&used), 200);
     server.set(HOUR);
     server.issuer.restart();
-    let hour_ahead = SystemClock.now().plus(1_800).0;
-    eventually("the time was written", || server.clock()["latest"].as_u64().unwrap() > hour_ahead);
+    server.has_written(HOUR);
     assert_eq!(server.ask().status, 200);
 
     server.set(0);
@@ -185,8 +180,9 @@ fn a_restart_with_a_wrong_clock_brings_no_used_assertion_back() {
 #[cfg_attr(any(no_faketime, no_postgresql), ignore = "no libfaketime or PostgreSQL")]
 fn a_node_whose_clock_is_not_the_databases_issues_nothing() {
     let database = SHARED.database();
-    let server = Clocked::start(&["--database", &database, "--propagation-bound-s", &BOUND_S.to_string()]);
-    let other = server.issuer.start_another();
+    let options = ["--database", &database, "--propagation-bound-s", &BOUND_S.to_string()];
+    let server = Clocked::start(&options);
+    let other = server.issuer.start_another_with(&options.map(str::to_owned));
     for wrong in [-HOUR, HOUR, 10] {
         server.set(wrong);
         eventually("it is noticed", || is_refused_for_now(&server.ask()));
@@ -199,4 +195,31 @@ fn a_node_whose_clock_is_not_the_databases_issues_nothing() {
     }
     let log = server.issuer.log();
     assert!(log.contains("the clocks of this node and of the database differ"), "{log}");
+}
+
+/// One that starts with a wrong clock has nothing to compare it with but the
+/// database's: what it believes must not become what all believe.
+#[test]
+#[cfg_attr(any(no_faketime, no_postgresql), ignore = "no libfaketime or PostgreSQL")]
+fn a_node_that_starts_with_a_wrong_clock_makes_no_other_forget_or_stop() {
+    let database = SHARED.database();
+    let options = ["--database", &database, "--propagation-bound-s", &BOUND_S.to_string()];
+    let mut server = Clocked::start(&options);
+    let mut other = server.issuer.start_another_with(&options.map(str::to_owned));
+    let user = add_broker(&other);
+    let token = other.token(&server.pump);
+    assert_eq!(other.command(&["revocation", "add", "--device", "pump-1"]).code, Some(0));
+    let used = server.assertion("1", 0);
+    assert_eq!(server.present(&used), 200);
+    server.set(2 * HOUR);
+    server.issuer.restart();
+    assert!(is_refused_for_now(&server.ask()));
+    // Longer than it takes until the time is written, and what has ended forgotten.
+    thread::sleep(Duration::from_secs(7));
+    assert!(is_refused_for_now(&server.ask()));
+    // Nothing of it is in memory.
+    other.restart();
+    assert_eq!(soon(|| other.request_token(&server.pump, &[])).status, 200);
+    assert_eq!(present(&other, &used).status, 401);
+    assert!(!is_active(&other, &user, &token));
 }

@@ -3,14 +3,15 @@
 use std::fs::{self, File};
 use std::io::Write as _;
 
-use fleetbadge_tests::device::{Response, curl};
+use fleetbadge_tests::device::curl;
 use fleetbadge_tests::issuer::{Device, Issuer};
 use fleetbadge_tests::ports;
-use fleetbadge_validator::test_support::TestKey;
 use fleetbadge_validator::time::{Clock as _, SystemClock};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::{add_broker, eventually, is_active, is_refused_for_now, snapshot, soon};
+use super::{
+    add_broker, add_signer, assertion, eventually, is_active, is_refused_for_now, present, snapshot, soon,
+};
 
 /// Makes a disk that only the server sees its data directory: `$4` is that of
 /// `PROGRAM serve --data-dir DIR …`. Only who is not root has to become it.
@@ -33,20 +34,6 @@ fn make_room(issuer: &Issuer) {
     fs::remove_file(issuer.folder().join("filler")).unwrap();
 }
 
-/// A token of `signer`, for a new assertion of its key.
-fn present(issuer: &Issuer, key: &TestKey, jti: &str) -> Response {
-    let now = SystemClock.now();
-    let claims = json!({
-        "iss": "signer", "sub": "signer", "aud": issuer.identifier(), "jti": jti, "iat": now, "exp": now.plus(60),
-    });
-    let assertion = key.token_of(json!({"alg": "ES256", "kid": key.kid()}).to_string(), claims.to_string());
-    let kind = "client_assertion_type=urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
-    let assertion = format!("client_assertion={assertion}");
-    let url = issuer.url() + "/oauth2/token";
-    let grant = "grant_type=client_credentials";
-    soon(|| curl(["--data", grant, "--data", kind, "--data", &assertion, &url]))
-}
-
 #[test]
 #[cfg_attr(no_mount, ignore = "no file system can be made")]
 fn a_full_disk_takes_no_change_and_loses_none() {
@@ -56,11 +43,9 @@ fn a_full_disk_takes_no_change_and_loses_none() {
     let ready = || curl([format!("http://{ops}/readyz")]).status;
     let user = add_broker(issuer);
     let (known, revoked) = (issuer.add_device("pump-1"), issuer.add_device("pump-2"));
-    let (key, jwks) = (TestKey::generate(), issuer.data_dir().join("jwks.json"));
-    fs::write(&jwks, key.jwks()).unwrap();
-    let add = ["device", "add", "signer", "--no-secret", "--jwks", jwks.to_str().unwrap()];
-    assert_eq!(issuer.command(&add).code, Some(0));
-    assert_eq!(present(issuer, &key, "1").status, 200);
+    let key = add_signer(issuer);
+    let ask = |jti: &str| present(issuer, &assertion(issuer, &key, jti, SystemClock.now().0));
+    assert_eq!(ask("1").status, 200);
     let tokens = [&known, &revoked].map(|device| issuer.token(device));
 
     for round in 0..2 {
@@ -89,7 +74,7 @@ fn a_full_disk_takes_no_change_and_loses_none() {
         let revoking = issuer.command(&["revocation", "add", "--device", "pump-2"]);
         assert_eq!((revoking.code, snapshot(issuer, &user).len()), (Some(1), round), "{revoking:?}");
         // Nobody could say later that it was used.
-        let answer = present(issuer, &key, &format!("full-{round}"));
+        let answer = ask(&format!("full-{round}"));
         assert!(is_refused_for_now(&answer), "{answer:?}");
         for device in &acknowledged {
             assert_eq!(soon(|| issuer.request_token(device, &[])).status, 200);
@@ -98,7 +83,7 @@ fn a_full_disk_takes_no_change_and_loses_none() {
         make_room(issuer);
         eventually("ready", || ready() == 200);
         assert_eq!(issuer.command(&["device", "add", &refused]).code, Some(0));
-        assert_eq!(present(issuer, &key, &format!("room-{round}")).status, 200);
+        assert_eq!(ask(&format!("room-{round}")).status, 200);
         assert_eq!(issuer.command(&["revocation", "add", "--device", "pump-2"]).code, Some(0));
         assert!(!is_active(issuer, &user, &tokens[1]));
         assert_eq!(soon(|| issuer.request_token(&known, &[])).status, 200);

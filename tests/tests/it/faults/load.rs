@@ -146,11 +146,14 @@ fn nothing_acknowledged_is_lost_and_no_token_outlives_a_disabling_while_a_node_d
                 given.lock().unwrap().extend(tokens);
             });
         }
-        let operators: Vec<_> =
-            folders.iter().enumerate().map(|(who, folder)| {
+        let operators: Vec<_> = folders
+            .iter()
+            .enumerate()
+            .map(|(who, folder)| {
                 let is_over = &is_over;
                 scope.spawn(move || operate(folder, who, is_over))
-            }).collect();
+            })
+            .collect();
         for n in 0..KILLS {
             thread::sleep(Duration::from_millis(700 + u64::from(n) * 130));
             a.kill();
@@ -202,10 +205,11 @@ fn nothing_acknowledged_is_lost_and_no_token_outlives_a_disabling_while_a_node_d
             let Some(at) = last_disabled else { continue };
             let enabled = of_device[at + 1..].iter().find(|done| done.enable).map(|done| done.began);
             let entry = feed.iter().find(|found| found["device"] == name.as_str());
-            let before = entry.unwrap_or_else(|| panic!("{name} is not in {feed:?}"))["before"].as_u64().unwrap();
-            let taken_back = given.iter().filter(|given| {
-                given.device == n && enabled.is_none_or(|enabled| given.answered < enabled)
-            });
+            let before =
+                entry.unwrap_or_else(|| panic!("{name} is not in {feed:?}"))["before"].as_u64().unwrap();
+            let taken_back = given
+                .iter()
+                .filter(|given| given.device == n && enabled.is_none_or(|enabled| given.answered < enabled));
             let mut newest: Option<&Given> = None;
             for given in taken_back {
                 assert!(iat(&given.token) < before, "{name}: {} is not before {before}", iat(&given.token));

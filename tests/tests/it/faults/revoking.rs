@@ -27,8 +27,7 @@ fn what_was_acknowledged_as_revoked_is_so_after_a_power_cut() {
 #[cfg_attr(no_postgresql, ignore = "no PostgreSQL")]
 fn what_was_acknowledged_as_revoked_is_so_after_power_cuts_of_node_and_database() {
     let postgres = Postgres::start();
-    let mut issuer =
-        Issuer::start_with(&["--database", &postgres.database(), "--propagation-bound-s", "2"]);
+    let mut issuer = Issuer::start_with(&["--database", &postgres.database(), "--propagation-bound-s", "2"]);
     kill_while_revoking(&mut issuer, |round| {
         if round % 3 == 0 {
             postgres.stop();
@@ -50,11 +49,17 @@ fn kill_while_revoking(issuer: &mut Issuer, database: impl Fn(usize)) {
         thread::scope(|scope| {
             scope.spawn(|| {
                 for n in 0_u8.. {
-                    let jti = URL_SAFE_NO_PAD.encode([[0; 14].as_slice(), &[u8::try_from(round).unwrap(), n]].concat());
+                    let jti = URL_SAFE_NO_PAD
+                        .encode([[0; 14].as_slice(), &[u8::try_from(round).unwrap(), n]].concat());
                     let device = format!("pump-{round}");
                     let target = if n % 2 == 0 { ["--device", &device] } else { ["--jti", &jti] };
                     let mut command = Program::Issuer.command();
-                    command.args(["revocation", "add"]).args(target).arg("--json").arg("--data-dir").arg(&folder);
+                    command
+                        .args(["revocation", "add"])
+                        .args(target)
+                        .arg("--json")
+                        .arg("--data-dir")
+                        .arg(&folder);
                     let finished = run(command);
                     if finished.code != Some(0) {
                         break;

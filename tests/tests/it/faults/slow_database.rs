@@ -141,7 +141,8 @@ fn a_database_that_is_slow_to_write_refuses_what_it_does_not_do() {
 struct Occupied(Vec<Running>);
 
 impl Occupied {
-    const SETTINGS: [&str; 3] = ["max_connections=8", "superuser_reserved_connections=0", "max_wal_senders=0"];
+    const SETTINGS: [&str; 3] =
+        ["max_connections=8", "superuser_reserved_connections=0", "max_wal_senders=0"];
 
     /// Throws out the node, and whoever comes instead.
     fn take(postgres: &Postgres) -> Self {
@@ -173,7 +174,7 @@ fn a_database_without_a_connection_left_holds_nobody_up() {
     let folder = tempfile::tempdir().unwrap();
     let mut serve = Program::Issuer.command();
     serve.arg("serve").arg("--data-dir").arg(folder.path().join("data"));
-    serve.args(["--database", &node.database, "--listen", "127.0.0.1:0"]);
+    serve.args(["--database", &node.database, "--listen", &format!("127.0.0.1:{}", ports::free())]);
     let finished = fleetbadge_tests::process::run(serve);
     assert_eq!(finished.code, Some(4), "{finished:?}");
     assert!(finished.stderr.contains("too many clients"), "{}", finished.stderr);
