@@ -29,7 +29,7 @@ fn what_was_acknowledged_as_revoked_is_so_after_power_cuts_of_node_and_database(
     let postgres = Postgres::start();
     let mut issuer = Issuer::start_with(&["--database", &postgres.database(), "--propagation-bound-s", "2"]);
     kill_while_revoking(&mut issuer, |round| {
-        if round % 3 == 0 {
+        if round % 5 == 0 {
             postgres.stop();
             postgres.resume();
         }

@@ -141,8 +141,13 @@ fn a_database_that_is_slow_to_write_refuses_what_it_does_not_do() {
 struct Occupied(Vec<Running>);
 
 impl Occupied {
-    const SETTINGS: [&str; 3] =
-        ["max_connections=8", "superuser_reserved_connections=0", "max_wal_senders=0"];
+    /// The last one makes it notice soon whose client is gone.
+    const SETTINGS: [&str; 4] = [
+        "max_connections=8",
+        "superuser_reserved_connections=0",
+        "max_wal_senders=0",
+        "client_connection_check_interval=200",
+    ];
 
     /// Throws out the node, and whoever comes instead.
     fn take(postgres: &Postgres) -> Self {
