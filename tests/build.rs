@@ -2,7 +2,9 @@
 //! with a missing one are shown as ignored instead of passed. In CI none is
 //! ignored: there a missing broker is a failure.
 
-use std::{env, path::PathBuf};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{env, fs};
 
 /// Each broker the tests know: its name in `…_ROOT` and `no_…`, the root of the
 /// Debian it lives in, relative to this package, and its program there.
@@ -19,6 +21,13 @@ const RABBITMQ: &str = "usr/lib/rabbitmq/bin/rabbitmq-server";
 
 /// Where PostgreSQL is, in a folder for each version.
 const POSTGRESQL: &str = "/usr/lib/postgresql";
+/// Where Debian keeps what is specific to a kind of machine, in a folder for
+/// each, and in it what fakes a clock.
+const LIBRARIES: &str = "/usr/lib";
+const FAKETIME: &str = "faketime/libfaketimeMT.so.1";
+/// Whether a file system can be made that only its maker sees.
+const MOUNT: &str =
+    "unshare --mount mount -t tmpfs none /mnt || unshare --map-root-user --mount mount -t tmpfs none /mnt";
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
@@ -49,5 +58,20 @@ fn main() {
     if !postgresql.exists() && env::var_os("CI").is_none() {
         println!("cargo:rustc-cfg=no_postgresql");
         println!("cargo:warning=no {POSTGRESQL}: its tests are ignored");
+    }
+    println!("cargo:rustc-check-cfg=cfg(no_faketime)");
+    let libraries = fs::read_dir(LIBRARIES).into_iter().flatten().filter_map(Result::ok);
+    let faketime = libraries.map(|folder| folder.path().join(FAKETIME)).find(|library| library.exists());
+    println!("cargo:rerun-if-changed={}", faketime.as_ref().unwrap_or(&missing).display());
+    println!("cargo:rustc-env=FAKETIME_LIBRARY={}", faketime.as_deref().unwrap_or(Path::new("")).display());
+    if faketime.is_none() && env::var_os("CI").is_none() {
+        println!("cargo:rustc-cfg=no_faketime");
+        println!("cargo:warning=no {FAKETIME}: its tests are ignored");
+    }
+    println!("cargo:rustc-check-cfg=cfg(no_mount)");
+    let may_mount = Command::new("sh").args(["-c", MOUNT]).output().is_ok_and(|mount| mount.status.success());
+    if !may_mount && env::var_os("CI").is_none() {
+        println!("cargo:rustc-cfg=no_mount");
+        println!("cargo:warning=no file system can be made: the tests of full disks are ignored");
     }
 }

@@ -163,13 +163,17 @@ impl App {
                 tracing::error!(%error, alg = algorithm.as_str(), "the first key could not be made");
             }
         }
-        if let Err(error) = self.keys.turn(self.now()).await {
+        let is_clock_believed = self.node.look_at_clock(self).await;
+        // By a wrong clock keys would be dropped that are still needed.
+        if self.node.check_current(self.now()).is_ok()
+            && let Err(error) = self.keys.turn(self.now()).await
+        {
             tracing::error!(%error, "the signing keys could not be brought up to date");
         }
         self.keys.look_after_signer();
         self.flush().await;
         self.rehashes.flush(self).await;
-        if self.node.look_at_clock(self).await {
+        if is_clock_believed {
             self.forget_ended().await;
         }
         self.metrics.signing_keys_missing(&self.algorithms_without_key());

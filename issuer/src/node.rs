@@ -180,9 +180,14 @@ impl Node {
             ClockState::Settling => return false,
             ClockState::Steady => {}
         }
-        if let Err(reason @ NotCurrent::ClockBehind { .. }) = self.check_current(now) {
-            tracing::error!(%reason, "no token is issued");
-            return false;
+        match self.check_current(now) {
+            Ok(()) => {}
+            Err(reason @ NotCurrent::ClockBehind { .. }) => {
+                tracing::error!(%reason, "no token is issued");
+                return false;
+            }
+            // A wrong time would stop every other node, and make them forget.
+            Err(NotCurrent::ClockDiffers | NotCurrent::Behind { .. }) => return false,
         }
         if is_due {
             match app.store.reach_clock(now).await {

@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -23,6 +24,8 @@ pub struct Issuer {
     identifier: String,
     tls: Option<Authority>,
     options: Vec<String>,
+    /// The command line that runs it.
+    under: Vec<String>,
 }
 
 /// What `device add --json` prints.
@@ -54,7 +57,17 @@ impl Issuer {
     /// When it does not come up.
     #[must_use]
     pub fn start_with(options: &[&str]) -> Self {
-        Self::start_on(None, options.iter().map(ToString::to_string).collect())
+        Self::start_under(Vec::new(), options)
+    }
+
+    /// The same, run by a program like `env`, which does something and becomes
+    /// what the rest of its command line says: `PROGRAM serve --data-dir DIR …`.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    #[must_use]
+    pub fn start_under(under: Vec<String>, options: &[&str]) -> Self {
+        Self::start_on(None, options.iter().map(ToString::to_string).collect(), under)
     }
 
     /// A new issuer on a free port that speaks TLS with a certificate of
@@ -66,15 +79,15 @@ impl Issuer {
     pub fn start_tls(authority: Authority) -> Self {
         let files = [("--tls-certificate", authority.certificate()), ("--tls-key", authority.key())];
         let options = files.map(|(option, file)| [option.into(), file.to_string_lossy().into()]);
-        Self::start_on(Some(authority), options.concat())
+        Self::start_on(Some(authority), options.concat(), Vec::new())
     }
 
-    fn start_on(tls: Option<Authority>, options: Vec<String>) -> Self {
+    fn start_on(tls: Option<Authority>, options: Vec<String>, under: Vec<String>) -> Self {
         let data_dir = tempfile::Builder::new().prefix("fleetbadge-issuer-").tempdir().expect("a directory");
         let port = ports::free();
         let identifier = url(port, tls.is_some());
-        let process = serve(data_dir.path(), port, &identifier, &options);
-        Self { process, data_dir, port, identifier, tls, options }
+        let process = serve(&under, data_dir.path(), port, &identifier, &options);
+        Self { process, data_dir, port, identifier, tls, options, under }
     }
 
     /// One more node of the issuer that this one belongs to, over the same
@@ -95,8 +108,8 @@ impl Issuer {
     pub fn start_another_with(&self, options: &[String]) -> Self {
         let data_dir = self.another_data_dir();
         let (port, identifier) = (ports::free(), self.identifier.clone());
-        let process = serve(data_dir.path(), port, &identifier, options);
-        Self { process, data_dir, port, identifier, tls: None, options: options.into() }
+        let process = serve(&[], data_dir.path(), port, &identifier, options);
+        Self { process, data_dir, port, identifier, tls: None, options: options.into(), under: Vec::new() }
     }
 
     /// A data directory with this one's root key and nothing else.
@@ -123,7 +136,7 @@ impl Issuer {
             self.data_dir = data_dir;
         }
         self.options = options.iter().map(ToString::to_string).collect();
-        self.process = serve(self.data_dir.path(), self.port, &self.identifier, &self.options);
+        self.process = serve(&self.under, self.data_dir.path(), self.port, &self.identifier, &self.options);
     }
 
     /// The issuer identifier, which all its nodes have.
@@ -156,6 +169,23 @@ impl Issuer {
         self.data_dir.path()
     }
 
+    /// Its data directory, also if what it runs under has put another file
+    /// system there that only it sees.
+    #[must_use]
+    pub fn folder(&self) -> PathBuf {
+        if self.under.is_empty() {
+            return self.data_dir().into();
+        }
+        let folder = self.data_dir().strip_prefix("/").unwrap_or(self.data_dir());
+        PathBuf::from(format!("/proc/{}/root", self.pid())).join(folder)
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
     /// Everything it has said.
     #[must_use]
     pub fn log(&self) -> String {
@@ -179,14 +209,14 @@ impl Issuer {
     /// When it does not come up.
     pub fn restart(&mut self) {
         self.process.stop();
-        self.process = serve(self.data_dir.path(), self.port, &self.identifier, &self.options);
+        self.process = serve(&self.under, self.data_dir.path(), self.port, &self.identifier, &self.options);
     }
 
     /// Runs an operator's command.
     #[must_use]
     pub fn command(&self, arguments: &[&str]) -> Finished {
         let mut command = Program::Issuer.command();
-        command.args(arguments).arg("--data-dir").arg(self.data_dir());
+        command.args(arguments).arg("--data-dir").arg(self.folder());
         run(command)
     }
 
@@ -256,9 +286,17 @@ fn url(port: u16, tls: bool) -> String {
     if tls { format!("https://localhost:{port}") } else { format!("http://127.0.0.1:{port}") }
 }
 
-fn serve(data_dir: &Path, port: u16, identifier: &str, options: &[String]) -> Running {
+fn serve(under: &[String], data_dir: &Path, port: u16, identifier: &str, options: &[String]) -> Running {
     let listen = format!("127.0.0.1:{port}");
-    let mut command = Program::Issuer.command();
+    let issuer = Program::Issuer.command();
+    let mut command = match under {
+        [] => issuer,
+        [program, rest @ ..] => {
+            let mut command = Command::new(program);
+            command.args(rest).arg(issuer.get_program());
+            command
+        }
+    };
     command.arg("serve").arg("--data-dir").arg(data_dir);
     command.args(["--listen", &listen, "--issuer", identifier]).args(options);
     let process = Running::spawn(command);

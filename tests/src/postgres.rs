@@ -11,7 +11,10 @@ use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+
+use crate::process::Running;
 
 /// Where Debian keeps the programs of each version.
 const VERSIONS: &str = "/usr/lib/postgresql";
@@ -35,6 +38,8 @@ pub struct Postgres {
     folder: TempDir,
     programs: PathBuf,
     next_database: AtomicU32,
+    /// More than [`SETTINGS`], which win over those.
+    settings: Vec<String>,
     /// Ends the server when nobody holds its standard input any more.
     guard: Child,
 }
@@ -49,6 +54,15 @@ impl Postgres {
     /// When it does not come up.
     #[must_use]
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// The same, with settings like `max_connections=8`.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    #[must_use]
+    pub fn start_with(settings: &[&str]) -> Self {
         let folder = tempfile::Builder::new().prefix("fleetbadge-postgres-").tempdir().expect("a directory");
         let programs = programs();
         for path in [folder.path(), &folder.path().join("data")] {
@@ -63,7 +77,8 @@ impl Postgres {
         let mut guard = as_user(OsStr::new("/bin/sh"));
         guard.args(["-c", stop_and_remove, "guard"]).arg(&programs).arg(folder.path()).stdin(Stdio::piped());
         let guard = quiet(&mut guard).spawn().expect("a shell");
-        let server = Self { folder, programs, next_database: AtomicU32::new(0), guard };
+        let settings = settings.iter().map(ToString::to_string).collect();
+        let server = Self { folder, programs, next_database: AtomicU32::new(0), settings, guard };
         let mut initdb = server.program("initdb");
         initdb.args(["--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C.UTF-8", "--username", USER]);
         succeed(initdb.arg("-D").arg(server.data()));
@@ -89,12 +104,42 @@ impl Postgres {
     /// When it fails.
     #[must_use]
     pub fn sql(&self, database: &str, sql: &str) -> String {
+        succeed(&mut self.psql(database, sql))
+    }
+
+    /// Runs SQL that takes long. A test ends it by dropping it.
+    #[must_use]
+    pub fn session(&self, database: &str, sql: &str) -> Running {
+        Running::spawn(self.psql(database, sql))
+    }
+
+    fn psql(&self, database: &str, sql: &str) -> Command {
         let name = database.rsplit('/').next().unwrap_or_default();
         let mut psql = self.program("psql");
         psql.arg("-h")
             .arg(self.folder.path())
             .args(["-U", USER, "-d", name, "-X", "-q", "-t", "-A", "-c", sql]);
-        succeed(&mut psql)
+        psql
+    }
+
+    /// Stops all its processes in the middle of what they do, until what is
+    /// returned is dropped.
+    ///
+    /// # Panics
+    /// When it does not run.
+    #[must_use]
+    pub fn freeze(&self) -> Frozen {
+        let pid = fs::read_to_string(self.data().join("postmaster.pid")).expect("it runs");
+        let pid = pid.lines().next().and_then(|line| line.parse().ok()).and_then(Pid::from_raw);
+        let server = pid.expect("a process id");
+        // First the one that starts others.
+        let mut frozen = Frozen(vec![server]);
+        let _ = kill_process(server, Signal::STOP);
+        for child in children_of(server) {
+            let _ = kill_process(child, Signal::STOP);
+            frozen.0.push(child);
+        }
+        frozen
     }
 
     /// Ends it at once, all connections included, as a crash would.
@@ -110,7 +155,8 @@ impl Postgres {
     /// # Panics
     /// When it does not come up.
     pub fn resume(&self) {
-        let settings = SETTINGS.iter().flat_map(|setting| [" -c ", setting]).collect::<String>();
+        let settings = SETTINGS.iter().copied().chain(self.settings.iter().map(String::as_str));
+        let settings = settings.flat_map(|setting| [" -c ", setting]).collect::<String>();
         let folder = self.folder.path();
         let options = format!("-k {}{settings}", folder.display());
         let mut start = self.program("pg_ctl");
@@ -131,6 +177,31 @@ impl Postgres {
             .env("LC_ALL", "C.UTF-8");
         command
     }
+}
+
+/// A server that is held. Dropping this lets it go on.
+#[derive(Debug)]
+pub struct Frozen(Vec<Pid>);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        for &process in &self.0 {
+            let _ = kill_process(process, Signal::CONT);
+        }
+    }
+}
+
+/// The processes that this one has started.
+fn children_of(parent: Pid) -> Vec<Pid> {
+    let parent = format!("PPid:\t{}", parent.as_raw_nonzero());
+    let is_child = |status: &Path| {
+        fs::read_to_string(status).is_ok_and(|status| status.lines().any(|line| line == parent))
+    };
+    let processes = fs::read_dir("/proc").expect("/proc").filter_map(Result::ok);
+    processes
+        .filter(|process| is_child(&process.path().join("status")))
+        .filter_map(|process| Pid::from_raw(process.file_name().to_str()?.parse().ok()?))
+        .collect()
 }
 
 impl Drop for Postgres {

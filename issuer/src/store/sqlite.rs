@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use fleetbadge_validator::revocations::Revocation;
 use fleetbadge_validator::time::UnixSeconds;
+use sqlx::Connection as _;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
@@ -72,6 +73,14 @@ impl SqliteStore {
         let pool = SqlitePoolOptions::new()
             .max_connections(MAX_CONNECTIONS)
             .test_before_acquire(false)
+            // One whose transaction could not be ended, since the disk is full,
+            // would keep everybody from writing. The ping waits for its end.
+            .after_release(|connection, _| {
+                Box::pin(async move {
+                    connection.ping().await?;
+                    Ok(!connection.is_in_transaction())
+                })
+            })
             .connect_with(options)
             .await?;
         migrations::run(&mut *pool.acquire().await?, &MIGRATIONS).await?;

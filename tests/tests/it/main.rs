@@ -16,6 +16,7 @@ mod chain;
 mod clients;
 mod device_key;
 mod expiry;
+mod faults;
 mod guard;
 mod issue;
 mod migrate;
