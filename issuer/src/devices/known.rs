@@ -23,7 +23,7 @@ pub struct KnownDevice {
 
 impl KnownDevice {
     pub(super) fn new(mut record: DeviceRecord) -> Self {
-        // Lists are read with room for more: a third of what a device takes.
+        // Lists are read with room for more, which would be kept as long.
         record.mqtt_client_ids.shrink_to_fit();
         record.credentials.secrets.shrink_to_fit();
         record.credentials.keys.shrink_to_fit();
