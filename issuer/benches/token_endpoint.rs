@@ -1,6 +1,9 @@
-//! What a token costs over HTTP beyond a bare handler with the same
-//! signature, for 100,000 devices: `cargo bench -p fleetbadge-issuer --bench
+//! What a token costs over HTTP: `cargo bench -p fleetbadge-issuer --bench
 //! token_endpoint`.
+//!
+//! - beyond a bare handler with the same signature, for 100,000 devices;
+//! - with PostgreSQL, against SQLite: two whole issuers, asked in turn, each
+//!   with all its devices in memory.
 
 #![expect(
     clippy::unwrap_used,
@@ -11,9 +14,9 @@
 )]
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
@@ -22,55 +25,90 @@ use axum::routing::post;
 use axum_server::Handle;
 use axum_server::accept::NoDelayAcceptor;
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use fleetbadge_issuer::Issuer;
 use fleetbadge_issuer::config::Options;
 use fleetbadge_issuer::devices::NewDevice;
 use fleetbadge_ratio::{Target, compare_runs};
+use fleetbadge_tests::postgres::Postgres;
 use fleetbadge_validator::time::SystemClock;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::runtime::Runtime;
+
+use load::{CONNECTIONS, rate};
+
+mod load;
 
 const DEVICES: usize = 100_000;
-const CONNECTIONS: usize = 32;
+/// How many there are when two databases are compared.
+const FEWER_DEVICES: usize = 10_000;
 const RUN: Duration = Duration::from_millis(400);
 
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let options = Options {
-        data_dir: Some(folder.path().join("data")),
-        issuer: Some("https://id.example".into()),
-        ..Options::default()
-    };
-    let issuer = runtime.block_on(Issuer::open(options.resolve().unwrap(), Arc::new(SystemClock))).unwrap();
-    let requests: Arc<[Bytes]> = runtime.block_on(add_devices(&issuer)).into();
+    println!("{CONNECTIONS} connections, client and server in one process, requests/s:");
+    compare_with_bare(&runtime, folder.path());
+    compare_databases(&runtime, folder.path());
+}
 
+fn compare_with_bare(runtime: &Runtime, folder: &Path) {
+    let issuer = runtime.block_on(open(&folder.join("bare"), None));
+    let requests = runtime.block_on(add_devices(&issuer, DEVICES));
     let token = runtime.block_on(serve(issuer.public_router()));
     let bare = runtime.block_on(serve(bare_router()));
-    let rate = |address| runtime.block_on(ask(address, Arc::clone(&requests), RUN));
+    let run = |address| runtime.block_on(rate(address, Arc::clone(&requests), RUN));
     // Once round, so that every device is in memory.
-    runtime.block_on(ask(token, Arc::clone(&requests), Duration::from_secs(15)));
-    println!("{DEVICES} devices, {CONNECTIONS} connections, client and server in one process, requests/s:");
-    compare_runs(|| rate(token), || rate(bare))
+    runtime.block_on(rate(token, Arc::clone(&requests), Duration::from_secs(15)));
+    println!("{DEVICES} devices:");
+    compare_runs(|| run(token), || run(bare))
         .report("token endpoint / bare handler with a signature", Target::AtLeast(0.85));
 }
 
-/// Adds the devices and makes a request of each.
-async fn add_devices(issuer: &Issuer) -> Vec<Bytes> {
-    let mut requests = Vec::with_capacity(DEVICES);
-    for number in 0..DEVICES {
+fn compare_databases(runtime: &Runtime, folder: &Path) {
+    let postgres = Postgres::start();
+    let start = |name, database| {
+        runtime.block_on(async {
+            let issuer = open(&folder.join(name), database).await;
+            let requests = add_devices(&issuer, FEWER_DEVICES).await;
+            let bound = issuer.bind().await.unwrap();
+            let address = bound.public_address().unwrap();
+            tokio::spawn(bound.run(std::future::pending()));
+            rate(address, Arc::clone(&requests), Duration::from_secs(5)).await;
+            (address, requests)
+        })
+    };
+    let postgresql = start("postgresql", Some(postgres.database()));
+    let sqlite = start("sqlite", None);
+    let run = |(address, requests): &(SocketAddr, Arc<[Bytes]>)| {
+        runtime.block_on(rate(*address, Arc::clone(requests), RUN))
+    };
+    println!("{FEWER_DEVICES} devices:");
+    compare_runs(|| run(&postgresql), || run(&sqlite))
+        .report("token endpoint over PostgreSQL / over SQLite", Target::AtLeast(0.9));
+}
+
+async fn open(data_dir: &Path, database: Option<String>) -> Issuer {
+    let options = Options {
+        data_dir: Some(data_dir.into()),
+        database: database.map(Into::into),
+        listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
+        issuer: Some("https://id.example".into()),
+        device_cache_capacity: Some(2 * DEVICES),
+        ..Options::default()
+    };
+    Issuer::open(options.resolve().unwrap(), Arc::new(SystemClock)).await.unwrap()
+}
+
+/// Adds devices and makes a request of each.
+async fn add_devices(issuer: &Issuer, count: usize) -> Arc<[Bytes]> {
+    let mut requests = Vec::with_capacity(count);
+    for number in 0..count {
         let new = NewDevice { name: format!("device-{number}"), ..NewDevice::default() };
         let added = issuer.add_device(new).await.unwrap();
-        let pair = STANDARD.encode(format!("{}:{}", added.device.name, added.secret.expose()));
-        requests.push(Bytes::from(format!(
-            "POST /oauth2/token HTTP/1.1\r\nHost: id.example\r\nAuthorization: Basic {pair}\r\n\
-             Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 29\r\n\r\n\
-             grant_type=client_credentials"
-        )));
+        requests.push(load::token_request(added.device.name.as_str(), &added.secret));
     }
-    requests
+    requests.into()
 }
 
 /// Signs what is as long as a token and answers JSON.
@@ -96,34 +134,4 @@ async fn serve(router: Router) -> SocketAddr {
         .http1_only();
     tokio::spawn(server.serve(router.into_make_service()));
     handle.listening().await.unwrap()
-}
-
-/// Asks over kept connections, for other devices each time; answers per second.
-async fn ask(address: SocketAddr, requests: Arc<[Bytes]>, time: Duration) -> f64 {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    let start = Instant::now();
-    let clients: Vec<_> = (0..CONNECTIONS)
-        .map(|_| {
-            let requests = Arc::clone(&requests);
-            tokio::spawn(async move {
-                let mut stream = TcpStream::connect(address).await.unwrap();
-                stream.set_nodelay(true).unwrap();
-                let mut answer = vec![0; 8192];
-                let mut answers = 0;
-                while start.elapsed() < time {
-                    let request = &requests[NEXT.fetch_add(1, Ordering::Relaxed) % requests.len()];
-                    stream.write_all(request).await.unwrap();
-                    let length = stream.read(&mut answer).await.unwrap();
-                    assert!(answer[..length].starts_with(b"HTTP/1.1 200"), "an answer is a token");
-                    answers += 1;
-                }
-                answers
-            })
-        })
-        .collect();
-    let mut answers = 0;
-    for client in clients {
-        answers += client.await.unwrap();
-    }
-    f64::from(answers) / start.elapsed().as_secs_f64()
 }

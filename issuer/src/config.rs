@@ -140,7 +140,8 @@ pub struct Options {
     /// database, in seconds [default: 5]
     #[arg(long, env = "FLEETBADGE_PROPAGATION_BOUND_S", value_name = "S")]
     pub propagation_bound_s: Option<u64>,
-    /// How many devices are kept in memory [default: 200000]
+    /// How many devices are kept in memory, where each takes about 1 kB; others
+    /// are read from the database when they ask [default: 100000]
     #[arg(long, env = "FLEETBADGE_DEVICE_CACHE_CAPACITY", value_name = "N")]
     pub device_cache_capacity: Option<usize>,
     /// How long a client may take to send a request, be silent between two, and
@@ -435,7 +436,7 @@ impl Options {
             )?,
             device_cache_capacity: count_in_range(
                 "device_cache_capacity",
-                self.device_cache_capacity.unwrap_or(200_000),
+                self.device_cache_capacity.unwrap_or(100_000),
                 1,
                 10_000_000,
             )?,

@@ -1,7 +1,7 @@
 //! When credentials were last used: collected in memory, written in batches.
 //!
-//! A token costs no database write: of the uses of a device's credential within
-//! an hour, the first is written. What a crash loses is that of the last
+//! A token costs no database write: of the uses of a credential within an hour,
+//! the first is written. What a crash loses is that of the last
 //! seconds, which only tells operators what is still in use.
 
 use std::collections::HashMap;
@@ -89,7 +89,11 @@ impl CredentialUses {
 
 #[cfg(test)]
 mod tests {
+    use fleetbadge_tests::postgres::Postgres;
+    use fleetbadge_validator::time::{Clock as _, SystemClock};
+
     use super::*;
+    use crate::config::Options;
     use crate::store::sqlite::SqliteStore;
     use crate::test_support::{NOW, TestIssuer};
 
@@ -127,6 +131,65 @@ mod tests {
             app.tick().await;
         }
         assert_eq!(written(&issuer).await, [expected(3_601)]);
+    }
+
+    /// Issues tokens within an hour. `commits` says something else after every
+    /// commit that has changed anything.
+    async fn check_that_tokens_are_not_written(issuer: &TestIssuer, mut commits: impl AsyncFnMut() -> i64) {
+        const DEVICES: usize = 50;
+        const TOKENS: usize = 1_000;
+        let mut devices = Vec::new();
+        for name in (0..DEVICES).map(|number| format!("pump-{number}")) {
+            devices.push((issuer.add(&name, &[]).await, name));
+        }
+        let app = issuer.app();
+        app.tick().await;
+        for (round, noted, is_written) in [
+            ("first", DEVICES, true),
+            ("again", 0, false),
+            // As after a restart, or with more devices than memory has room for.
+            ("not in memory", DEVICES, false),
+        ] {
+            if round == "not in memory" {
+                app.devices.forget_all();
+            }
+            let before = commits().await;
+            for (secret, name) in devices.iter().cycle().take(TOKENS) {
+                // PostgreSQL knows what time it is.
+                issuer.clock.set(SystemClock.now());
+                assert_eq!(issuer.token(name, secret, "").await.status, 200);
+            }
+            assert_eq!(commits().await, before, "{round}: a token was written");
+            assert_eq!(app.credential_uses.waiting.lock().unwrap().len(), noted, "{round}");
+            app.flush().await;
+            assert_eq!(commits().await != before, is_written, "{round}: uses");
+        }
+    }
+
+    #[tokio::test]
+    async fn no_token_is_written_to_sqlite() {
+        let issuer = TestIssuer::at(SystemClock.now(), Options::default()).await;
+        let mut connection = issuer.database().await.acquire().await.unwrap();
+        // Changes when another connection has changed the database.
+        let commits =
+            async || sqlx::query_scalar("PRAGMA data_version").fetch_one(&mut *connection).await.unwrap();
+        check_that_tokens_are_not_written(&issuer, commits).await;
+    }
+
+    #[tokio::test]
+    #[cfg_attr(no_postgresql, ignore = "no PostgreSQL")]
+    async fn no_token_is_written_to_postgresql() {
+        let postgres = Postgres::start();
+        // It would write as well.
+        let _ = postgres.sql("postgres", "ALTER SYSTEM SET autovacuum = off");
+        let _ = postgres.sql("postgres", "SELECT pg_reload_conf()");
+        let database = postgres.database();
+        let options = Options { database: Some(database.parse().unwrap()), ..Options::default() };
+        let issuer = TestIssuer::at(SystemClock.now(), options).await;
+        // Only a transaction that changes something gets an id.
+        let next_id = "SELECT pg_snapshot_xmax(pg_current_snapshot())";
+        let commits = async || postgres.sql(&database, next_id).parse().unwrap();
+        check_that_tokens_are_not_written(&issuer, commits).await;
     }
 
     #[tokio::test]

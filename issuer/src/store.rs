@@ -109,7 +109,9 @@ pub trait Store: Send + Sync {
     async fn forget_jtis(&self, now: UnixSeconds) -> Result<(), StoreError>;
 
     /// Remembers when credentials were last used, all in one write. A time
-    /// never goes back.
+    /// never goes back, and forward only by
+    /// [`USE_PRECISION_S`](crate::devices::USE_PRECISION_S) or more: others are
+    /// no write.
     async fn record_uses(&self, uses: &[CredentialUse]) -> Result<(), StoreError>;
     /// When each credential of a client was last used, in no order.
     async fn credential_uses(&self, client: &str) -> Result<Vec<CredentialUse>, StoreError>;

@@ -88,7 +88,7 @@ impl TestIssuer {
     }
 
     /// The database, beside the issuer.
-    async fn database(&self) -> sqlx::SqlitePool {
+    pub(crate) async fn database(&self) -> sqlx::SqlitePool {
         let path = self.folder.path().join("data/issuer.sqlite3");
         sqlx::SqlitePool::connect_with(sqlx::sqlite::SqliteConnectOptions::new().filename(path))
             .await

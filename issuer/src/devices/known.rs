@@ -22,7 +22,11 @@ pub struct KnownDevice {
 }
 
 impl KnownDevice {
-    pub(super) fn new(record: DeviceRecord) -> Self {
+    pub(super) fn new(mut record: DeviceRecord) -> Self {
+        // Lists are read with room for more, which would be kept as long.
+        record.mqtt_client_ids.shrink_to_fit();
+        record.credentials.secrets.shrink_to_fit();
+        record.credentials.keys.shrink_to_fit();
         let noted_at = record.credentials.ids().map(|_| AtomicU64::new(0)).collect();
         Self { record, noted_at }
     }

@@ -32,7 +32,7 @@ pub(super) async fn check<S: Store, G>(make: impl AsyncFn() -> (S, G)) {
     brokers_share_the_names_of_devices(&make().await.0).await;
     an_enrolment_is_used_up(&make().await.0).await;
     a_jti_is_good_once(&make().await.0).await;
-    uses_never_go_back(&make().await.0).await;
+    uses_never_go_back_and_are_kept_to_the_hour(&make().await.0).await;
     uses_go_with_their_credentials(&make().await.0).await;
     groups_are_replaced(&make().await.0).await;
     settings_are_changed_by_who_has_seen_them(&make().await.0).await;
@@ -363,13 +363,14 @@ async fn a_jti_is_good_once(store: &impl Store) {
     assert_eq!(store.use_jtis(&[jti(2, 10), jti(1, 60)]).await.unwrap(), [true, false]);
 }
 
-async fn uses_never_go_back(store: &impl Store) {
+async fn uses_never_go_back_and_are_kept_to_the_hour(store: &impl Store) {
     let used = |credential: &str, at: u64| used("a", credential, NOW.plus(at));
-    store.record_uses(&[used("1", 10), used("2", 5)]).await.unwrap();
-    store.record_uses(&[used("1", 9), used("2", 6)]).await.unwrap();
+    store.record_uses(&[]).await.unwrap();
+    store.record_uses(&[used("1", 10_000), used("2", 5), used("3", 5)]).await.unwrap();
+    store.record_uses(&[used("1", 0), used("2", 3_604), used("3", 3_605), used("\"", 7)]).await.unwrap();
     let mut found = store.credential_uses("a").await.unwrap();
     found.sort_by(|a, b| a.credential.cmp(&b.credential));
-    assert_eq!(found, [used("1", 10), used("2", 6)]);
+    assert_eq!(found, [used("\"", 7), used("1", 10_000), used("2", 5), used("3", 3_605)]);
     assert_eq!(store.credential_uses("b").await.unwrap(), []);
 }
 

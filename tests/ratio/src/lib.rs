@@ -23,10 +23,21 @@ const TURN: Duration = Duration::from_millis(40);
 /// Which side of the target is good.
 #[derive(Clone, Copy, Debug)]
 pub enum Target {
-    /// The ratio must not be over this.
+    /// It must not be over this.
     AtMost(f64),
-    /// The ratio must not be under this.
+    /// It must not be under this.
     AtLeast(f64),
+}
+
+impl Target {
+    /// What it is, and whether all between two figures misses it.
+    fn verdict(self, low: f64, high: f64) -> String {
+        let (sign, bound, missed) = match self {
+            Self::AtMost(bound) => ("≤", bound, low > bound),
+            Self::AtLeast(bound) => ("≥", bound, high < bound),
+        };
+        format!("{sign} {bound}  {}", if missed { "MISSED" } else { "ok" })
+    }
 }
 
 /// What a comparison found.
@@ -52,13 +63,15 @@ impl Ratio {
     /// Prints a line of the report.
     pub fn report(self, name: &str, target: Target) {
         let Self { median, interval: (low, high) } = self;
-        let (sign, bound, missed) = match target {
-            Target::AtMost(bound) => ("≤", bound, low > bound),
-            Target::AtLeast(bound) => ("≥", bound, high < bound),
-        };
-        let verdict = if missed { "MISSED" } else { "ok" };
-        println!("{name:<58} {median:7.3}  [{low:.3}, {high:.3}]  {sign} {bound}  {verdict}");
+        let verdict = target.verdict(low, high);
+        println!("{name:<58} {median:7.3}  [{low:.3}, {high:.3}]  {verdict}");
     }
+}
+
+/// Prints a line of the report for something that has a baseline of its own: a
+/// time that people feel, an amount of memory.
+pub fn report(name: &str, figure: f64, target: Target) {
+    println!("{name:<58} {figure:7.3}  {}", target.verdict(figure, figure));
 }
 
 /// Runs `measured` and `baseline` in turn and gives the ratio of their times

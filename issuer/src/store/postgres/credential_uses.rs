@@ -3,18 +3,25 @@
 use sqlx::PgTransaction;
 use sqlx::postgres::PgPool;
 
-use crate::store::row::{CredentialUseRow, records, time_to_sql};
+use crate::devices::USE_PRECISION_S;
+use crate::store::row::{CredentialUseRow, count_to_sql, records, time_to_sql};
 use crate::store::{CredentialUse, StoreError};
 
 pub(super) async fn record(pool: &PgPool, uses: &[CredentialUse]) -> Result<(), StoreError> {
     let clients: Vec<&str> = uses.iter().map(|one| &*one.client).collect();
     let credentials: Vec<&str> = uses.iter().map(|one| one.credential.as_str()).collect();
     let times: Vec<i64> = uses.iter().map(|one| time_to_sql(one.at)).collect();
-    // In one order, so that no two nodes wait for each other.
+    // In one order, so that no two nodes wait for each other; where nothing is
+    // new, nothing is written.
     sqlx::query(
         "INSERT INTO credential_uses (client, credential, last_used_at) \
          SELECT client, credential, max(at) \
          FROM unnest($1::text[], $2::text[], $3::bigint[]) AS used (client, credential, at) \
+         WHERE NOT EXISTS ( \
+           SELECT 1 FROM credential_uses AS known \
+           WHERE known.client = used.client AND known.credential = used.credential \
+           AND known.last_used_at > used.at - $4 \
+         ) \
          GROUP BY client, credential ORDER BY client, credential \
          ON CONFLICT (client, credential) DO UPDATE SET \
            last_used_at = greatest(credential_uses.last_used_at, excluded.last_used_at)",
@@ -22,6 +29,7 @@ pub(super) async fn record(pool: &PgPool, uses: &[CredentialUse]) -> Result<(), 
     .bind(clients)
     .bind(credentials)
     .bind(times)
+    .bind(count_to_sql(USE_PRECISION_S))
     .execute(pool)
     .await?;
     Ok(())

@@ -3,24 +3,25 @@
 use sqlx::SqliteTransaction;
 use sqlx::sqlite::SqlitePool;
 
-use crate::store::row::{CredentialUseRow, records, time_to_sql};
+use crate::devices::USE_PRECISION_S;
+use crate::store::row::{CredentialUseRow, count_to_sql, records, time_to_sql, to_json};
 use crate::store::{CredentialUse, StoreError};
 
 pub(super) async fn record(pool: &SqlitePool, uses: &[CredentialUse]) -> Result<(), StoreError> {
-    let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
-    for CredentialUse { client, credential, at } in uses {
-        sqlx::query(
-            "INSERT INTO credential_uses (client, credential, last_used_at) VALUES (?, ?, ?) \
-             ON CONFLICT (client, credential) DO UPDATE SET \
-               last_used_at = max(last_used_at, excluded.last_used_at)",
-        )
-        .bind(&**client)
-        .bind(credential.as_str())
-        .bind(time_to_sql(*at))
-        .execute(&mut *transaction)
-        .await?;
-    }
-    Ok(transaction.commit().await?)
+    let uses: Vec<_> =
+        uses.iter().map(|one| (&*one.client, one.credential.as_str(), time_to_sql(one.at))).collect();
+    // One statement for all; where nothing is new, nothing is written.
+    sqlx::query(
+        "INSERT INTO credential_uses (client, credential, last_used_at) \
+         SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(?1) WHERE true \
+         ON CONFLICT (client, credential) DO UPDATE SET last_used_at = excluded.last_used_at \
+         WHERE excluded.last_used_at >= last_used_at + ?2",
+    )
+    .bind(to_json("uses", &uses)?)
+    .bind(count_to_sql(USE_PRECISION_S))
+    .execute(pool)
+    .await?;
+    Ok(())
 }
 
 /// Forgets the uses of the credentials that are in the document of a client
