@@ -116,7 +116,7 @@ async fn fill(template: &Path, data_dir: &Path) -> ClientSecret {
     let root_key = "root.key";
     let database = data_dir.database().unwrap();
     fs::copy(template.join(root_key), database.with_file_name(root_key)).unwrap();
-    let hasher = data_dir.existing_root_key().unwrap().secret_hasher();
+    let hasher = data_dir.root_key_file().read().unwrap()[0].secret_hasher();
     let template = SqliteStore::open(&template.join(database.file_name().unwrap())).await.unwrap();
     let store = SqliteStore::open(&database).await.unwrap();
     let (export, mut exported) = mpsc::channel::<Row>(1_000);

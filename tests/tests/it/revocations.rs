@@ -60,8 +60,8 @@ impl Feed {
     /// The id of the last event that had one.
     pub(crate) fn id(&self) -> String {
         let said = self.curl.output();
-        let ids = said.lines().filter_map(|line| line.strip_prefix("id: "));
-        ids.last().expect("an id").to_owned()
+        let mut ids = said.lines().rev().filter_map(|line| line.strip_prefix("id: "));
+        ids.next().expect("an id").to_owned()
     }
 }
 

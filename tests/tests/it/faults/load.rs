@@ -188,14 +188,14 @@ fn nothing_acknowledged_is_lost_and_no_token_outlives_a_disabling_while_a_node_d
             assert_eq!(status.get(name.as_str()), Some(&"enabled"), "{name}");
         }
         let feed = snapshot(node, &user);
-        for n in 0..DEVICES {
+        for (n, device) in devices.iter().enumerate() {
             let name = format!("pump-{n}");
             let of_device: Vec<&Done> = done.iter().filter(|done| done.device == n).collect();
             if let Some(last) = of_device.last().filter(|last| last.is_acknowledged) {
                 let expected = if last.enable { "enabled" } else { "disabled" };
                 assert_eq!(status[name.as_str()], expected, "{name}");
                 if !last.enable {
-                    let answer = ask(node.url().trim_start_matches("http://"), &devices[n]);
+                    let answer = ask(node.url().trim_start_matches("http://"), device);
                     assert_eq!(answer.map(|(status, _)| status), Some(401), "{name}");
                 }
             }
