@@ -8,6 +8,7 @@ use std::fs::{DirBuilder, File, Permissions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::OFlags;
 
@@ -22,6 +23,9 @@ const DATABASE: &str = "issuer.sqlite3";
 const ROOT_KEY: &str = "root.key";
 const SOCKET: &str = "admin.sock";
 const LOCK: &str = "lock";
+/// How often, and how long after each other, the lock is tried.
+const LOCK_TRIES: u32 = 10;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// The longest path of a unix socket on Linux, without its final zero.
 const MAX_SOCKET_PATH: usize = 107;
@@ -94,10 +98,19 @@ impl DataDir {
             return Err(DataDirError::PathTooLong { path: socket, length });
         }
         let lock = private_file::open(&path.join(LOCK), OFlags::RDWR | OFlags::CREATE)?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self { path: path.into(), _lock: lock }),
-            Err(TryLockError::WouldBlock) => Err(DataDirError::InUse { path: path.into() }),
-            Err(TryLockError::Error(source)) => Err(at(&path.join(LOCK))(source).into()),
+        let mut tries = 0;
+        loop {
+            match lock.try_lock() {
+                Ok(()) => return Ok(Self { path: path.into(), _lock: lock }),
+                // A program that whoever had it was just starting has it, too,
+                // until it is started.
+                Err(TryLockError::WouldBlock) if tries < LOCK_TRIES => {
+                    tries += 1;
+                    std::thread::sleep(LOCK_PAUSE);
+                }
+                Err(TryLockError::WouldBlock) => return Err(DataDirError::InUse { path: path.into() }),
+                Err(TryLockError::Error(source)) => return Err(at(&path.join(LOCK))(source).into()),
+            }
         }
     }
 
