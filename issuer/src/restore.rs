@@ -47,7 +47,7 @@ pub async fn restore(
     progress: impl Fn(u64) + Send + 'static,
 ) -> Result<(BackupHeader, u64), RestoreFailed> {
     let data_dir = DataDir::open_existing(&config.data_dir)?;
-    let root_keys = storage::root_key_file(config, &data_dir).read()?;
+    let root_keys = storage::root_key_file(config, &data_dir).read_existing()?;
     let current = root_keys.first().map(RootKey::id).ok_or(RestoreFailed::NoRootKey)?;
     let root_keys = RootKeySet::new(&root_keys, current)?;
     let rows = Arc::new(AtomicU64::new(0));

@@ -34,7 +34,10 @@ pub enum RootKeyFileError {
         source: InvalidRootKeys,
     },
     /// There is a database, but not the root key that it needs.
-    #[error("{}: is missing, but there is a database that needs it; restore it from a backup", path.display())]
+    #[error(
+        "{}: is missing, but there is a database or a backup that needs it; put it there, from another node or \
+         from where it was saved", path.display()
+    )]
     Lost {
         /// Where it should be.
         path: PathBuf,
@@ -97,6 +100,19 @@ impl RootKeyFile {
         let text = private_file::read_to_string(path, file)?;
         RootKey::list_from_text(&text)
             .map_err(|source| RootKeyFileError::Content { path: path.into(), source })
+    }
+
+    /// Reads the keys that must be there already.
+    ///
+    /// # Errors
+    /// [`RootKeyFileError`].
+    pub fn read_existing(&self) -> Result<Vec<RootKey>, RootKeyFileError> {
+        match self.read() {
+            Err(RootKeyFileError::File(error)) if error.is_not_found() => {
+                Err(RootKeyFileError::Lost { path: self.path().into() })
+            }
+            other => other,
+        }
     }
 
     /// Reads the keys; makes the first one in the data directory, if there is

@@ -128,7 +128,8 @@ fn comes_back(from: &[&str], to: &[&str]) {
     assert_eq!(issuer.json(&["group", "show", "default"])["token_lifetime_s"], 77);
     assert_eq!(issuer.request_token(&disabled, &[]).status, 401);
     for assertion in [used, later] {
-        assert_eq!(assertion::present(&issuer, &assertion), 401, "it was used before");
+        // Used before, or nobody knows.
+        assert!(matches!(assertion::present(&issuer, &assertion), 401 | 503));
     }
 }
 
@@ -188,7 +189,7 @@ fn what_is_not_whole_or_not_meant_leaves_nothing_behind() {
     refused("http://127.0.0.1:1", &file, place.path(), &format!("give --issuer {identifier}"));
     assert_eq!(files(place.path()), ["lock", "root.key"]);
     let other_key = other.another_data_dir();
-    refused(identifier, &file, other_key.path(), "another root key");
+    refused(identifier, &file, other_key.path(), "which is not among those that are here");
     assert_eq!(files(other_key.path()), ["lock", "root.key"]);
     let no_key = tempfile::tempdir().unwrap();
     refused(identifier, &file, no_key.path(), "root.key: is missing");
