@@ -465,6 +465,7 @@ impl Config {
             announce_s: self.key_announce_s,
             confirm_deadline_s: self.key_confirm_deadline_s,
             propagation_bound_s: self.propagation_bound_s,
+            heard_everywhere_s: self.revocation_margin_s(),
             publish_retired_s: self.max_token_lifetime_s + self.skew_s + late_s,
         }
     }

@@ -192,6 +192,7 @@ impl Node {
         if is_due {
             match app.store.reach_clock(now).await {
                 Ok(()) => {
+                    self.clock_high.fetch_max(now.0, Ordering::AcqRel);
                     self.clock.lock().unwrap_or_else(PoisonError::into_inner).written = Some(now);
                 }
                 Err(error) => tracing::warn!(%error, "the time could not be written"),

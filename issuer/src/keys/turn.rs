@@ -71,7 +71,7 @@ impl Keys {
                 let keys = planned(records);
                 let waiting = waiting(&keys, algorithm).and_then(|position| records.get(position));
                 let is_held = |key: &SigningKeyRecord| {
-                    let since = key.schedule.announced_at.plus(self.timing.heard_everywhere_s());
+                    let since = key.schedule.announced_at.plus(self.timing.heard_everywhere_s);
                     is_held_by_all(&key.kid, &reports, since)
                 };
                 if !waiting.is_some_and(is_held) {

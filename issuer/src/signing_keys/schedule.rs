@@ -5,8 +5,6 @@ use std::fmt;
 use fleetbadge_validator::time::UnixSeconds;
 use serde::{Deserialize, Serialize};
 
-use crate::node::MAX_CLOCK_DIFFERENCE_S;
-
 /// When a key does what. Times only ever follow each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Schedule {
@@ -104,18 +102,15 @@ pub struct KeyTiming {
     pub confirm_deadline_s: u64,
     /// How long it takes until every node has heard of a change, in seconds.
     pub propagation_bound_s: u64,
+    /// How long after it was announced a key is in everything that any node
+    /// gives out, whatever their clocks show, in seconds; 0 if there is one.
+    pub heard_everywhere_s: u64,
     /// How long a retired key stays published, in seconds: as long as a token
     /// may be accepted that it signed at its last moment.
     pub publish_retired_s: u64,
 }
 
 impl KeyTiming {
-    /// How long after it was announced a key is in everything that any node
-    /// gives out, whatever their clocks show, in seconds.
-    pub(crate) const fn heard_everywhere_s(&self) -> u64 {
-        self.propagation_bound_s + 2 * MAX_CLOCK_DIFFERENCE_S
-    }
-
     /// How long a key is announced at least, in seconds; `None` if nobody can
     /// know when brokers have it.
     pub(super) fn least_announcement_s(&self, fetch: KeyFetch) -> Option<u64> {

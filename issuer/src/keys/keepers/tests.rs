@@ -21,6 +21,7 @@ const TIMING: KeyTiming = KeyTiming {
     announce_s: 600,
     confirm_deadline_s: 600,
     propagation_bound_s: 5,
+    heard_everywhere_s: 9,
     publish_retired_s: 1_000,
 };
 

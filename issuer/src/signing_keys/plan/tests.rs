@@ -7,6 +7,7 @@ const TIMING: KeyTiming = KeyTiming {
     announce_s: 600,
     confirm_deadline_s: 10_000,
     propagation_bound_s: 5,
+    heard_everywhere_s: 9,
     publish_retired_s: 86_412,
 };
 const FETCH: KeyFetch = KeyFetch::Within(0);

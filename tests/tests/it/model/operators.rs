@@ -146,6 +146,7 @@ fn plan_and_write(state: &mut State, node: usize, at_once: bool) -> Option<()> {
         announce_s: 0,
         confirm_deadline_s: DEADLINE,
         propagation_bound_s: 0,
+        heard_everywhere_s: 0,
         publish_retired_s: LIFE + SKEW,
     };
     let now = UnixSeconds(state.nodes[node].clock(state.now));
