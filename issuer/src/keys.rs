@@ -91,7 +91,8 @@ pub struct Keys {
     current: ArcSwap<CurrentKeys>,
     change: Mutex<()>,
     first_keys: Workshop,
-    /// Whether the store may have keys that are not in use here yet.
+    /// Whether the store may have keys that are not in use here yet, or that
+    /// are still to be deleted.
     is_stale: AtomicBool,
     /// Until when it was looked which keys have begun to sign.
     looked_until: AtomicU64,
@@ -156,13 +157,19 @@ impl Keys {
     /// [`KeyError`]; the keys in use stay as they are.
     pub async fn refresh(&self, now: UnixSeconds) -> Result<(), KeyError> {
         let is_due = self.current().next_change.is_some_and(|change| now >= change);
-        if !is_due && !self.is_stale.load(Ordering::Acquire) {
+        if !self.is_stale.swap(false, Ordering::AcqRel) && !is_due {
             return Ok(());
         }
-        let is_all_done = self.drop_ended(now).await?;
-        self.reload(now).await?;
-        self.is_stale.fetch_or(!is_all_done, Ordering::AcqRel);
-        Ok(())
+        let refreshed = async {
+            let is_all_done = self.drop_ended(now).await?;
+            self.reload(now).await?;
+            Ok(is_all_done)
+        };
+        let refreshed = refreshed.await;
+        if !matches!(refreshed, Ok(true)) {
+            self.is_stale.store(true, Ordering::Release);
+        }
+        refreshed.map(drop)
     }
 
     /// Sees to it that there is a key of this algorithm. The first one is begun
@@ -302,7 +309,6 @@ impl Keys {
     async fn load(&self, now: UnixSeconds) -> Result<(), KeyError> {
         let current = load(&*self.store, &self.keepers, &self.issuer, now).await?;
         self.current.store(Arc::new(current));
-        self.is_stale.store(false, Ordering::Release);
         Ok(())
     }
 }

@@ -12,6 +12,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use fleetbadge_validator::keys::KeySet;
+use fleetbadge_validator::revocations::RevocationState;
 use fleetbadge_validator::time::{Clock as _, SystemClock};
 use fleetbadge_validator::verify::Verifier;
 use serde_json::Value;
@@ -92,7 +93,9 @@ fn verified(server: &Server, answer: &Value, audience: &str) -> String {
     let (keys, skipped) = KeySet::from_json(ISSUER, body(&jwks).as_bytes()).unwrap();
     assert!(skipped.is_empty());
     let now = SystemClock.now();
-    let verified = Verifier::new(ISSUER, audience).verify(token, "pump-1", &keys, now).unwrap();
+    let verified = Verifier::new(ISSUER, audience)
+        .verify(token, "pump-1", &keys, &RevocationState::NotFollowed, now)
+        .unwrap();
     verified.signed().key_id().to_owned()
 }
 

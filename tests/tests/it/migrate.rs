@@ -156,6 +156,7 @@ fn tokens_from_before_stay_good_and_what_is_in_a_database_stays_there() {
     assert!(refused.code == Some(4) && refused.stderr.contains("no SQLite database"), "{refused:?}");
     let wrong = migrate(folder.path(), "mysql://u:secret@h/n");
     assert!(wrong.code == Some(2) && !wrong.stderr.contains("secret"), "{wrong:?}");
+    issuer.stop();
     fs::write(issuer.data_dir().join("issuer.sqlite3"), "").unwrap();
     let twice = migrate(issuer.data_dir(), &database);
     assert!(twice.stderr.contains("issuer.sqlite3.migrated: is there already"), "{twice:?}");
