@@ -91,7 +91,7 @@ fn a_server_that_cannot_be_safe_does_not_start() {
     assert_eq!((code, said.contains("chmod 600")), (4, true), "{said}");
     fs::remove_file(place.data_dir().join("root.key")).unwrap();
     let (code, said) = refused(&["--issuer", ISSUER]);
-    assert_eq!((code, said.contains("restore it")), (4, true), "{said}");
+    assert_eq!((code, said.contains("put it there")), (4, true), "{said}");
 }
 
 #[test]
