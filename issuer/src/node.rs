@@ -9,7 +9,7 @@
 //!    worked, it issues nothing.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, Weak};
+use std::sync::{Arc, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use fleetbadge_validator::time::UnixSeconds;
@@ -106,6 +106,8 @@ pub(crate) struct Node {
 struct LookedAtClock {
     guard: ClockGuard,
     written: Option<UnixSeconds>,
+    /// Whether it was said that the clock is behind.
+    is_behind_told: bool,
 }
 
 impl LookedAtClock {
@@ -166,7 +168,7 @@ impl Node {
     pub(crate) async fn look_at_clock(&self, app: &App) -> bool {
         let (now, measured) = (app.now(), self.started.elapsed());
         let (state, is_due) = {
-            let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut clock = self.looked_at_clock();
             (clock.guard.look(now, measured), clock.is_due(now))
         };
         match state {
@@ -181,9 +183,11 @@ impl Node {
             ClockState::Steady => {}
         }
         match self.check_current(now) {
-            Ok(()) => {}
+            Ok(()) => self.looked_at_clock().is_behind_told = false,
             Err(reason @ NotCurrent::ClockBehind { .. }) => {
-                tracing::error!(%reason, "no token is issued");
+                if !std::mem::replace(&mut self.looked_at_clock().is_behind_told, true) {
+                    tracing::error!(%reason, "no token is issued");
+                }
                 return false;
             }
             // A wrong time would stop every other node, and make them forget.
@@ -193,12 +197,16 @@ impl Node {
             match app.store.reach_clock(now).await {
                 Ok(()) => {
                     self.clock_high.fetch_max(now.0, Ordering::AcqRel);
-                    self.clock.lock().unwrap_or_else(PoisonError::into_inner).written = Some(now);
+                    self.looked_at_clock().written = Some(now);
                 }
                 Err(error) => tracing::warn!(%error, "the time could not be written"),
             }
         }
         true
+    }
+
+    fn looked_at_clock(&self) -> MutexGuard<'_, LookedAtClock> {
+        self.clock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Works on at an earlier time than the latest.
@@ -207,8 +215,7 @@ impl Node {
         app.store.accept_clock(now, now.plus(MAX_STATEMENT_LIFE_S)).await?;
         let log = app.store.changes(u64::MAX).await?;
         self.take_clock(app, &log);
-        let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
-        *clock = LookedAtClock::default();
+        *self.looked_at_clock() = LookedAtClock::default();
         Ok(())
     }
 

@@ -17,7 +17,9 @@ mod chain;
 mod clients;
 mod device_key;
 mod expiry;
+
 mod faults;
+mod followed_revocations;
 mod guard;
 mod issue;
 mod migrate;
@@ -27,7 +29,6 @@ mod programs;
 mod quickstart;
 mod rabbitmq;
 mod readme;
-mod revocation;
 mod revocations;
 mod rotation;
 mod signing_keys;
