@@ -24,6 +24,7 @@ use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::node::{CurrentMoment, FollowError, Node};
 use crate::random::Random;
+use crate::rate_limit::RateLimit;
 use crate::rehash::Rehashes;
 use crate::revoker::Revoker;
 use crate::root_keys::RootKeys;
@@ -52,6 +53,8 @@ pub(crate) struct App {
     pub(crate) keys: Keys,
     pub(crate) revocations: IssuedRevocations,
     pub(crate) revoker: Revoker,
+    /// Of devices that take back their own tokens.
+    pub(crate) own_revocations: RateLimit,
     pub(crate) feeds: Arc<Feeds>,
     pub(crate) node: Node,
     pub(crate) report_gate: ReportGate,

@@ -47,6 +47,12 @@ pub(crate) enum TokenError {
         /// In seconds.
         retry_after_s: u64,
     },
+    /// The device takes back too many tokens; after how many seconds to try
+    /// again.
+    TooManyRevocations {
+        /// In seconds.
+        retry_after_s: u64,
+    },
     /// The broker follows the revocations too often at once.
     TooManyFeeds {
         /// How often it may.
@@ -94,7 +100,9 @@ impl TokenError {
             Self::InvalidScope(_) => "invalid_scope",
             Self::InvalidTarget(_) => "invalid_target",
             Self::TooManyFailures { .. } | Self::TooManyFeeds { .. } => "slow_down",
-            Self::TemporarilyUnavailable { .. } => "temporarily_unavailable",
+            Self::TooManyRevocations { .. } | Self::TemporarilyUnavailable { .. } => {
+                "temporarily_unavailable"
+            }
             Self::ServerError => "server_error",
         }
     }
@@ -122,7 +130,9 @@ impl TokenError {
             | Self::InvalidScope(_)
             | Self::InvalidTarget(_) => StatusCode::BAD_REQUEST,
             Self::TooManyFailures { .. } | Self::TooManyFeeds { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Self::TemporarilyUnavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::TooManyRevocations { .. } | Self::TemporarilyUnavailable { .. } => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::InvalidClient => StatusCode::UNAUTHORIZED,
@@ -143,6 +153,9 @@ impl TokenError {
             Self::TooManyFailures { retry_after_s } => {
                 format!("too many wrong passwords; try again in {retry_after_s} s").into()
             }
+            Self::TooManyRevocations { retry_after_s } => {
+                format!("too many tokens taken back; try again in {retry_after_s} s").into()
+            }
             Self::TooManyFeeds { max } => {
                 format!("this broker follows the revocations {max} times already; end some of them").into()
             }
@@ -161,7 +174,9 @@ impl IntoResponse for TokenError {
             let challenge = HeaderValue::from_static("Basic realm=\"fleetbadge\", charset=\"UTF-8\"");
             response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
         }
-        if let Self::TooManyFailures { retry_after_s } | Self::TemporarilyUnavailable { retry_after_s } = self
+        if let Self::TooManyFailures { retry_after_s }
+        | Self::TooManyRevocations { retry_after_s }
+        | Self::TemporarilyUnavailable { retry_after_s } = self
         {
             response.headers_mut().insert(header::RETRY_AFTER, retry_after_s.into());
         }

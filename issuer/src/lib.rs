@@ -75,6 +75,7 @@ pub mod policy;
 pub mod private_file;
 pub mod profile;
 pub mod random;
+mod rate_limit;
 mod registration;
 mod rehash;
 pub mod restore;
@@ -219,6 +220,7 @@ impl Issuer {
             keys,
             revocations: IssuedRevocations::new(),
             revoker,
+            own_revocations: endpoints::revoke::own_revocation_limit(),
             feeds: Arc::default(),
             node: Node::new(config.propagation_bound_s, config.skew_s),
             report_gate: ReportGate::default(),

@@ -80,6 +80,20 @@ pub enum FollowError {
     TooSlow(Duration),
 }
 
+/// The clock is not accepted.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AcceptClockError {
+    /// One of the two is wrong.
+    #[error("{0}: set both by the same source first")]
+    Differs(NotCurrent),
+    /// The signing keys cannot be corrected.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 #[derive(Default)]
 struct Followed {
     epoch: Box<str>,
@@ -209,9 +223,16 @@ impl Node {
         self.clock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Works on at an earlier time than the latest.
-    pub(crate) async fn accept_clock(&self, app: &App) -> Result<(), StoreError> {
+    /// Works on at an earlier time than the latest, and corrects what was to
+    /// become of the signing keys by the later one.
+    pub(crate) async fn accept_clock(&self, app: &App) -> Result<(), AcceptClockError> {
+        self.take_clock(app, &app.store.changes(u64::MAX).await?);
+        if self.clock_differs.load(Ordering::Acquire) {
+            return Err(AcceptClockError::Differs(NotCurrent::ClockDiffers));
+        }
         let now = app.now();
+        // First, as nothing is signed until the clock is accepted.
+        app.keys.correct(now).await?;
         app.store.accept_clock(now, now.plus(MAX_STATEMENT_LIFE_S)).await?;
         let log = app.store.changes(u64::MAX).await?;
         self.take_clock(app, &log);

@@ -14,13 +14,14 @@ use crate::credentials::{CredentialId, PasswordRecord};
 use crate::devices::{DeviceError, Devices};
 use crate::groups::Groups;
 use crate::random::{NoRandomness, Random};
+use crate::rate_limit::RateLimit;
 use crate::root_key::PresentedHashes;
 use crate::secret::{ClientSecret, SecretHash, SecretHasher};
 use crate::store::DeviceRecord;
 
-mod failure_limit;
+mod attempt;
 
-pub(crate) use failure_limit::{Attempt, FailureLimit, RetryAfter};
+pub(crate) use attempt::Attempt;
 
 /// What every static password begins with, so that scanners for leaked secrets
 /// can know it, and tell it from a client secret.
@@ -114,12 +115,12 @@ pub(crate) struct StaticPasswords {
     hasher: PasswordHasher,
     random: Random,
     /// What slows down whoever tries passwords.
-    pub(crate) failures: FailureLimit,
+    pub(crate) failures: RateLimit,
 }
 
 impl StaticPasswords {
     pub(crate) fn new(hasher: PasswordHasher, random: Random) -> Self {
-        Self { hasher, random, failures: FailureLimit::new() }
+        Self { hasher, random, failures: attempt::failure_limit() }
     }
 
     /// What makes the hashes.

@@ -15,6 +15,7 @@ use crate::enrolments::EnrolmentError;
 use crate::grants::explain::InvalidQuestion;
 use crate::groups::GroupError;
 use crate::keys::KeyError;
+use crate::node::AcceptClockError;
 use crate::random::NoRandomness;
 use crate::root_key::RootKeyFileError;
 use crate::root_keys::RootKeyError;
@@ -258,6 +259,16 @@ impl From<KeyError> for Problem {
                 Self::internal(&error)
             }
             KeyError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<AcceptClockError> for Problem {
+    fn from(error: AcceptClockError) -> Self {
+        match error {
+            AcceptClockError::Differs(_) => Self::conflict("clock-differs", "One clock is wrong", &error),
+            AcceptClockError::Keys(error) => error.into(),
+            AcceptClockError::Store(error) => error.into(),
         }
     }
 }

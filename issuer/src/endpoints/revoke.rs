@@ -28,6 +28,13 @@ use crate::client_auth::{Client, PresentedCredentials, authenticate};
 use crate::error::TokenError;
 use crate::form::Form;
 use crate::peer::Peer;
+use crate::rate_limit::{RateLimit, RetryAfter};
+
+/// How many of its tokens a device may take back: so many that no honest one
+/// meets it, and so few that no stolen one fills what brokers remember.
+pub(crate) fn own_revocation_limit() -> RateLimit {
+    RateLimit::new(30, 30)
+}
 
 pub(crate) async fn post(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
     match revoke(&app, request).await {
@@ -58,6 +65,10 @@ async fn revoke(app: &App, request: Request<Body>) -> Result<(), TokenError> {
     check_is_of(&client, claims)?;
     if token.revoked_by(app).is_some() {
         return Ok(());
+    }
+    if let Client::Device(device) = &client {
+        let counted = app.own_revocations.count(device.name.as_str(), now);
+        counted.map_err(|RetryAfter(retry_after_s)| TokenError::TooManyRevocations { retry_after_s })?;
     }
     app.revoke(app.revoker.token(jti, claims.exp)).await.map_err(|error| {
         // What was written is not undone: to ask again does no harm (§2.2.1).

@@ -11,9 +11,7 @@
 //!
 //! A wrong password and every other reason not to take one are the same
 //! refusal, at the same time after the question. Only a wrong password is ever
-//! counted, and told to slow down: see [`FailureLimit`].
-//!
-//! [`FailureLimit`]: crate::static_password::FailureLimit
+//! counted, and told to slow down: see [`crate::static_password::Attempt`].
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -30,7 +28,8 @@ use crate::form::Form;
 use crate::node::CurrentMoment;
 use crate::peer::Peer;
 use crate::policy::Policy;
-use crate::static_password::{Attempt, RetryAfter, StaticPassword};
+use crate::rate_limit::RetryAfter;
+use crate::static_password::{Attempt, StaticPassword};
 use crate::store::NotEnabled;
 
 /// Issues the token of one of its clients to a broker.

@@ -1,5 +1,5 @@
-//! Changes of the signing keys that somebody asks for: rotations and
-//! revocations. Each is one write, made of the newest state; if somebody else
+//! Changes of the signing keys that somebody asks for: rotations,
+//! revocations, and corrections after the clock was wrong. Each is one write, made of the newest state; if somebody else
 //! was faster, it is made anew.
 
 use fleetbadge_validator::jwk::Algorithm;
@@ -7,7 +7,7 @@ use fleetbadge_validator::revocations::Revocation;
 use fleetbadge_validator::time::UnixSeconds;
 
 use super::{CurrentKeys, KeyError, Keys, workshop};
-use crate::signing_keys::plan::{Plan, plan_revocation, plan_rotation};
+use crate::signing_keys::plan::{Plan, plan_correction, plan_revocation, plan_rotation};
 use crate::signing_keys::{KeyState, Planned};
 use crate::store::{SigningKeyChange, SigningKeyRecord, SigningKeySet};
 
@@ -73,6 +73,25 @@ impl Keys {
             let plan = plan_revocation(&planned(records), position, now);
             let revoked = Some((record.clone(), revocation.clone()));
             Ok(Draft { plans: vec![(record.algorithm, plan)], revoked })
+        })
+        .await
+        .map(drop)
+    }
+
+    /// Takes back times of the schedules that were made while the clock was
+    /// ahead, now that it is put right.
+    ///
+    /// # Errors
+    /// [`KeyError`].
+    pub async fn correct(&self, now: UnixSeconds) -> Result<(), KeyError> {
+        self.carry_out(now, |records| {
+            let keys = planned(records);
+            let plans = Algorithm::ALL.map(|algorithm| {
+                let fetch = self.brokers.key_fetch(algorithm);
+                (algorithm, plan_correction(&keys, algorithm, &self.timing, fetch, now))
+            });
+            let plans = plans.into_iter().filter(|(_, plan)| *plan != Plan::default()).collect();
+            Ok(Draft { plans, revoked: None })
         })
         .await
         .map(drop)

@@ -29,6 +29,8 @@ async fn with_another_clock_than_the_database_nothing_is_issued() {
         let ready = issuer.ops("/readyz").await;
         assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE);
         assert!(String::from_utf8(ready.body).unwrap().contains("clocks"));
+        let accepted = app.node.accept_clock(&app).await;
+        assert!(matches!(accepted, Err(AcceptClockError::Differs(_))), "{accepted:?}");
         // A second is within what clocks may differ by.
         issuer.clock.set(SystemClock.now().plus(1));
         app.node.catch_up(&app).await.unwrap();

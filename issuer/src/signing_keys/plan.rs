@@ -6,6 +6,8 @@
 //!    announced for long enough and whoever is heard of holds it.
 //! 3. A *revocation* deletes a key; if that was the active one, the announced
 //!    one or a new one signs at once.
+//! 4. A *correction* takes back times that the clock will not reach for long,
+//!    when it was wrong and is put right.
 //!
 //! Whatever comes in whichever order: at any moment one key of each algorithm
 //! is active, and the forerunner of a key signs until that one does.
@@ -210,6 +212,57 @@ pub fn plan_revocation(keys: &[Planned], revoked: usize, now: UnixSeconds) -> Pl
         }
         (None, None) => Plan { changed: Vec::new(), new: Some(Schedule::first(now)) },
     }
+}
+
+/// Says how the schedules of an algorithm change when the clock has been ahead
+/// and is put right, so that nothing waits for what it showed then: the newest
+/// key goes on to follow the active one, or signs at once if there is none.
+#[must_use]
+pub fn plan_correction(
+    keys: &[Planned],
+    algorithm: Algorithm,
+    timing: &KeyTiming,
+    fetch: KeyFetch,
+    now: UnixSeconds,
+) -> Plan {
+    let numbered = keys.iter().copied().enumerate();
+    let kept = numbered.filter_map(|(position, (of, schedule))| {
+        (of == algorithm && schedule.state(now) != KeyState::Dropped).then_some((position, schedule))
+    });
+    let kept: Vec<(usize, Schedule)> = kept.collect();
+    let Some((newest, latest)) =
+        kept.iter().copied().max_by_key(|(_, key)| (key.active_at, key.announced_at))
+    else {
+        return Plan::default();
+    };
+    let active = find(keys, algorithm, KeyState::Active, now).map(|(position, _)| position);
+    let signs_at = match active {
+        Some(active) if active != newest => {
+            latest.active_at.min(now.plus(timing.longest_announcement_s(fetch)))
+        }
+        Some(_) => latest.active_at,
+        None => now,
+    };
+    let corrected = kept.into_iter().map(|(position, key)| {
+        let begun =
+            Schedule { announced_at: key.announced_at.min(now), active_at: key.active_at.min(now), ..key };
+        let corrected = if position == newest {
+            Schedule { active_at: signs_at, retired_at: None, dropped_at: None, ..begun }
+        } else if active == Some(position) {
+            retiring((position, begun), timing, signs_at).1
+        } else {
+            let earlier =
+                |time: Option<UnixSeconds>, than: UnixSeconds| time.map_or(than, |time| time.min(than));
+            Schedule {
+                retired_at: Some(earlier(key.retired_at, now)),
+                dropped_at: Some(earlier(key.dropped_at, now.plus(timing.publish_retired_s))),
+                ..begun
+            }
+        };
+        (position, key, corrected)
+    });
+    let changed = corrected.filter(|(_, key, corrected)| key != corrected);
+    Plan { changed: changed.map(|(position, _, corrected)| (position, corrected)).collect(), new: None }
 }
 
 fn find(

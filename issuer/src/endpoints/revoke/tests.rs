@@ -122,6 +122,35 @@ async fn no_device_takes_back_anothers_token() {
     assert_eq!(fleet.written().await, 0);
 }
 
+/// Whoever has a device's secret must not fill what every node and every broker
+/// keeps in memory.
+#[tokio::test]
+async fn a_device_takes_back_so_many_and_is_told_when_to_go_on_and_a_broker_is_not() {
+    let fleet = Fleet::new().await;
+    let mut taken_back = 0;
+    let refused = loop {
+        let token = fleet.token().await;
+        let answer = fleet.ask("/oauth2/revoke", &fleet.pump(), &format!("token={token}")).await;
+        if answer.status != StatusCode::OK {
+            // As RFC 7009 §2.2.1 has it: the token goes on being good.
+            assert!(fleet.is_active(&token).await);
+            assert_eq!(fleet.revoke(&fleet.north, &token).await, done());
+            break answer;
+        }
+        taken_back += 1;
+    };
+    assert_eq!((taken_back, fleet.written().await), (30, 31));
+    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(refused.header("retry-after"), Some("30"));
+    assert_eq!(refused.error(), "temporarily_unavailable");
+    // What is taken back already costs nothing.
+    fleet.issuer.clock.advance(30);
+    let token = fleet.token().await;
+    for _ in 0..3 {
+        assert_eq!(fleet.revoke(&fleet.pump(), &token).await, done());
+    }
+}
+
 /// Whoever invents tokens must not fill the database with them.
 #[tokio::test]
 async fn what_is_no_token_of_this_issuer_is_done_with_and_nothing_is_written() {

@@ -52,6 +52,11 @@ impl Keys {
         self.0.remove(position);
     }
 
+    fn correct(&mut self, now: u64) {
+        let plan = plan_correction(&self.0, ES, &TIMING, FETCH, at(now));
+        self.apply(ES, plan);
+    }
+
     fn states(&self, now: u64) -> Vec<KeyState> {
         self.0.iter().map(|(_, schedule)| schedule.state(at(now))).collect()
     }
@@ -283,5 +288,61 @@ proptest! {
                 prop_assert!(had_ended, "dropped too early: {:?}", key);
             }
         }
+    }
+}
+
+#[test]
+fn a_first_key_of_a_time_that_has_not_been_signs_at_once() {
+    let mut keys = Keys(vec![(ES, Schedule::first(at(900_000)))]);
+    assert_eq!(keys.states(5_000), [Announced]);
+    keys.correct(5_000);
+    assert_eq!(keys.0, [(ES, Schedule::first(at(5_000)))]);
+}
+
+#[test]
+fn what_was_announced_at_a_time_that_has_not_been_is_announced_anew() {
+    let mut keys = Keys::first();
+    keys.rotate(false, 900_000).unwrap();
+    keys.correct(5_000);
+    assert_eq!(keys.states(5_000), [Active, Announced]);
+    assert_eq!(keys.0[1].1, Schedule { active_at: at(15_000), ..Schedule::first(at(5_000)) });
+    assert_eq!(keys.0[0].1.dropped_at, Some(at(15_000 + 86_412)));
+    keys.assert_one_is_active_from(5_000);
+    assert!(!keys.promote(FETCH, 5_599) && keys.promote(FETCH, 5_600), "brokers are asked from now on");
+}
+
+/// However often keys were changed while the clock was ahead, and wherever it
+/// goes back to: nothing waits longer than it would otherwise.
+#[test]
+fn whatever_was_done_ahead_is_corrected_and_what_was_right_is_left_alone() {
+    for back_to in [5_000, 14_999, 15_000, 50_000, 100_000, 200_000, 900_000, 950_000] {
+        let mut keys = Keys::first();
+        keys.rotate(false, 5_000).unwrap();
+        for now in [900_000, 920_000] {
+            keys.rotate(true, now).unwrap();
+        }
+        keys.rotate(false, 940_000).unwrap();
+        keys.correct(back_to);
+        let longest = back_to + 10_000;
+        assert!(
+            keys.0.iter().all(|(_, key)| {
+                key.announced_at.0 <= back_to
+                    && key.active_at.0 <= longest
+                    && key.retired_at.is_none_or(|time| time.0 <= longest)
+                    && key.dropped_at.is_none_or(|time| time.0 <= longest + 86_412)
+            }),
+            "{keys:?}"
+        );
+        keys.assert_one_is_active_from(back_to);
+        let corrected = keys.clone();
+        keys.correct(back_to);
+        assert_eq!(keys.0, corrected.0, "twice is once");
+    }
+    let mut keys = Keys::first();
+    keys.rotate(false, 5_000).unwrap();
+    for now in [5_000, 10_000, 15_000, 101_411] {
+        let before = keys.0.clone();
+        keys.correct(now);
+        assert_eq!(keys.0, before, "{now}");
     }
 }

@@ -32,10 +32,19 @@ struct Clocked {
 
 impl Clocked {
     fn start(options: &[&str]) -> Self {
+        // The first key signs from when it is made.
+        let mut clocked = Self::start_at(-3 * HOUR, options);
+        clocked.set(0);
+        clocked.issuer.restart();
+        clocked.has_written(0);
+        clocked
+    }
+
+    /// Starts for the first time so many seconds ahead of the true time.
+    fn start_at(ahead_s: i64, options: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("clock");
-        // The first key signs from when it is made.
-        fs::write(&file, format!("{}", -3 * HOUR)).unwrap();
+        fs::write(&file, format!("{ahead_s:+}")).unwrap();
         let under = [
             "env",
             concat!("LD_PRELOAD=", env!("FAKETIME_LIBRARY")),
@@ -48,11 +57,7 @@ impl Clocked {
         let issuer = Issuer::start_under(under.map(str::to_owned).into(), &options);
         let key = add_signer(&issuer);
         let pump = issuer.add_device("pump-1");
-        let mut clocked = Self { issuer, folder, ops, key, pump };
-        clocked.set(0);
-        clocked.issuer.restart();
-        clocked.has_written(0);
-        clocked
+        Self { issuer, folder, ops, key, pump }
     }
 
     fn clock(&self) -> serde_json::Value {
@@ -173,6 +178,25 @@ fn a_restart_with_a_wrong_clock_brings_no_used_assertion_back() {
     server.accept();
     assert_eq!(server.ask().status, 200);
     assert_ne!(server.present(&used), 200);
+}
+
+/// As devices without a battery do: nothing was ever right. The only key signs
+/// years from now.
+#[test]
+#[cfg_attr(no_faketime, ignore = "no libfaketime")]
+fn an_issuer_that_was_set_up_in_another_year_works_once_the_clock_is_accepted() {
+    const YEARS: i64 = 4 * 365 * 24 * HOUR;
+    let server = Clocked::start_at(YEARS, &[]);
+    assert_eq!(server.ask().status, 200);
+    server.has_written(YEARS);
+    server.set(0);
+    eventually("the clock is behind", || is_refused_for_now(&server.ask()));
+    server.accept();
+    assert_eq!((server.ask().status, server.ready().status), (200, 200));
+    let keys = server.issuer.json(&["key", "list"]);
+    let key = &keys.as_array().unwrap()[0];
+    assert_eq!(key["state"], "active");
+    assert!(key["active_at"].as_u64().unwrap() <= SystemClock.now().0, "{key}");
 }
 
 /// Whose clock is not the database's cannot be told from one that is wrong.
