@@ -23,7 +23,7 @@ use crate::issuer_url::IssuerUrl;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::node::{CurrentMoment, FollowError, Node};
-use crate::random::Random;
+use crate::random::{Random, RandomStock};
 use crate::rate_limit::RateLimit;
 use crate::rehash::Rehashes;
 use crate::revoker::Revoker;
@@ -38,6 +38,8 @@ pub(crate) struct App {
     pub(crate) issuer: IssuerUrl,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Random,
+    /// For what is no secret.
+    pub(crate) random_stock: RandomStock,
     pub(crate) root_keys: RootKeys,
     pub(crate) rehashes: Rehashes,
     pub(crate) store: Arc<dyn Store>,

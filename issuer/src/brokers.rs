@@ -290,7 +290,7 @@ impl Brokers {
             resource: resource.into(),
             profile,
             algorithm,
-            secrets: vec![record],
+            secrets: [record].into(),
             created_at: now,
             revision: 0,
         });

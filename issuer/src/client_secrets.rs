@@ -8,7 +8,7 @@
 use fleetbadge_validator::time::UnixSeconds;
 
 use crate::credentials::{
-    CredentialId, MAX_IMPORTED_SECRETS, MAX_SECRETS, SecretKind, SecretRecord, SecretVerifier, take_out,
+    CredentialId, MAX_IMPORTED_SECRETS, MAX_SECRETS, SecretKind, SecretRecord, SecretRecords, SecretVerifier,
 };
 use crate::random::{NoRandomness, Random};
 use crate::secret::{ClientSecret, SecretHasher};
@@ -135,11 +135,7 @@ impl SecretMaker {
 impl Successor {
     /// Puts it beside the others, which end with the overlap if they do not end
     /// sooner. Whether there are others.
-    pub(crate) fn succeed(
-        &self,
-        secrets: &mut Vec<SecretRecord>,
-        now: UnixSeconds,
-    ) -> Result<bool, SecretError> {
+    pub(crate) fn succeed(&self, secrets: &mut SecretRecords, now: UnixSeconds) -> Result<bool, SecretError> {
         let has_others = secrets.iter().any(|other| other.is_in_time(now));
         for other in &mut *secrets {
             let end = other.expires_at.unwrap_or(self.others_end_at).min(self.others_end_at);
@@ -158,7 +154,7 @@ impl Successor {
 
 /// Puts a secret beside the others. Those that have ended are dropped.
 pub(crate) fn add(
-    secrets: &mut Vec<SecretRecord>,
+    secrets: &mut SecretRecords,
     record: &SecretRecord,
     now: UnixSeconds,
 ) -> Result<(), SecretError> {
@@ -168,12 +164,12 @@ pub(crate) fn add(
 }
 
 /// Takes a secret away. It may have been the last one.
-pub(crate) fn remove(secrets: &mut Vec<SecretRecord>, client: &str, id: &str) -> Result<(), SecretError> {
-    if take_out(secrets, |secret| secret.id.as_str() == id) {
-        Ok(())
-    } else {
-        Err(SecretError::NoSuchSecret { client: client.into(), id: id.into() })
-    }
+pub(crate) fn remove(secrets: &mut SecretRecords, client: &str, id: &str) -> Result<(), SecretError> {
+    let position = secrets.iter().position(|secret| secret.id.as_str() == id);
+    let position =
+        position.ok_or_else(|| SecretError::NoSuchSecret { client: client.into(), id: id.into() })?;
+    secrets.remove(position);
+    Ok(())
 }
 
 /// Replaces what one of the secrets is compared with, if it is still `former`.
@@ -190,7 +186,7 @@ pub(crate) fn replace_verifier(
 
 /// Drops what has ended; one more must fit in then.
 pub(crate) fn make_room(
-    secrets: &mut Vec<SecretRecord>,
+    secrets: &mut SecretRecords,
     one_more: SecretKind,
     now: UnixSeconds,
 ) -> Result<(), SecretError> {
@@ -241,7 +237,10 @@ mod tests {
     #[test]
     fn a_successor_ends_the_others_and_prolongs_none() {
         let (soon, late) = (NOW.plus(10), NOW.plus(3600));
-        let mut secrets = vec![made("endless", None), made("short", Some(soon)), made("long", Some(late))];
+        let mut secrets: SecretRecords =
+            [made("endless", None), made("short", Some(soon)), made("long", Some(late))]
+                .into_iter()
+                .collect();
         successor("new", NOW.plus(60)).succeed(&mut secrets, NOW).unwrap();
         let minute = Some(NOW.plus(60));
         assert_eq!(
@@ -257,19 +256,19 @@ mod tests {
 
     #[test]
     fn where_nothing_else_was_good_nothing_else_ends() {
-        let rotate = |mut secrets: Vec<SecretRecord>| {
+        let rotate = |mut secrets: SecretRecords| {
             let successor = successor("new", NOW.plus(60));
             let has_others = successor.succeed(&mut secrets, NOW).unwrap();
             successor.rotated(has_others).others_end_at
         };
-        assert_eq!(rotate(vec![]), None);
-        assert_eq!(rotate(vec![made("over", Some(NOW))]), None);
-        assert_eq!(rotate(vec![made("old", Some(NOW.plus(1)))]), Some(NOW.plus(60)));
+        assert_eq!(rotate(SecretRecords::new()), None);
+        assert_eq!(rotate([made("over", Some(NOW))].into()), None);
+        assert_eq!(rotate([made("old", Some(NOW.plus(1)))].into()), Some(NOW.plus(60)));
     }
 
     #[test]
     fn there_are_at_most_so_many() {
-        let mut secrets: Vec<_> = (0..MAX_SECRETS).map(|n| made(&n.to_string(), None)).collect();
+        let mut secrets: SecretRecords = (0..MAX_SECRETS).map(|n| made(&n.to_string(), None)).collect();
         let refused = add(&mut secrets, &made("x", None), NOW).unwrap_err();
         assert_eq!(refused, SecretError::TooMany);
         let refused = refused.to_string();

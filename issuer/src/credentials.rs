@@ -11,6 +11,8 @@ use aws_lc_rs::rand::SecureRandom;
 use fleetbadge_validator::jwk::Jwk;
 use fleetbadge_validator::time::UnixSeconds;
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
+use smol_str::{SmolStr, format_smolstr};
 
 use crate::random::{NoRandomness, random_bytes};
 use crate::root_key::RootKeyId;
@@ -24,28 +26,32 @@ pub const MAX_IMPORTED_SECRETS: usize = 2;
 /// The most public keys that a device may have at a time.
 pub const MAX_KEYS: usize = 8;
 
-/// What a device proves itself with.
+/// The secrets of a client.
+pub type SecretRecords = SmallVec<[SecretRecord; 1]>;
+
+/// What a device proves itself with. Most have one secret, which is in place;
+/// what few have is elsewhere.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Credentials {
     /// For `client_secret_basic` and `client_secret_post`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub secrets: Vec<SecretRecord>,
+    #[serde(default, skip_serializing_if = "SmallVec::is_empty")]
+    pub secrets: SecretRecords,
     /// For `private_key_jwt`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<KeyRecord>,
     /// For `tls_client_auth`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub certificate: Option<CertificateRecord>,
+    pub certificate: Option<Box<CertificateRecord>>,
     /// For clients that cannot do OAuth. Never good for `client_credentials`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub password: Option<PasswordRecord>,
+    pub password: Option<Box<PasswordRecord>>,
 }
 
 impl Credentials {
     /// Whether there is nothing at all to prove itself with.
     #[must_use]
-    pub const fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         let Self { secrets, keys, certificate, password } = self;
         secrets.is_empty() && keys.is_empty() && certificate.is_none() && password.is_none()
     }
@@ -64,7 +70,7 @@ impl Credentials {
 /// thumbprint of a key. Says nothing of what it stands for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct CredentialId(Box<str>);
+pub struct CredentialId(SmolStr);
 
 impl CredentialId {
     /// A new one.
@@ -73,7 +79,7 @@ impl CredentialId {
     /// [`NoRandomness`].
     pub fn generate(random: &dyn SecureRandom) -> Result<Self, NoRandomness> {
         let bits = u32::from_ne_bytes(random_bytes(random)?);
-        Ok(Self(format!("{bits:08x}").into()))
+        Ok(Self(format_smolstr!("{bits:08x}")))
     }
 
     /// The one that was kept or named.
@@ -84,7 +90,7 @@ impl CredentialId {
 
     /// How it is written.
     #[must_use]
-    pub const fn as_str(&self) -> &str {
+    pub fn as_str(&self) -> &str {
         &self.0
     }
 }
@@ -229,11 +235,4 @@ impl PasswordRecord {
 
 fn not_ended(expires_at: Option<UnixSeconds>, now: UnixSeconds) -> bool {
     expires_at.is_none_or(|end| now < end)
-}
-
-/// Takes out what `is_it` says. False if there is no such thing.
-pub(crate) fn take_out<T>(kept: &mut Vec<T>, is_it: impl Fn(&T) -> bool) -> bool {
-    let before = kept.len();
-    kept.retain(|one| !is_it(one));
-    kept.len() < before
 }

@@ -8,9 +8,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use fleetbadge_validator::ids::{
-    AttributeName, AttributeValue, DeviceName, GroupName, MqttClientId, check_name,
-};
+use fleetbadge_validator::ids::{AttributeName, AttributeValue, DeviceName, GroupName, check_name};
 use fleetbadge_validator::time::UnixSeconds;
 use metrics::Counter;
 use quick_cache::sync::Cache;
@@ -23,7 +21,7 @@ use crate::names::parse_name;
 use crate::revoker::Revoker;
 use crate::secret::{ClientSecret, SecretHasher};
 use crate::store::{
-    Attributes, DeviceNotUpdated, DeviceQuery, DeviceRecord, DeviceStatus, Store, StoreError,
+    Attributes, DeviceNotUpdated, DeviceQuery, DeviceRecord, DeviceStatus, MqttClientIds, Store, StoreError,
 };
 
 mod change;
@@ -74,7 +72,7 @@ pub struct AddedDevice {
 pub struct Devices {
     store: Arc<dyn Store>,
     groups: Arc<Groups>,
-    cache: Cache<String, Arc<KnownDevice>>,
+    cache: Cache<DeviceName, Arc<KnownDevice>>,
     /// How many changes there have been, see [`Self::remember`].
     changes: Mutex<u64>,
     misses: Counter,
@@ -168,7 +166,7 @@ impl Devices {
     fn remember(&self, device: &Arc<KnownDevice>, seen: u64) {
         let changes = self.changes();
         if *changes == seen {
-            self.cache.insert(device.name.to_string(), Arc::clone(device));
+            self.cache.insert(device.name.clone(), Arc::clone(device));
         }
     }
 
@@ -380,7 +378,7 @@ fn parse_attribute_value(attribute: &AttributeName, value: String) -> Result<Att
 pub(crate) fn parse_mqtt_client_ids(
     name: &DeviceName,
     given: Vec<String>,
-) -> Result<Vec<MqttClientId>, DeviceError> {
+) -> Result<MqttClientIds, DeviceError> {
     let given = if given.is_empty() { vec![name.to_string()] } else { given };
     if given.len() > MAX_MQTT_CLIENT_IDS {
         return Err(DeviceError::TooManyMqttClientIds { count: given.len() });

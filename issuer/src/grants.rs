@@ -2,6 +2,7 @@
 //! in common: [`issue`].
 
 use axum::response::{IntoResponse, Response};
+use fleetbadge_validator::ids::MqttClientId;
 use fleetbadge_validator::time::UnixSeconds;
 use http::{HeaderValue, header};
 use serde::Serialize;
@@ -67,15 +68,20 @@ pub(crate) struct TokenRequest<'a> {
 
 /// A token, as it is answered (RFC 6749 §5.1). There is no refresh token
 /// (§4.4.3).
-#[derive(Serialize)]
 pub(crate) struct TokenResponse {
     access_token: String,
+    about: AboutToken,
+}
+
+/// What is said of it.
+#[derive(Serialize)]
+struct AboutToken {
     token_type: &'static str,
     expires_in: u64,
-    scope: String,
+    scope: &'static str,
     /// As whom to connect: a token for the issuer itself has none of these.
     #[serde(skip_serializing_if = "Option::is_none")]
-    mqtt_client_id: Option<String>,
+    mqtt_client_id: Option<MqttClientId>,
     /// When an agent is to renew it, in seconds from now: not before,
     #[serde(skip_serializing_if = "Option::is_none")]
     refresh_from_s: Option<u64>,
@@ -84,13 +90,30 @@ pub(crate) struct TokenResponse {
     refresh_to_s: Option<u64>,
 }
 
+impl TokenResponse {
+    /// The JSON object. A token has nothing in it that is to be escaped: to look
+    /// for it would cost as much as to write all of its claims.
+    fn to_json(&self) -> serde_json::Result<Vec<u8>> {
+        let mut json = Vec::with_capacity(self.access_token.len() + ROOM_BESIDE_TOKEN);
+        json.extend_from_slice(b"{\"access_token\":\"");
+        json.extend_from_slice(self.access_token.as_bytes());
+        json.push(b'"');
+        let end = json.len();
+        serde_json::to_writer(&mut json, &self.about)?;
+        // It goes on where another object began.
+        json.get_mut(end).map(|brace| *brace = b',');
+        Ok(json)
+    }
+}
+
 impl IntoResponse for TokenResponse {
     fn into_response(self) -> Response {
-        // Written once, into room that is large enough: half of what is left of
-        // a request's time goes to memory.
-        let mut body = Vec::with_capacity(self.access_token.len() + ROOM_BESIDE_TOKEN);
-        match serde_json::to_writer(&mut body, &self) {
-            Ok(()) => ([(header::CONTENT_TYPE, JSON)], body).into_response(),
+        match self.to_json() {
+            Ok(json) => {
+                let mut response = Response::new(json.into());
+                response.headers_mut().insert(header::CONTENT_TYPE, JSON);
+                response
+            }
             Err(error) => TokenError::internal(&error).into_response(),
         }
     }
@@ -138,29 +161,29 @@ pub(crate) fn issue(
         .ring
         .active(target.algorithm, now)
         .ok_or(TokenError::TemporarilyUnavailable { retry_after_s: 1 })?;
-    let (token_id, draw) =
-        TokenId::generate_with_draw(&*app.random).map_err(|error| TokenError::internal(&error))?;
+    let [token_id @ .., a, b, c, d]: [u8; 20] =
+        app.random_stock.take().map_err(|error| TokenError::internal(&error))?;
     let content = Content {
         grant: &grant,
         issuer: app.issuer.as_str(),
         audience: target.audience,
-        token_id,
+        token_id: TokenId::from_bytes(token_id),
         now,
-        lifetime_s: jittered(group.policy.token_lifetime_s, draw),
+        lifetime_s: jittered(group.policy.token_lifetime_s, u32::from_ne_bytes([a, b, c, d])),
         certificate: request.certificate,
     };
     let access_token = mint(&content, &target.profile, key).map_err(|error| not_minted(key, &error))?;
     let (refresh_from_s, refresh_to_s) = group.policy.refresh_window.of_lifetime(content.lifetime_s);
-    Ok(TokenResponse {
-        access_token,
+    let about = AboutToken {
         token_type: "Bearer",
         // To prove who it is may have taken long.
         expires_in: content.lifetime_s.saturating_sub(app.now().since(now)),
-        scope: grant.scope.to_string(),
-        mqtt_client_id: Some(grant.mqtt_client_id.to_string()),
+        scope: grant.scope.as_str(),
+        mqtt_client_id: Some(grant.mqtt_client_id.clone()),
         refresh_from_s: Some(refresh_from_s),
         refresh_to_s: Some(refresh_to_s),
-    })
+    };
+    Ok(TokenResponse { access_token, about })
 }
 
 /// That a token which is issued to a device now is not taken back already.

@@ -115,7 +115,7 @@ use keys::{Keepers, KeyError, Keys};
 use metrics::Metrics;
 use node::{FollowError, Node};
 use private_file::PrivateFileError;
-use random::Random;
+use random::{Random, RandomStock};
 use rehash::Rehashes;
 use revoker::Revoker;
 use root_keys::{RootKeyError, RootKeys};
@@ -229,6 +229,7 @@ impl Issuer {
             request_timeout: Duration::from_secs(config.request_timeout_s),
             issuer,
             clock,
+            random_stock: RandomStock::new(Arc::clone(&random)),
             random,
             root_keys,
             rehashes: Rehashes::default(),

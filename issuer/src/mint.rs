@@ -27,6 +27,9 @@ pub const MAX_MINTED_LENGTH: usize = 4 * 1024;
 pub struct TokenId([u8; 16]);
 
 impl TokenId {
+    /// How many characters its text has.
+    const LENGTH: usize = 22;
+
     /// A new one.
     ///
     /// # Errors
@@ -35,18 +38,7 @@ impl TokenId {
         random_bytes(random).map(Self)
     }
 
-    /// A new one, and 32 random bits for [`jittered`]: to ask the system's
-    /// source twice would cost twice.
-    ///
-    /// # Errors
-    /// [`NoRandomness`].
-    pub fn generate_with_draw(random: &dyn SecureRandom) -> Result<(Self, u32), NoRandomness> {
-        let [id @ .., a, b, c, d]: [u8; 20] = random_bytes(random)?;
-        Ok((Self(id), u32::from_ne_bytes([a, b, c, d])))
-    }
-
-    /// That of a token which nobody mints.
-    #[cfg(test)]
+    /// Of these bytes, which must be random, and used for nothing else.
     pub(crate) const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
@@ -68,7 +60,9 @@ impl FromStr for TokenId {
 
 impl fmt::Display for TokenId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&URL_SAFE_NO_PAD.encode(self.0))
+        let mut text = [0; Self::LENGTH];
+        URL_SAFE_NO_PAD.encode_slice(self.0, &mut text).map_err(|_| fmt::Error)?;
+        f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
     }
 }
 

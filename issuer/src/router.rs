@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Request;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn, map_response};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{delete, get, post, put};
 
 use crate::admin;
 use crate::app::App;
-use crate::endpoints::{introspect, jwks, metadata, ops, register, reports, revocations, revoke, token};
+use crate::endpoints::{
+    self, introspect, jwks, metadata, ops, register, reports, revocations, revoke, token,
+};
 use fleetbadge_validator::reports::REPORTS_PATH;
 
 /// The token endpoint, below the issuer.
@@ -31,7 +33,7 @@ pub(crate) const REGISTER_PATH: &str = "/oauth2/register";
 pub(crate) fn public(app: Arc<App>) -> Router {
     let base = app.issuer.path();
     Router::new()
-        .route(&format!("{base}{TOKEN_PATH}"), post(token::post).layer(map_response(never_cached)))
+        .route(&format!("{base}{TOKEN_PATH}"), post(token::post).fallback(token::method_not_allowed))
         .route(
             &format!("{base}{INTROSPECTION_PATH}"),
             post(introspect::post).layer(map_response(never_cached)),
@@ -128,13 +130,9 @@ pub(crate) fn admin(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-/// Whatever the answer is, also one for another method: it is not to be kept
-/// (RFC 6749 §5.1, RFC 7591 §3.2.1).
-async fn never_cached(mut response: Response) -> Response {
-    let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::PRAGMA, HeaderValue::from_static("no-cache"));
-    response
+/// Whatever the answer is, also one for another method.
+async fn never_cached(response: Response) -> Response {
+    endpoints::never_cached(response)
 }
 
 /// Goes on with a request whose client has hung up: a change that reached the

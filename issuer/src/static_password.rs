@@ -155,7 +155,7 @@ impl StaticPasswords {
             let group = groups.find(device.group.as_str());
             let may = group.is_some_and(|group| group.policy.static_passwords);
             if may {
-                device.credentials.password = Some(record.clone());
+                device.credentials.password = Some(Box::new(record.clone()));
             }
             Ok(may)
         };

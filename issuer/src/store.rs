@@ -43,7 +43,8 @@ pub use log::{
 };
 pub use record::{
     Attributes, BrokerRecord, CredentialUse, DeviceQuery, DeviceRecord, DeviceStatus, EnrolledBy,
-    EnrolmentRecord, EnrolmentTerms, GroupRecord, NotEnabled, ReportRecord, SigningKeyRecord, UsedJti,
+    EnrolmentRecord, EnrolmentTerms, GroupRecord, MqttClientIds, NotEnabled, ReportRecord, SigningKeyRecord,
+    UsedJti,
 };
 
 /// A database of an issuer.

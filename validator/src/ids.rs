@@ -5,10 +5,15 @@
 //! or a log line, so a name that is put into one of those stays a name
 //! (CVE-2017-7650 is what happens otherwise). Names are compared byte for
 //! byte: no case folding, no Unicode normalisation, no trimming.
+//!
+//! Those of up to 23 bytes are kept in place: an issuer looks at several names
+//! for each token, and with many devices each look elsewhere is one past every
+//! cache.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
 
 /// The most characters that a name may have.
 pub const MAX_NAME_LENGTH: usize = 64;
@@ -64,7 +69,7 @@ macro_rules! name_type {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
-        pub struct $name(Box<str>);
+        pub struct $name(SmolStr);
 
         impl $name {
             /// The name as text.

@@ -114,17 +114,28 @@ impl Scope {
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
+
+    /// The words, as they stand in a `scope`.
+    #[must_use]
+    #[expect(clippy::indexing_slicing, reason = "a set has three bits")]
+    pub const fn as_str(self) -> &'static str {
+        const SETS: [&str; 8] = [
+            "",
+            "mqtt.connect",
+            "mqtt.publish",
+            "mqtt.connect mqtt.publish",
+            "mqtt.subscribe",
+            "mqtt.connect mqtt.subscribe",
+            "mqtt.publish mqtt.subscribe",
+            "mqtt.connect mqtt.publish mqtt.subscribe",
+        ];
+        SETS[self.0 as usize]
+    }
 }
 
 impl fmt::Display for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut separator = "";
-        for word in ScopeWord::ALL.into_iter().filter(|word| self.contains(*word)) {
-            f.write_str(separator)?;
-            f.write_str(word.as_str())?;
-            separator = " ";
-        }
-        Ok(())
+        f.write_str(self.as_str())
     }
 }
 
@@ -137,6 +148,16 @@ fn words(text: &str) -> Result<impl Iterator<Item = &str>, InvalidScope> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_set_is_written_as_its_words() {
+        for bits in 0..8 {
+            let scope = Scope(bits);
+            let words: Vec<_> =
+                ScopeWord::ALL.into_iter().filter(|word| scope.contains(*word)).map(ScopeWord::as_str).collect();
+            assert_eq!(scope.as_str(), words.join(" "));
+        }
+    }
 
     #[test]
     fn whole_words_only() {

@@ -85,7 +85,7 @@ pub(crate) async fn set(
     let (device, ()) = app
         .devices
         .change(&name, |device| {
-            device.credentials.certificate = Some(record.clone());
+            device.credentials.certificate = Some(Box::new(record.clone()));
             Ok(())
         })
         .await?;

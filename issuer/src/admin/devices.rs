@@ -249,8 +249,8 @@ impl From<DeviceRecord> for DeviceDocument {
                 .map(|(name, value)| (name.into(), value.into()))
                 .collect(),
             keys: device.credentials.keys.into_iter().map(DeviceKeyDocument::from).collect(),
-            password: device.credentials.password.map(PasswordDocument::from),
-            certificate: device.credentials.certificate.map(CertificateDocument::from),
+            password: device.credentials.password.map(|password| PasswordDocument::from(*password)),
+            certificate: device.credentials.certificate.map(|record| CertificateDocument::from(*record)),
             enrolled_by: device.enrolled_by.map(|by| by.enrolment.to_string()),
         }
     }

@@ -6,7 +6,7 @@ use fleetbadge_validator::time::UnixSeconds;
 
 use super::{BrokerError, Brokers};
 use crate::client_secrets::{self, AddedSecret, RotatedSecret, SecretError, SecretMaker};
-use crate::credentials::{CredentialId, SecretRecord, SecretVerifier};
+use crate::credentials::{CredentialId, SecretRecords, SecretVerifier};
 use crate::store::BrokerRecord;
 
 impl Brokers {
@@ -69,7 +69,7 @@ impl Brokers {
         former: &SecretVerifier,
         next: &SecretVerifier,
     ) -> Result<(), BrokerError> {
-        let replace = |secrets: &mut Vec<SecretRecord>| {
+        let replace = |secrets: &mut SecretRecords| {
             client_secrets::replace_verifier(secrets, id, former, next);
             Ok(())
         };
@@ -79,7 +79,7 @@ impl Brokers {
     async fn change_secrets<T>(
         &self,
         name: &str,
-        change: impl Fn(&mut Vec<SecretRecord>) -> Result<T, SecretError>,
+        change: impl Fn(&mut SecretRecords) -> Result<T, SecretError>,
     ) -> Result<(Arc<BrokerRecord>, T), BrokerError> {
         self.change(name, |broker| Ok(change(&mut broker.secrets)?)).await
     }

@@ -148,6 +148,6 @@ mod tests {
         app.devices.set("pump-1", ids(&["b"])).await.unwrap();
         assert_eq!(issuer.token("pump-1", &secret, "").await.json()["mqtt_client_id"], "b");
         let device = app.devices.set("pump-1", ids(&[])).await.unwrap();
-        assert_eq!(device.mqtt_client_ids, ["pump-1".parse().unwrap()]);
+        assert_eq!(device.mqtt_client_ids[..], ["pump-1".parse().unwrap()]);
     }
 }

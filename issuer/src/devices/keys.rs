@@ -3,7 +3,6 @@
 use fleetbadge_validator::time::UnixSeconds;
 
 use super::{DeviceError, Devices};
-use crate::credentials::take_out;
 use crate::device_keys::{self, DeviceKey};
 use crate::store::DeviceRecord;
 
@@ -29,11 +28,11 @@ impl Devices {
     /// [`DeviceError::NoSuchCredential`] and others.
     pub async fn remove_key(&self, name: &str, thumbprint: &str) -> Result<DeviceRecord, DeviceError> {
         let remove = |device: &mut DeviceRecord| {
-            if take_out(&mut device.credentials.keys, |key| key.id.as_str() == thumbprint) {
-                Ok(())
-            } else {
-                Err(DeviceError::NoSuchCredential { device: name.into(), what: "key", id: thumbprint.into() })
-            }
+            let none =
+                || DeviceError::NoSuchCredential { device: name.into(), what: "key", id: thumbprint.into() };
+            let keys = &mut device.credentials.keys;
+            keys.remove(keys.iter().position(|key| key.id.as_str() == thumbprint).ok_or_else(none)?);
+            Ok(())
         };
         self.change(name, remove).await.map(|(device, ())| device)
     }

@@ -4,6 +4,7 @@ use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use fleetbadge_validator::time::UnixSeconds;
+use smallvec::SmallVec;
 
 use crate::credentials::CredentialId;
 use crate::store::DeviceRecord;
@@ -18,7 +19,7 @@ pub struct KnownDevice {
     record: DeviceRecord,
     /// When a use of each credential was last noted, in the order of
     /// [`crate::credentials::Credentials::ids`]; 0 if none was.
-    noted_at: Box<[AtomicU64]>,
+    noted_at: SmallVec<[AtomicU64; 1]>,
 }
 
 impl KnownDevice {

@@ -4,7 +4,7 @@ use fleetbadge_validator::time::UnixSeconds;
 
 use super::{DeviceError, Devices};
 use crate::client_secrets::{self, AddedSecret, RotatedSecret, SecretError};
-use crate::credentials::{CredentialId, SecretKind, SecretRecord, SecretVerifier};
+use crate::credentials::{CredentialId, SecretKind, SecretRecord, SecretRecords, SecretVerifier};
 use crate::imported_secrets::ImportedSecrets;
 use crate::secret::imported::ImportedSecret;
 use crate::secret::{ClientSecret, SecretHash};
@@ -86,7 +86,7 @@ impl Devices {
         former: &SecretVerifier,
         next: &SecretVerifier,
     ) -> Result<(), DeviceError> {
-        let replace = |secrets: &mut Vec<SecretRecord>| {
+        let replace = |secrets: &mut SecretRecords| {
             client_secrets::replace_verifier(secrets, id, former, next);
             Ok(())
         };
@@ -115,7 +115,7 @@ impl Devices {
     async fn change_secrets<T>(
         &self,
         name: &str,
-        change: impl Fn(&mut Vec<SecretRecord>) -> Result<T, SecretError>,
+        change: impl Fn(&mut SecretRecords) -> Result<T, SecretError>,
     ) -> Result<(DeviceRecord, T), DeviceError> {
         self.change(name, |device| Ok(change(&mut device.credentials.secrets)?)).await
     }

@@ -21,10 +21,10 @@ async fn refused(issuer: &TestIssuer, new: NewDevice) -> String {
 async fn a_device_connects_as_itself_unless_told_otherwise() {
     let issuer = TestIssuer::new().await;
     let added = issuer.issuer.add_device(new("pump-1", None, &[])).await.unwrap();
-    assert_eq!(added.device.mqtt_client_ids, ["pump-1".parse().unwrap()]);
+    assert_eq!(added.device.mqtt_client_ids[..], ["pump-1".parse().unwrap()]);
     assert_eq!(added.device.group.as_str(), "default");
     let added = issuer.issuer.add_device(new("pump-2", None, &["x", "y"])).await.unwrap();
-    assert_eq!(added.device.mqtt_client_ids, ["x".parse().unwrap(), "y".parse().unwrap()]);
+    assert_eq!(added.device.mqtt_client_ids[..], ["x".parse().unwrap(), "y".parse().unwrap()]);
 }
 
 #[tokio::test]
@@ -98,10 +98,10 @@ async fn an_expired_secret_is_none() {
         name: "pump-1".parse().unwrap(),
         group: "default".parse().unwrap(),
         status: DeviceStatus::Enabled,
-        mqtt_client_ids: vec!["pump-1".parse().unwrap()],
+        mqtt_client_ids: ["pump-1".parse().unwrap()].into(),
         attributes: Attributes::default(),
         credentials: Credentials {
-            secrets: vec![record(&ended, Some(NOW.plus(60))), record(&lasting, None)],
+            secrets: [record(&ended, Some(NOW.plus(60))), record(&lasting, None)].into_iter().collect(),
             ..Credentials::default()
         },
         enrolled_by: None,

@@ -3,16 +3,18 @@
 //! 1. read the request, strictly;
 //! 2. find the credentials, authenticate the client;
 //! 3. let the grant issue the token;
-//! 4. answer; `router` says of every answer that it is not to be kept (§5.1).
+//! 4. answer, and say of every answer that it is not to be kept (§5.1): here, as a
+//!    layer around would cost each token as much as to find its device.
 
 use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
-use http::Request;
+use http::{Request, StatusCode};
 
 use super::form_request::read_form;
+use super::never_cached;
 use crate::app::App;
 use crate::client_auth::{PresentedCredentials, authenticate};
 use crate::error::TokenError;
@@ -26,10 +28,15 @@ pub(crate) async fn post(State(app): State<Arc<App>>, request: Request<Body>) ->
     let started = Started::now();
     let result = issue(&app, request).await;
     app.metrics.token_request(started, result.as_ref().map(|_| ()));
-    match result {
+    never_cached(match result {
         Ok(token) => token.into_response(),
         Err(error) => error.into_response(),
-    }
+    })
+}
+
+/// For any other method.
+pub(crate) async fn method_not_allowed() -> Response {
+    never_cached(StatusCode::METHOD_NOT_ALLOWED.into_response())
 }
 
 async fn issue(app: &App, request: Request<Body>) -> Result<TokenResponse, TokenError> {

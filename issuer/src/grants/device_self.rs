@@ -7,7 +7,7 @@
 
 use fleetbadge_validator::jwk::Algorithm;
 
-use super::{TokenResponse, check_good};
+use super::{AboutToken, TokenResponse, check_good};
 use crate::app::App;
 use crate::client_auth::{AuthenticatedDevice, Method};
 use crate::error::TokenError;
@@ -74,15 +74,15 @@ pub(super) fn issue(
         now,
     };
     let access_token = mint(content, key).map_err(|error| super::not_minted(key, &error))?;
-    Ok(TokenResponse {
-        access_token,
+    let about = AboutToken {
         token_type: "Bearer",
         expires_in: LIFETIME_S,
-        scope: SCOPE.into(),
+        scope: SCOPE,
         mqtt_client_id: None,
         refresh_from_s: None,
         refresh_to_s: None,
-    })
+    };
+    Ok(TokenResponse { access_token, about })
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ pub(super) fn write(content: &Content<'_>, payload: &mut Vec<u8>) -> serde_json:
         nbf: Some(now),
         jti: token_id.to_string().into(),
         client_id: grant.device.as_str().into(),
-        scope: grant.scope.to_string().into(),
+        scope: grant.scope.as_str().into(),
         mqtt_client_id: grant.mqtt_client_id.as_str().into(),
         // Always there: a broker that finds none might ask somebody else.
         acl: Some(Acl { publish: borrowed(&grant.publish), subscribe: borrowed(&grant.subscribe) }),

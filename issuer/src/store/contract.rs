@@ -8,7 +8,7 @@ use super::{
     DeviceNotUpdated, DeviceNotWritten, DeviceQuery, DeviceRecord, DeviceStatus, EnrolledBy, EnrolmentRecord,
     EnrolmentTerms, GroupRecord, NameTaken, SettingsNotChanged, Store, UsedJti,
 };
-use crate::credentials::{CredentialId, Credentials, KeyRecord, SecretRecord, SecretVerifier};
+use crate::credentials::{CredentialId, Credentials, KeyRecord, SecretRecord, SecretRecords, SecretVerifier};
 use crate::enrolments::NamePattern;
 use crate::policy::{PolicyDocument, RefreshWindow};
 use crate::profile::Profile;
@@ -64,7 +64,7 @@ pub(super) fn device(name: &str, mqtt_client_ids: &[&str]) -> DeviceRecord {
         mqtt_client_ids: mqtt_client_ids.iter().map(|id| id.parse().unwrap()).collect(),
         attributes: [("site".parse().unwrap(), "north".parse().unwrap())].into(),
         credentials: Credentials {
-            secrets: vec![secret("1", 0xab, None), secret("2", 0x0f, Some(NOW.plus(60)))],
+            secrets: [secret("1", 0xab, None), secret("2", 0x0f, Some(NOW.plus(60)))].into_iter().collect(),
             ..Credentials::default()
         },
         enrolled_by: Some(EnrolledBy { enrolment: id("e"), key: id("1") }),
@@ -90,7 +90,7 @@ fn broker(name: &str, resource: &str) -> BrokerRecord {
         resource: resource.into(),
         profile: Profile::Emqx,
         algorithm: Algorithm::RS256,
-        secrets: vec![secret("1", 1, None)],
+        secrets: [secret("1", 1, None)].into(),
         created_at: NOW,
         revision: 0,
     }
@@ -296,7 +296,7 @@ async fn brokers_share_the_names_of_devices(store: &impl Store) {
     assert!(matches!(&error, BrokerNotAdded::ResourceTaken { resource } if resource == "urn:b"), "{error:?}");
     add_broker(store, &broker("c", "urn:c")).await.unwrap();
 
-    let changed = BrokerRecord { secrets: vec![], ..broker("b", "urn:b") };
+    let changed = BrokerRecord { secrets: SecretRecords::new(), ..broker("b", "urn:b") };
     store.update_broker(&changed).await.unwrap();
     assert!(matches!(store.update_broker(&changed).await, Err(BrokerNotUpdated::Conflict)));
     assert_eq!(store.settings().await.unwrap().brokers[1], BrokerRecord { revision: 1, ..changed.clone() });

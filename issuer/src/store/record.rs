@@ -9,8 +9,9 @@ use fleetbadge_validator::ids::{
 use fleetbadge_validator::jwk::Algorithm;
 use fleetbadge_validator::time::UnixSeconds;
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
-use crate::credentials::{CertificateRecord, CredentialId, Credentials, SecretRecord};
+use crate::credentials::{CertificateRecord, CredentialId, Credentials, SecretRecords};
 use crate::enrolments::NamePattern;
 use crate::policy::PolicyDocument;
 use crate::profile::Profile;
@@ -19,6 +20,8 @@ use fleetbadge_validator::reports::Report;
 
 /// What is known of a device beside its credentials: goes into topics.
 pub type Attributes = BTreeMap<AttributeName, AttributeValue>;
+/// As whom a device may connect. Most have one, which is in place.
+pub type MqttClientIds = SmallVec<[MqttClientId; 1]>;
 
 /// A device as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +33,7 @@ pub struct DeviceRecord {
     /// Whether it may have tokens.
     pub status: DeviceStatus,
     /// As whom it may connect; the first is the default. Never empty.
-    pub mqtt_client_ids: Vec<MqttClientId>,
+    pub mqtt_client_ids: MqttClientIds,
     /// What goes into topics for `${attr.NAME}`.
     pub attributes: Attributes,
     /// What it proves itself with.
@@ -58,7 +61,7 @@ impl DeviceRecord {
     /// The certificate that its tokens are bound to (RFC 8705 §3), if they are.
     #[must_use]
     pub fn bound_certificate(&self) -> Option<&CertificateRecord> {
-        self.credentials.certificate.as_ref().filter(|record| record.bound_access_tokens)
+        self.credentials.certificate.as_deref().filter(|record| record.bound_access_tokens)
     }
 }
 
@@ -152,7 +155,7 @@ pub struct BrokerRecord {
     /// What its tokens are signed with.
     pub algorithm: Algorithm,
     /// What it proves itself with.
-    pub secrets: Vec<SecretRecord>,
+    pub secrets: SecretRecords,
     /// When it was added.
     pub created_at: UnixSeconds,
     /// Counted up with every change, so that none overwrites another.

@@ -5,7 +5,6 @@
 
 use std::fmt::Display;
 
-use fleetbadge_validator::ids::MqttClientId;
 use fleetbadge_validator::jwk::Algorithm;
 use fleetbadge_validator::revocations::{Revocation, Revocations};
 use fleetbadge_validator::time::UnixSeconds;
@@ -14,9 +13,10 @@ use sqlx::FromRow;
 
 use super::{
     Attributes, BrokerRecord, Change, ChangedSubject, CredentialUse, DeviceRecord, DeviceStatus, EnrolledBy,
-    EnrolmentRecord, GroupRecord, NumberedRevocation, ReportRecord, SigningKeyRecord, StoreError,
+    EnrolmentRecord, GroupRecord, MqttClientIds, NumberedRevocation, ReportRecord, SigningKeyRecord,
+    StoreError,
 };
-use crate::credentials::{CredentialId, Credentials, SecretRecord};
+use crate::credentials::{CredentialId, Credentials, SecretRecords};
 use crate::profile::Profile;
 use crate::signing_keys::Schedule;
 
@@ -73,7 +73,7 @@ pub(super) struct DeviceRow {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct DeviceDocument {
-    mqtt_client_ids: Vec<MqttClientId>,
+    mqtt_client_ids: MqttClientIds,
     #[serde(default, skip_serializing_if = "Attributes::is_empty")]
     attributes: Attributes,
     credentials: Credentials,
@@ -183,7 +183,7 @@ struct BrokerDocument {
     audience: Box<str>,
     profile: Profile,
     algorithm: Algorithm,
-    secrets: Vec<SecretRecord>,
+    secrets: SecretRecords,
 }
 
 impl TryFrom<&BrokerRecord> for BrokerRow {

@@ -291,7 +291,7 @@ async fn a_native_broker_gets_what_it_reads_or_nothing() {
         issuer.set_group(audience(name)).await;
         // As if the device had come to this name in the moment before.
         let mut device = issuer.app().devices.get("pump-1").await.unwrap();
-        device.mqtt_client_ids = ["pump-1", "c.1"].map(|id| id.parse().unwrap()).into();
+        device.mqtt_client_ids = ["pump-1", "c.1"].iter().map(|id| id.parse().unwrap()).collect();
         issuer.app().store.update_device(&device, None).await.unwrap();
         let answer = issuer.token("pump-1", &secret, "").await;
         assert_eq!(answer.status, StatusCode::OK, "{name}");

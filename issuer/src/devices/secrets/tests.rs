@@ -27,7 +27,7 @@ async fn import(issuer: &TestIssuer, name: &str, secret: &str) -> Result<SecretR
     app.devices.import_secret(name, secret, &app.imported_secrets, None, app.now()).await
 }
 
-async fn secrets(issuer: &TestIssuer) -> Vec<SecretRecord> {
+async fn secrets(issuer: &TestIssuer) -> SecretRecords {
     issuer.app().devices.get("pump-1").await.unwrap().credentials.secrets
 }
 

@@ -107,7 +107,7 @@ async fn a_device_becomes_a_client_of_the_group() {
         })
     );
     let device = issuer.app().devices.get("pump-1").await.unwrap();
-    assert_eq!(device.credentials.secrets, []);
+    assert!(device.credentials.secrets.is_empty());
     assert_eq!(device.credentials.keys[0].id.as_str(), key.kid());
 }
 

@@ -157,7 +157,7 @@ async fn the_last_of_many_devices_is_found() {
     for n in 1..=super::PAGE {
         let name = if n == super::PAGE { "pump-z.z".to_owned() } else { format!("pump-{n}") };
         let device = crate::store::DeviceRecord {
-            mqtt_client_ids: vec![name.parse().unwrap()],
+            mqtt_client_ids: [name.parse().unwrap()].into(),
             name: name.parse().unwrap(),
             ..template.clone()
         };

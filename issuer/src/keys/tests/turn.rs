@@ -1,6 +1,7 @@
 //! Rotations that nobody asks for, and what brokers have to say about them.
 
 use super::*;
+use crate::credentials::SecretRecords;
 use crate::profile::Profile;
 use crate::store::{BrokerRecord, ReportRecord};
 use fleetbadge_validator::reports::Report;
@@ -27,7 +28,7 @@ impl Fleet {
             resource: format!("urn:{name}").into(),
             profile,
             algorithm: Algorithm::ES256,
-            secrets: vec![],
+            secrets: SecretRecords::new(),
             created_at: NOW,
             revision: 0,
         };
