@@ -135,7 +135,8 @@ impl<B: Broker> Guard<B> {
         let (keys, revocations) = (self.keys.current(), self.revocations.state());
         let memory = &mut self.memory.borrow_mut();
         self.verifier.verify_remembered(token, id, &keys, &revocations, memory, now).map_err(|denied| {
-            if matches!(denied, Denied::KeyUnknown { .. }) {
+            // A clock that was set back makes keys look as if they came later.
+            if matches!(denied, Denied::KeyUnknown { .. } | Denied::ConfirmedInFuture { .. }) {
                 self.keys.key_missing();
             }
             denied.into()

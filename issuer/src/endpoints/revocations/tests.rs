@@ -148,8 +148,7 @@ async fn a_snapshot_and_then_what_happens() {
     broker.issuer.clock.advance(1);
     let token = broker.issuer.token("pump", &secret, "").await.json()["access_token"].clone();
     let body = format!("token={}&client_id=pump&client_secret={secret}", token.as_str().unwrap());
-    let request =
-        Request::post("/oauth2/revoke").header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+    let request = Request::post("/oauth2/revoke").header(CONTENT_TYPE, "application/x-www-form-urlencoded");
     assert_eq!(broker.issuer.public(request.body(body.into()).unwrap()).await.status, StatusCode::OK);
     assert!(reader.news().await.unwrap().data["jti"].is_string());
     broker.issuer.admin(Method::POST, "/admin/v1/devices/pump/disable", None).await;
