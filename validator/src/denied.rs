@@ -293,3 +293,6 @@ impl fmt::Debug for Excerpt {
         write!(f, "{:?}", self.0)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,7 @@ use std::thread;
 use url::Url;
 
 use super::*;
+use crate::denied::StaleState;
 use crate::remote::http::HttpSetupError;
 use crate::revocations::remote::{RemoteRevocations, RemoteRevocationsConfig};
 use crate::revocations::{Revocation, RevocationState};
@@ -281,4 +282,28 @@ fn keys_on_disk_age_also_over_a_restart() {
     clock.set(UnixSeconds(9_000));
     let keys = start();
     assert_eq!(confirmed_at(&keys), Some(5_100));
+}
+
+/// As left behind by a clock that was ahead: they would never be too old.
+#[test]
+fn keys_of_the_future_let_nobody_in_until_they_are_fetched() {
+    let (key, state) = (TestKey::generate(), tempfile::tempdir().unwrap());
+    let (server, clock) = (Server::start(ok(&key.jwks())), ManualClock::at(UnixSeconds(500_000)));
+    let start = || RemoteKeys::start(config(&server.url, state.path()), Arc::new(clock.clone())).unwrap();
+    let is_fresh = |keys: &RemoteKeys| {
+        let freshness = keys.current().freshness().unwrap();
+        freshness.check(StaleState::Keys, clock.now()).is_ok()
+    };
+    let keys = start();
+    eventually("the key is there", || has(&keys, &key));
+    eventually("it is kept", || std::fs::read_dir(state.path()).unwrap().count() == 1);
+    assert!(is_fresh(&keys));
+    clock.set(UnixSeconds(100_000));
+    assert!(!is_fresh(&keys), "set back while it runs");
+    drop(keys);
+    server.answer("HTTP/1.1 503 Gone fishing\r\ncontent-length: 0\r\n\r\n".into());
+    let keys = start();
+    assert!(has(&keys, &key) && !is_fresh(&keys), "and over a restart");
+    server.answer(ok(&key.jwks()));
+    eventually("they are fetched", || is_fresh(&keys));
 }

@@ -94,7 +94,7 @@ fn a_line_without_an_end_is_worth_nothing_and_the_next_write_mends_the_file() {
     let whole = place.text();
     let last = whole.trim_end().rfind('\n').unwrap() + 1;
     for cut in [whole.len() - 1, whole.len() - 5, last + 1] {
-        place.write(&whole[..cut]);
+        place.write(whole.get(..cut).unwrap());
         assert_eq!(place.read(), Ok(("x-1".into(), 2)), "{cut}");
     }
     let mut journal = place.open();
@@ -117,7 +117,7 @@ fn anything_else_that_is_broken_spoils_the_file() {
         format!("{whole}{{}}\n"),
         format!("x{whole}"),
         String::new(),
-        whole.lines().next().unwrap()[..20].to_owned(),
+        whole.get(..20).unwrap().to_owned(),
     ] {
         place.write(&broken);
         let error = place.read().unwrap_err();
