@@ -62,7 +62,9 @@ mod tests {
         };
         assert_eq!(waits(1.0), [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]);
         assert_eq!(waits(0.0), [0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 15.0, 15.0]);
-        let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
+        let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(5));
+        assert_eq!([(); 5].map(|()| backoff.failed(1.0).as_secs()), [1, 2, 4, 5, 5]);
+        backoff.worked();
         assert!(!backoff.worked());
         backoff.failed(0.5);
         assert!(backoff.worked() && !backoff.worked());
