@@ -291,11 +291,12 @@ async fn a_heartbeat_tells_that_all_is_told_until_the_secret_is_gone() {
     let broker = Broker::new().await;
     let mut reader = broker.follow(None).await;
     let beat = Told { event: "heartbeat".into(), id: None, data: json!({"now": NOW}) };
+    let beats = [beat.clone()];
     let first = reader.write().await.unwrap();
-    assert_eq!((&*first[0].event, &first[1..]), ("snapshot", &[beat.clone()][..]), "at once");
+    assert_eq!((&*first[0].event, &first[1..]), ("snapshot", &beats[..]), "at once");
     let mut back = broker.follow(first[0].id.as_deref()).await;
-    assert_eq!(back.write().await.unwrap(), [beat.clone()], "also for whoever comes back");
-    assert_eq!(reader.write().await.unwrap(), [beat.clone()], "and again");
+    assert_eq!(back.write().await.unwrap(), beats, "also for whoever comes back");
+    assert_eq!(reader.write().await.unwrap(), beats, "and again");
 
     // A flood is no reason to leave it out, and it never comes before what it
     // says is told.
