@@ -128,7 +128,7 @@ impl IssuedRevocations {
         &self,
         token: &TokenFacts<'_>,
         groups: impl IntoIterator<Item = &'g str>,
-    ) -> Option<RevocationTarget> {
+    ) -> Option<Revocation> {
         self.read().index.find(token, groups)
     }
 

@@ -8,9 +8,10 @@
 use std::fmt;
 
 use crate::access::Action;
-use crate::revocations::RevocationTarget;
+use crate::keys::KeySet;
+use crate::revocations::{Revocation, RevocationTarget};
 use crate::scope::ScopeWord;
-use crate::time::UnixSeconds;
+use crate::time::{Rfc3339, UnixSeconds};
 use crate::topic::InvalidTopic;
 
 /// The numbered checks of a token, in the order in which they are made.
@@ -102,8 +103,8 @@ pub enum Denied {
     AlgorithmNotAllowed { alg: Excerpt },
     #[error("typ is {typ}; an access token has at+jwt")]
     TypeNotAllowed { typ: Excerpt },
-    #[error("the issuer has no key {kid}")]
-    KeyUnknown { kid: Excerpt },
+    #[error("key {kid} is not among the {held} keys that are held of issuer {issuer}")]
+    KeyUnknown { kid: Excerpt, held: usize, issuer: Excerpt },
     #[error("key {kid} is for {key_alg}, the header says {alg}")]
     KeyForOtherAlgorithm { kid: Excerpt, key_alg: &'static str, alg: &'static str },
     #[error("the claims are not acceptable: {reason}")]
@@ -128,10 +129,15 @@ pub enum Denied {
     ScopeMissing { word: ScopeWord },
     #[error("the token is for MQTT client ID {bound}, the connection has {connecting}")]
     ClientIdDiffers { bound: Excerpt, connecting: Excerpt },
-    #[error("revoked by {by}; iat is {iat}")]
-    Revoked { by: RevocationTarget, iat: UnixSeconds },
+    #[error("{}", Took(by, *iat))]
+    Revoked { by: Box<Revocation>, iat: UnixSeconds },
     #[error("{state} were last confirmed {age_s} s ago; at most {max_staleness_s} s are accepted")]
     Stale { state: StaleState, age_s: u64, max_staleness_s: u64 },
+    #[error(
+        "{state} were last confirmed at {}, which is to come, as it is {} by this clock",
+        Rfc3339(*confirmed_at), Rfc3339(*now)
+    )]
+    ConfirmedInFuture { state: StaleState, confirmed_at: UnixSeconds, now: UnixSeconds },
     #[error("what is revoked is not known: the feed of revocations has told nothing yet")]
     RevocationsMissing,
     #[error("{action} {topic}: {reason}")]
@@ -141,6 +147,15 @@ pub enum Denied {
 }
 
 impl Denied {
+    /// No key of `keys` is the one that a token was signed with.
+    pub(crate) fn key_unknown(kid: &str, keys: &KeySet) -> Self {
+        Self::KeyUnknown {
+            kid: Excerpt::of(kid),
+            held: keys.key_ids().count(),
+            issuer: Excerpt::of(keys.issuer()),
+        }
+    }
+
     /// A stable code: lower case, words joined by `_`. Scripts and dashboards
     /// may rely on it; a code is never given another meaning.
     #[must_use]
@@ -167,7 +182,7 @@ impl Denied {
             Self::ScopeMissing { .. } => "scope_missing",
             Self::ClientIdDiffers { .. } => "client_id_differs",
             Self::Revoked { .. } => "revoked",
-            Self::Stale { .. } => "stale",
+            Self::Stale { .. } | Self::ConfirmedInFuture { .. } => "stale",
             Self::RevocationsMissing => "revocations_missing",
             Self::TopicMalformed { .. } => "topic_malformed",
             Self::TopicNotAllowed { .. } => "topic_not_allowed",
@@ -197,10 +212,11 @@ impl Denied {
             Self::ConfirmationUnproven => Check::Confirmation,
             Self::ScopeMissing { .. } => Check::Scope,
             Self::ClientIdDiffers { .. } => Check::ClientId,
-            Self::Stale { state: StaleState::Keys, .. } => Check::Key,
-            Self::Revoked { .. }
-            | Self::Stale { state: StaleState::Revocations, .. }
-            | Self::RevocationsMissing => Check::Revocation,
+            Self::Stale { state, .. } | Self::ConfirmedInFuture { state, .. } => match state {
+                StaleState::Keys => Check::Key,
+                StaleState::Revocations => Check::Revocation,
+            },
+            Self::Revoked { .. } | Self::RevocationsMissing => Check::Revocation,
             Self::TopicMalformed { .. } | Self::TopicNotAllowed { .. } => return None,
         })
     }
@@ -221,6 +237,30 @@ impl fmt::Display for StaleState {
             Self::Keys => "the issuer's keys",
             Self::Revocations => "the issuer's revocations",
         })
+    }
+}
+
+/// What a revocation took back, of a token with this `iat`.
+struct Took<'a>(&'a Revocation, UnixSeconds);
+
+impl fmt::Display for Took<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(revocation, iat) = self;
+        match &revocation.target {
+            RevocationTarget::Token(jti) => {
+                return write!(f, "this token, {}, was taken back", Excerpt::of(jti));
+            }
+            RevocationTarget::Key(kid) => {
+                return write!(f, "what key {} signed was taken back", Excerpt::of(kid));
+            }
+            RevocationTarget::Device(name) => write!(f, "tokens of device {}", Excerpt::of(name))?,
+            RevocationTarget::Group(name) => write!(f, "tokens of group {}", Excerpt::of(name))?,
+            RevocationTarget::All => f.write_str("all tokens")?,
+        }
+        // The targets above have one.
+        let before = revocation.before().unwrap_or(UnixSeconds(u64::MAX));
+        let (before, iat) = (Rfc3339(before), Rfc3339(*iat));
+        write!(f, " issued before {before} were taken back; this one is of {iat}")
     }
 }
 
@@ -253,3 +293,6 @@ impl fmt::Debug for Excerpt {
         write!(f, "{:?}", self.0)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,6 +16,9 @@ use crate::freshness::Freshness;
 use crate::time::UnixSeconds;
 use crate::token::SignedToken;
 
+pub use self::feed::{FEED_PATH, Heartbeat, Snapshot};
+
+mod feed;
 #[cfg(feature = "remote")]
 pub mod remote;
 
@@ -255,6 +258,21 @@ impl Revocations {
         self.all = self.all.filter(|issued| issued.expires_at > now);
     }
 
+    /// Whether one names only tokens that have died at `now`.
+    #[must_use]
+    pub fn is_any_expired(&self, now: UnixSeconds) -> bool {
+        let Self { tokens, keys, devices, groups, all } = self;
+        let whole = tokens.values().chain(keys.values()).copied();
+        let issued = devices.values().chain(groups.values()).chain(all).map(|issued| issued.expires_at);
+        whole.chain(issued).any(|expires_at| expires_at <= now)
+    }
+
+    /// Whether a key is revoked.
+    #[must_use]
+    pub fn has_key(&self, kid: &str) -> bool {
+        self.keys.contains_key(kid)
+    }
+
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -286,27 +304,27 @@ impl Revocations {
         &self,
         token: &TokenFacts<'_>,
         groups: impl IntoIterator<Item = &'g str>,
-    ) -> Option<RevocationTarget> {
-        let early = |issued: &Issued| token.iat < issued.before;
-        if self.all.as_ref().is_some_and(early) {
-            return Some(RevocationTarget::All);
+    ) -> Option<Revocation> {
+        let early = |issued: &&Issued| token.iat < issued.before;
+        if let Some(of) = self.all.as_ref().filter(early) {
+            return Some(Revocation::of_all(of.before, of.expires_at));
         }
-        if self.keys.contains_key(token.kid) {
-            return Some(RevocationTarget::Key(token.kid.into()));
+        if let Some(end) = self.keys.get(token.kid) {
+            return Some(Revocation::of_key(token.kid, *end));
         }
-        if self.devices.get(token.device).is_some_and(early) {
-            return Some(RevocationTarget::Device(token.device.into()));
+        if let Some(of) = self.devices.get(token.device).filter(early) {
+            return Some(Revocation::of_device(token.device, of.before, of.expires_at));
         }
-        if self.tokens.contains_key(token.jti) {
-            return Some(RevocationTarget::Token(token.jti.into()));
+        if let Some(end) = self.tokens.get(token.jti) {
+            return Some(Revocation::of_token(token.jti, *end));
         }
         if self.groups.is_empty() {
             return None;
         }
-        let mut groups = groups.into_iter();
-        groups
-            .find(|group| self.groups.get(*group).is_some_and(early))
-            .map(|group| RevocationTarget::Group(group.into()))
+        groups.into_iter().find_map(|group| {
+            let of = self.groups.get(group).filter(early)?;
+            Some(Revocation::of_group(group, of.before, of.expires_at))
+        })
     }
 
     /// From when on the tokens of such a device are not taken back, if some
@@ -320,7 +338,7 @@ impl Revocations {
 
     /// What takes this token back, if anything does.
     #[must_use]
-    pub fn find_signed(&self, token: &SignedToken) -> Option<RevocationTarget> {
+    pub fn find_signed(&self, token: &SignedToken) -> Option<Revocation> {
         let facts = TokenFacts {
             jti: token.token_id(),
             device: token.subject(),
@@ -355,45 +373,6 @@ impl FromIterator<Revocation> for Revocations {
         revocations.into_iter().for_each(|revocation| all.add(revocation));
         all
     }
-}
-
-/// One event of the feed `snapshot`: several may follow each other, and
-/// together replace everything.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Snapshot {
-    /// Some of the revocations.
-    pub revocations: Vec<Revocation>,
-    /// Whether another event belongs to it.
-    pub more: bool,
-}
-
-/// Where the feed is, after the issuer identifier.
-pub const FEED_PATH: &str = "/oauth2/revocations";
-
-impl Snapshot {
-    /// The most revocations of one event.
-    pub const MAX_LENGTH: usize = 1_000;
-    /// The name of the event.
-    pub const EVENT: &str = "snapshot";
-}
-
-impl Revocation {
-    /// The name of the event of the feed that brings one.
-    pub const EVENT: &str = "revocation";
-}
-
-/// The event of the feed that says that nothing else happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Heartbeat {
-    /// The issuer's time.
-    pub now: UnixSeconds,
-}
-
-impl Heartbeat {
-    /// The name of the event.
-    pub const EVENT: &str = "heartbeat";
-    /// How often it is sent, in seconds.
-    pub const EVERY_S: u64 = 5;
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use ::time::OffsetDateTime;
+use ::time::format_description::well_known;
 use serde::{Deserialize, Serialize};
 
 /// Whole seconds since 1970-01-01T00:00:00Z: the `NumericDate` of RFC 7519 §2.
@@ -39,6 +41,21 @@ impl UnixSeconds {
 impl fmt::Display for UnixSeconds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+/// A time as people read it (RFC 3339); as a number beyond what a date can say.
+#[derive(Clone, Copy, Debug)]
+pub struct Rfc3339(pub UnixSeconds);
+
+impl fmt::Display for Rfc3339 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = i64::try_from(self.0.0).ok();
+        let date = seconds.and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok());
+        match date.and_then(|date| date.format(&well_known::Rfc3339).ok()) {
+            Some(text) => f.write_str(&text),
+            None => self.0.fmt(f),
+        }
     }
 }
 

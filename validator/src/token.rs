@@ -70,7 +70,7 @@ impl SignedToken {
         header.expect_typ(&[TOKEN_TYPE])?;
         header.refuse_jwk()?;
         let kid = header.kid.as_deref().unwrap_or_default();
-        let key = keys.get(kid).ok_or_else(|| Denied::KeyUnknown { kid: Excerpt::of(kid) })?;
+        let key = keys.get(kid).ok_or_else(|| Denied::key_unknown(kid, keys))?;
         if key.algorithm() != algorithm {
             return Err(Denied::KeyForOtherAlgorithm {
                 kid: Excerpt::of(kid),
@@ -157,7 +157,7 @@ impl SignedToken {
     /// [`Denied::Revoked`].
     pub fn check_not_revoked(&self, revocations: &Revocations) -> Result<(), Denied> {
         match revocations.find_signed(self) {
-            Some(by) => Err(Denied::Revoked { by, iat: self.iat }),
+            Some(by) => Err(Denied::Revoked { by: by.into(), iat: self.iat }),
             None => Ok(()),
         }
     }

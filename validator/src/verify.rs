@@ -105,7 +105,7 @@ impl Verifier {
     ) -> Result<VerifiedToken, Denied> {
         let skew_s = self.skew_s;
         if keys.get(signed.key_id()).is_none_or(|key| *key.thumbprint() != signed.signed_with) {
-            return Err(Denied::KeyUnknown { kid: Excerpt::of(signed.key_id()) });
+            return Err(Denied::key_unknown(signed.key_id(), keys));
         }
         if let Some(freshness) = keys.freshness() {
             freshness.check(StaleState::Keys, now)?;

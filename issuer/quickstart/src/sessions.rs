@@ -99,7 +99,8 @@ impl Sessions {
 
     /// What has taken back the token of a client, if anything has.
     pub(crate) fn revoked_by(&self, client_id: &str, revoked: &Revocations) -> Option<RevocationTarget> {
-        revoked.find_signed(self.by_client_id.get(client_id)?.token.signed())
+        let session = self.by_client_id.get(client_id)?;
+        revoked.find_signed(session.token.signed()).map(|revocation| revocation.target)
     }
 
     /// Whether `topic` is that of the will that the client was let in with.

@@ -98,7 +98,8 @@ impl IssuedToken {
             kid: &self.kid,
             iat: iat.unwrap_or(UnixSeconds(0)),
         };
-        app.revocations.find(&facts, groups.iter().flatten().map(String::as_str))
+        let found = app.revocations.find(&facts, groups.iter().flatten().map(String::as_str));
+        found.map(|revocation| revocation.target)
     }
 }
 

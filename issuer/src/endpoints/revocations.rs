@@ -5,25 +5,30 @@
 //! 2. go on after its `Last-Event-ID` if that is of this database, or begin with
 //!    a snapshot of everything. This node asks the database first, so that
 //!    nobody who was elsewhere before is told less than it knew;
-//! 3. each revocation as it comes;
-//! 4. a heartbeat every [`Heartbeat::EVERY_S`] seconds while this node is
-//!    current. When it is not, the stream ends: another node may be.
+//! 3. each revocation as it comes, an event each; those that wait are written
+//!    together, so that a reader takes in a flood at once;
+//! 4. a heartbeat at once and then every [`Heartbeat::EVERY_S`] seconds while
+//!    this node is current. When it is not, the stream ends: another node may
+//!    be. A heartbeat is true when it is written: this node knew of nothing that
+//!    was not written before it. So what waits goes first.
 //!
-//! An event is made when the connection can take it, from what is in memory:
-//! nothing waits for a slow reader, who is cut off when it reads nothing for
-//! long (see [`crate::serve`]).
+//! What is written is made when the connection can take it, from what is in
+//! memory: nothing waits for a slow reader, who is cut off when it reads nothing
+//! for long (see [`crate::serve`]).
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::extract::State;
-use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse as _, Response};
 use fleetbadge_validator::ids::BrokerName;
 use fleetbadge_validator::revocations::{Heartbeat, Revocation, Snapshot};
-use futures_util::stream;
+use futures_util::{FutureExt as _, stream};
+use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName};
 use serde::Serialize;
@@ -36,6 +41,7 @@ use crate::credentials::CredentialId;
 use crate::error::TokenError;
 use crate::form::Form;
 use crate::issued_revocations::{Page, Position};
+use crate::node::NotCurrent;
 use crate::peer::Peer;
 use crate::store::NumberedRevocation;
 
@@ -50,7 +56,7 @@ pub(crate) async fn get(State(app): State<Arc<App>>, parts: Parts) -> Response {
             let events = stream::unfold(feed, |mut feed| async {
                 Some((Ok::<_, Infallible>(feed.next().await?), feed))
             });
-            Sse::new(events).into_response()
+            ([(CONTENT_TYPE, "text/event-stream")], Body::from_stream(events)).into_response()
         }
         Err(error) => error.into_response_to_wrong_client(),
     }
@@ -75,7 +81,6 @@ async fn follow(app: &Arc<App>, parts: &Parts) -> Result<Feed, TokenError> {
     tracing::info!(broker = %broker.name, is_resumed = resumed.is_some(), "a broker follows the revocations");
     let mut heartbeat = interval(Duration::from_secs(Heartbeat::EVERY_S));
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // Its first tick is at once.
     heartbeat.reset();
     Ok(Feed {
         secret: broker.secret.clone(),
@@ -86,6 +91,8 @@ async fn follow(app: &Arc<App>, parts: &Parts) -> Result<Feed, TokenError> {
         is_snapshot: resumed.is_none(),
         position,
         heartbeat,
+        // Whoever comes back is current at once.
+        is_beat_due: true,
         app: Arc::clone(app),
     })
 }
@@ -112,6 +119,8 @@ struct Feed {
     position: watch::Receiver<Position>,
     ended: watch::Receiver<bool>,
     heartbeat: Interval,
+    /// Whether a heartbeat is to be written once nothing waits before it.
+    is_beat_due: bool,
     epoch: Box<str>,
     /// The id of the last revocation that it was told.
     sent: u64,
@@ -120,75 +129,115 @@ struct Feed {
 }
 
 impl Feed {
-    /// The next event, as soon as there is one; None at the end.
-    async fn next(&mut self) -> Option<Event> {
+    /// The next events, as soon as there are some; None at the end.
+    async fn next(&mut self) -> Option<String> {
         loop {
             if *self.ended.borrow() {
                 return None;
             }
-            if let Some(event) = self.pending()? {
-                return Some(event);
+            // Also while there is always something to be told.
+            self.is_beat_due |= self.heartbeat.tick().now_or_never().is_some();
+            let waiting = self.waiting()?;
+            if !waiting.is_empty() {
+                return Some(waiting);
             }
             tokio::select! {
                 changed = self.ended.changed() => changed.ok()?,
                 changed = self.position.changed() => changed.ok()?,
-                _ = self.heartbeat.tick() => return self.beat(),
+                _ = self.heartbeat.tick() => self.is_beat_due = true,
             }
         }
     }
 
-    /// What is there to be told; None at the end.
-    fn pending(&mut self) -> Option<Option<Event>> {
-        let limit = if self.is_snapshot { Snapshot::MAX_LENGTH } else { 1 };
-        let Page { revocations, end } = self.app.revocations.after(&self.epoch, self.sent, limit)?;
-        let last = revocations.last().map(|numbered| numbered.id);
-        self.sent = last.unwrap_or(self.sent);
-        let mut revocations = revocations.into_iter().map(|NumberedRevocation { revocation, .. }| revocation);
-        if !self.is_snapshot {
-            return match revocations.next() {
-                Some(revocation) => Some(Some(self.with_id(Revocation::EVENT, &revocation)?)),
-                None => Some(None),
-            };
+    /// What is there to be told, so much at a time; None at the end.
+    fn waiting(&mut self) -> Option<String> {
+        // Before it is looked what waits: the answer counts for what is found.
+        let beat = self.is_beat_due.then(|| self.beat());
+        let Page { revocations, end } =
+            self.app.revocations.after(&self.epoch, self.sent, Snapshot::MAX_LENGTH)?;
+        let mut events = if self.is_snapshot {
+            self.snapshot(revocations, end.as_ref())?
+        } else {
+            self.revocations(&revocations, end.as_ref())?
+        };
+        if end.is_none() {
+            return Some(events);
         }
-        let snapshot = Snapshot { revocations: revocations.collect(), more: end.is_none() };
-        match end {
-            None => Some(Some(event(Snapshot::EVENT, &snapshot)?)),
-            Some(end) => {
-                self.is_snapshot = false;
-                // Those of the newest ids may have been forgotten already.
-                self.sent = end.last;
-                Some(Some(self.with_id(Snapshot::EVENT, &snapshot)?))
+        match beat {
+            Some(Ok(beat)) => {
+                self.is_beat_due = false;
+                events += &event(Heartbeat::EVENT, None, &beat)?;
             }
+            Some(Err(parting)) if events.is_empty() => {
+                tracing::warn!(broker = %self.place.broker, %parting, "a broker follows the revocations no more");
+                return None;
+            }
+            // What waited is told before the stream ends.
+            Some(Err(_)) | None => {}
         }
+        Some(events)
     }
 
-    fn with_id(&self, name: &str, data: &impl Serialize) -> Option<Event> {
-        Some(event(name, data)?.id(format!("{}-{}", self.epoch, self.sent)))
+    fn snapshot(&mut self, part: Vec<NumberedRevocation>, end: Option<&Position>) -> Option<String> {
+        self.sent = part.last().map_or(self.sent, |numbered| numbered.id);
+        let revocations = part.into_iter().map(|numbered| numbered.revocation).collect();
+        let snapshot = Snapshot { revocations, more: end.is_none() };
+        let Some(end) = end else { return event(Snapshot::EVENT, None, &snapshot) };
+        self.is_snapshot = false;
+        // Those of the newest ids may have been forgotten already.
+        self.sent = end.last;
+        event(Snapshot::EVENT, Some(self.id(end.last)), &snapshot)
     }
 
-    /// That nothing else happened; None if that is not known, or none of the
-    /// client's business any more.
-    fn beat(&self) -> Option<Event> {
+    fn revocations(&mut self, news: &[NumberedRevocation], end: Option<&Position>) -> Option<String> {
+        let mut events = String::new();
+        for NumberedRevocation { id, revocation } in news {
+            events += &event(Revocation::EVENT, Some(self.id(*id)), revocation)?;
+            self.sent = *id;
+        }
+        self.sent = end.map_or(self.sent, |end| end.last);
+        Some(events)
+    }
+
+    fn id(&self, number: u64) -> String {
+        format!("{}-{number}", self.epoch)
+    }
+
+    /// That nothing else happened, if that is known and the client's business.
+    fn beat(&self) -> Result<Heartbeat, Parting> {
         let (app, broker) = (&self.app, &self.place.broker);
         let now = app.now();
         let is_known = app.brokers.find(broker.as_str()).is_some_and(|broker| {
             broker.secrets.iter().any(|secret| secret.id == self.secret && secret.is_in_time(now))
         });
         if !is_known {
-            tracing::info!(%broker, "a broker follows the revocations no more: its secret is gone");
-            return None;
+            return Err(Parting::Secret);
         }
-        if let Err(reason) = app.node.check_current(now) {
-            tracing::warn!(%broker, %reason, "a broker is sent away from the revocations");
-            return None;
-        }
-        event(Heartbeat::EVENT, &Heartbeat { now })
+        app.node.check_current(now)?;
+        Ok(Heartbeat { now })
     }
 }
 
-fn event(name: &str, data: &impl Serialize) -> Option<Event> {
-    let event = Event::default().event(name).json_data(data);
-    event.inspect_err(|error| tracing::error!(%error, "an event of the feed cannot be written")).ok()
+/// Why a client is told no more.
+#[derive(Debug, thiserror::Error)]
+enum Parting {
+    #[error("its secret is gone")]
+    Secret,
+    #[error("another node may know more: {0}")]
+    Node(#[from] NotCurrent),
+}
+
+/// An event as it is written (HTML Living Standard §9.2.6). JSON has no line
+/// ends, and an id is of ours.
+fn event(name: &str, id: Option<String>, data: &impl Serialize) -> Option<String> {
+    let mut event = format!("event: {name}\n");
+    if let Some(id) = id {
+        let _ = writeln!(event, "id: {id}");
+    }
+    let data = serde_json::to_string(data);
+    let data = data.inspect_err(|error| tracing::error!(%error, "an event of the feed cannot be written"));
+    let _ = writeln!(event, "data: {}\n", data.ok()?);
+    Some(event)
 }
 
 /// Who follows the revocations at this node.

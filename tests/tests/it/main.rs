@@ -19,6 +19,7 @@ mod device_key;
 mod expiry;
 
 mod faults;
+mod followed_issuer;
 mod followed_revocations;
 mod guard;
 mod issue;

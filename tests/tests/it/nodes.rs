@@ -13,6 +13,7 @@ use fleetbadge_tests::programs::Program;
 use fleetbadge_validator::test_support::TestKey;
 
 use crate::assertion;
+use crate::revocations::{self, Feed};
 
 /// Within what time each node knows what another was told.
 const HEARD: Duration = Duration::from_secs(1);
@@ -94,6 +95,34 @@ fn what_one_node_is_told_the_other_knows_within_a_second() {
         let [of_a, of_b] = keys();
         of_a == of_b && of_a.matches("\"kid\"").count() == 2
     });
+}
+
+/// A broker follows one node, and operators are at the other.
+#[test]
+#[cfg_attr(no_postgresql, ignore = "no PostgreSQL")]
+#[expect(clippy::disallowed_methods, reason = "what must happen soon is measured")]
+fn what_one_node_takes_back_the_feed_of_the_other_tells_within_a_second() {
+    let Nodes { a, b, .. } = &Nodes::start();
+    let user = revocations::broker(a);
+    let introspect = b.url() + "/oauth2/introspect";
+    within(HEARD, "broker added", || curl(["--user", &user, "--data", "token=x", &introspect]).status == 200);
+    let mut feed = Feed::open(b, &user, None);
+    feed.next("snapshot");
+    let mut took = Vec::new();
+    for n in 0..7 {
+        let name = format!("pump-{n}");
+        let _ = a.add_device(&name);
+        succeed(a, &["device", "disable", &name]);
+        let answered = Instant::now();
+        assert_eq!(feed.next("revocation")["device"], name.as_str());
+        took.push(answered.elapsed());
+    }
+    took.sort_unstable();
+    println!(
+        "from the answer at one node to the event at the other: median {:?}, longest {:?}",
+        took[3], took[6]
+    );
+    assert!(took[6] < HEARD, "{took:?}");
 }
 
 #[test]

@@ -110,6 +110,9 @@ impl Maker {
                 "revoked",
             ),
             at(NOW, NOW + 2, "a broker's clock set back a little", nothing(), "allow"),
+            at(NOW, NOW + 5, "a broker's clock set back as far as may be", nothing(), "allow"),
+            at(NOW, NOW + 6, "a broker's clock set back further", nothing(), "stale"),
+            at(NOW, NOW + 3 * 86_400, "a file dated in three days", nothing(), "stale"),
         ]
     }
 }

@@ -8,7 +8,7 @@
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
-use fleetbadge_validator::denied::Denied;
+use fleetbadge_validator::denied::{Denied, StaleState};
 use fleetbadge_validator::ids::check_name;
 use fleetbadge_validator::memory::Memory;
 use fleetbadge_validator::remote::notices::Notice;
@@ -135,7 +135,12 @@ impl<B: Broker> Guard<B> {
         let (keys, revocations) = (self.keys.current(), self.revocations.state());
         let memory = &mut self.memory.borrow_mut();
         self.verifier.verify_remembered(token, id, &keys, &revocations, memory, now).map_err(|denied| {
-            if matches!(denied, Denied::KeyUnknown { .. }) {
+            // By a clock that was set back the keys are of the future.
+            let is_mended_by_keys = matches!(
+                denied,
+                Denied::KeyUnknown { .. } | Denied::ConfirmedInFuture { state: StaleState::Keys, .. }
+            );
+            if is_mended_by_keys {
                 self.keys.key_missing();
             }
             denied.into()

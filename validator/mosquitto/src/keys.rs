@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fleetbadge_validator::keys::remote::{RemoteKeys, RemoteKeysConfig};
+use fleetbadge_validator::keys::remote::{KeyRefresh, RemoteKeys, RemoteKeysConfig};
 use fleetbadge_validator::keys::{KeySet, file};
 use fleetbadge_validator::remote::notices::Notice;
 use fleetbadge_validator::remote::watch;
@@ -60,6 +60,15 @@ impl Keys {
         match self {
             Self::Remote(keys) => keys.key_missing(),
             Self::File(_) => {}
+        }
+    }
+
+    /// For whoever hears that a key was revoked; a file is read again when the
+    /// operator says so.
+    pub(crate) fn refresh(&self) -> Option<KeyRefresh> {
+        match self {
+            Self::Remote(keys) => Some(keys.refresh()),
+            Self::File(_) => None,
         }
     }
 

@@ -40,7 +40,8 @@ impl Revocations {
     ) -> Result<Self, InvalidOption> {
         let Some(FeedConfig { feed, reports }) = config else { return Ok(Self::NotFollowed) };
         let of = |url_option| move |error| InvalidOption::Remote { url_option, error };
-        let feed = RemoteRevocations::start(feed, Arc::clone(&clock)).map_err(of("revocations_url"))?;
+        let feed = RemoteRevocations::start(feed, keys.refresh(), Arc::clone(&clock))
+            .map_err(of("revocations_url"))?;
         let reporter = Reporter::start(reports, keys.key_ids(), Some(feed.followed()), clock)
             .map_err(of("reports_url"))?;
         Ok(Self::Remote { feed, reporter })

@@ -4,7 +4,8 @@
 //!    once: a broker that restarts while the issuer is away goes on.
 //! 2. The thread fetches the set, again when it is old, and soon after
 //!    [`RemoteKeys::key_missing`], but never more often than the cool-down
-//!    allows, whoever sends unknown `kid`s and how many.
+//!    allows, whoever sends unknown `kid`s and how many. Only when the issuer
+//!    has revoked a key it is fetched at once ([`KeyRefresh`]).
 //! 3. A good answer replaces the set whole and is written to disk. Anything
 //!    else leaves the last good set as it is.
 //! 4. [`RemoteKeys::current`] never waits for any of this.
@@ -61,7 +62,20 @@ struct Shared {
     current: ArcSwap<KeySet>,
     key_ids: watch::Sender<Vec<String>>,
     key_missing: Notify,
+    at_once: Notify,
     notices: Notices,
+}
+
+/// Has the keys of an issuer fetched.
+#[derive(Clone, Debug)]
+pub struct KeyRefresh(Arc<Shared>);
+
+impl KeyRefresh {
+    /// Does not wait, and heeds no cool-down: for what the issuer itself says,
+    /// not for what a client does.
+    pub fn at_once(&self) {
+        self.0.at_once.notify_one();
+    }
 }
 
 impl RemoteKeys {
@@ -78,9 +92,10 @@ impl RemoteKeys {
             current: ArcSwap::from_pointee(KeySet::empty(issuer)),
             key_ids: watch::Sender::default(),
             key_missing: Notify::new(),
+            at_once: Notify::new(),
             notices: Notices::default(),
         });
-        let backoff = Backoff::new(config.cool_down / 10);
+        let backoff = Backoff::new(config.cool_down / 10, Fetcher::LONGEST_RETRY);
         let fetcher = Fetcher { config, client, last_good, shared: Arc::clone(&shared), backoff, clock };
         fetcher.take_up_last_good();
         let at_fault = Arc::clone(&shared);
@@ -111,6 +126,12 @@ impl RemoteKeys {
         self.shared.key_missing.notify_one();
     }
 
+    /// For whoever hears that a key was revoked.
+    #[must_use]
+    pub fn refresh(&self) -> KeyRefresh {
+        KeyRefresh(Arc::clone(&self.shared))
+    }
+
     /// What there is to log since the last call.
     #[must_use]
     pub fn take_notices(&self) -> Vec<Notice> {
@@ -138,6 +159,8 @@ enum RefreshError {
 }
 
 impl Fetcher {
+    /// The longest wait after a failure.
+    const LONGEST_RETRY: Duration = Duration::from_secs(30);
     /// How old a set may become where the issuer does not say.
     const REFRESH: Duration = Duration::from_secs(300);
     /// What the issuer may say, as `max-age`.
@@ -156,10 +179,17 @@ impl Fetcher {
                 if self.backoff.worked() {
                     self.shared.notices.info(format!("keys can be fetched again from {url}"));
                 }
-                sleep(self.config.cool_down).await;
+                let cool_down = self.config.cool_down;
+                let due = async {
+                    sleep(cool_down).await;
+                    tokio::select! {
+                        () = self.shared.key_missing.notified() => {}
+                        () = sleep(refresh.saturating_sub(cool_down)) => {}
+                    }
+                };
                 tokio::select! {
-                    () = self.shared.key_missing.notified() => {}
-                    () = sleep(refresh.saturating_sub(self.config.cool_down)) => {}
+                    () = due => {}
+                    () = self.shared.at_once.notified() => {}
                 }
             }
             Err(error) => {
@@ -170,7 +200,11 @@ impl Fetcher {
                     };
                     self.shared.notices.warning(format!("keys from {url}: {error}; {goes_on}"));
                 }
-                sleep(self.backoff.failed(chance())).await;
+                let wait = self.backoff.failed(chance());
+                tokio::select! {
+                    () = sleep(wait) => {}
+                    () = self.shared.at_once.notified() => {}
+                }
             }
         }
     }

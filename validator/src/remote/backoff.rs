@@ -7,20 +7,19 @@ use std::time::Duration;
 #[derive(Debug)]
 pub(crate) struct Backoff {
     first: Duration,
+    longest: Duration,
     failures: u32,
 }
 
 impl Backoff {
-    /// The longest wait.
-    pub(crate) const MAX: Duration = Duration::from_secs(30);
-
-    pub(crate) const fn new(first: Duration) -> Self {
-        Self { first, failures: 0 }
+    /// Waits from `first` to `longest`.
+    pub(crate) const fn new(first: Duration, longest: Duration) -> Self {
+        Self { first, longest, failures: 0 }
     }
 
     /// Something failed: how long to wait, for a `chance` from 0 to 1.
     pub(crate) fn failed(&mut self, chance: f64) -> Duration {
-        let wait = self.first.saturating_mul(1 << self.failures.min(16)).min(Self::MAX);
+        let wait = self.first.saturating_mul(1 << self.failures.min(16)).min(self.longest);
         self.failures = self.failures.saturating_add(1);
         jittered(wait, 0.5..1.0, chance)
     }
@@ -58,12 +57,14 @@ mod tests {
     #[test]
     fn waits_double_up_to_a_bound_and_are_drawn_from_the_upper_half() {
         let waits = |chance: f64| {
-            let mut backoff = Backoff::new(Duration::from_secs(1));
+            let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
             (0..8).map(|_| backoff.failed(chance).as_secs_f64()).collect::<Vec<_>>()
         };
         assert_eq!(waits(1.0), [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]);
         assert_eq!(waits(0.0), [0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 15.0, 15.0]);
-        let mut backoff = Backoff::new(Duration::from_secs(1));
+        let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(5));
+        assert_eq!([(); 5].map(|()| backoff.failed(1.0).as_secs()), [1, 2, 4, 5, 5]);
+        backoff.worked();
         assert!(!backoff.worked());
         backoff.failed(0.5);
         assert!(backoff.worked() && !backoff.worked());

@@ -5,7 +5,8 @@
 //! It is no secret, but whoever can write it can let anyone in: the file is
 //! 0600, replaced atomically, and not read if others may write it. When it was
 //! last known to be what the issuer says is the file's time of modification,
-//! so that confirming it costs no rewriting.
+//! so that confirming it costs no rewriting. One in the future, as a clock that
+//! was set back leaves behind, confirms nothing: see [`crate::freshness`].
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -79,6 +80,18 @@ impl LastGood {
             .map_err(|error| self.named(&error))
     }
 
+    /// Adds to what is kept: a crash leaves it without a part, or all, of
+    /// `bytes`.
+    pub(crate) fn append(&self, bytes: &[u8], confirmed_at: UnixSeconds) -> Result<(), String> {
+        let append = || {
+            let mut file = File::options().append(true).open(&self.path)?;
+            file.write_all(bytes)?;
+            file.set_modified(time(confirmed_at))?;
+            file.sync_all()
+        };
+        append().map_err(|error: io::Error| self.named(&error))
+    }
+
     /// What is kept is what the issuer says now.
     pub(crate) fn confirm(&self, confirmed_at: UnixSeconds) -> Result<(), String> {
         let file = File::options().write(true).open(&self.path);
@@ -114,7 +127,8 @@ pub(crate) fn write_file(
     finish(file.as_file())?;
     file.as_file().sync_all()?;
     file.persist(path)?;
-    Ok(())
+    // Otherwise the old one may be back after a power cut.
+    File::open(folder)?.sync_all()
 }
 
 fn time(at: UnixSeconds) -> SystemTime {

@@ -185,7 +185,8 @@ impl Shared {
             }
             Mode::Events(events) => {
                 start_events(&mut stream)?;
-                stream.write_all(events.as_bytes())
+                write_chunk(&mut stream, &events)?;
+                write_chunk(&mut stream, "")
             }
             Mode::Serving => self.tell(stream, generation, header("last-event-id"), true),
             Mode::Heartless => self.tell(stream, generation, header("last-event-id"), false),
@@ -216,33 +217,36 @@ impl Shared {
                     let state = self.state();
                     (state.log.clone(), state.part)
                 };
-                stream.write_all(snapshot(&log, part).as_bytes())?;
+                write_chunk(&mut stream, &snapshot(&log, part))?;
                 log.len()
             }
         };
+        // The first is at once.
+        let mut is_due = true;
         loop {
-            let (news, heartbeat) = {
+            let news = {
                 let state = self.state();
-                let heartbeat = state.heartbeat;
+                let wait = if is_due { Duration::ZERO } else { state.heartbeat };
                 let quiet = |state: &mut State| state.log.len() <= told && state.generation == generation;
-                let (state, _) = self
+                let (state, waited) = self
                     .changed
-                    .wait_timeout_while(state, heartbeat, quiet)
+                    .wait_timeout_while(state, wait, quiet)
                     .unwrap_or_else(PoisonError::into_inner);
                 if state.generation != generation {
-                    return Ok(());
+                    return write_chunk(&mut stream, "");
                 }
-                (state.log.iter().skip(told).cloned().collect::<Vec<_>>(), has_heart)
+                is_due |= waited.timed_out();
+                state.log.iter().skip(told).cloned().collect::<Vec<_>>()
             };
-            let mut text = String::new();
+            // Each is a chunk, as the least capable issuer would write it.
             for revocation in &news {
                 told += 1;
-                text += &event(Revocation::EVENT, Some(&id(told)), &json!(revocation));
+                write_chunk(&mut stream, &event(Revocation::EVENT, Some(&id(told)), &json!(revocation)))?;
             }
-            if news.is_empty() && heartbeat {
-                text += &event(Heartbeat::EVENT, None, &json!(Heartbeat { now: SystemClock.now() }));
+            if std::mem::take(&mut is_due) && has_heart {
+                let beat = Heartbeat { now: SystemClock.now() };
+                write_chunk(&mut stream, &event(Heartbeat::EVENT, None, &json!(beat)))?;
             }
-            stream.write_all(text.as_bytes())?;
         }
     }
 }
@@ -276,8 +280,15 @@ pub fn event(name: &str, id: Option<&str>, data: &Value) -> String {
 
 fn start_events(stream: &mut TcpStream) -> io::Result<()> {
     stream.write_all(
-        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-store\r\nconnection: close\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-store\r\n\
+          transfer-encoding: chunked\r\nconnection: close\r\n\r\n",
     )
+}
+
+/// An empty one is the last.
+fn write_chunk(stream: &mut TcpStream, text: &str) -> io::Result<()> {
+    let length = text.len();
+    stream.write_all(format!("{length:x}\r\n{text}\r\n").as_bytes())
 }
 
 fn refuse(stream: &mut TcpStream) -> io::Result<()> {

@@ -110,7 +110,7 @@ fn authorize(app: &App, client_id: &str, parts: &Parts) -> Result<SelfGrant, Reg
 /// Whether a device may still do what it was granted.
 fn holds(app: &App, device: &DeviceRecord, grant: &SelfGrant) -> bool {
     if let Some(revoked) = app.revocations.find(&grant.facts(), [device.group.as_str()]) {
-        tracing::debug!(device = %device.name, %revoked, "a token to manage a device was taken back");
+        tracing::debug!(device = %device.name, revoked = %revoked.target, "a token to manage a device was taken back");
         return false;
     }
     device.status == DeviceStatus::Enabled

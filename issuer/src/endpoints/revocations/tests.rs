@@ -1,5 +1,6 @@
 //! What brokers are told, from where on, and who is not told.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
@@ -25,7 +26,7 @@ struct Broker {
 /// What a client reads.
 struct Reader {
     body: Body,
-    read: String,
+    read: VecDeque<Told>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -61,7 +62,7 @@ impl Broker {
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         assert_eq!(response.headers()["cache-control"], "no-store");
-        Reader { body: response.into_body(), read: String::new() }
+        Reader { body: response.into_body(), read: VecDeque::new() }
     }
 
     async fn refused(&self, request: Request<Body>) -> (u16, String) {
@@ -85,22 +86,33 @@ impl Broker {
 impl Reader {
     /// The next event; None at the end.
     async fn next(&mut self) -> Option<Told> {
-        let read = async {
-            loop {
-                if let Some((event, rest)) = self.read.split_once("\n\n") {
-                    let told = parse(event);
-                    self.read = rest.to_owned();
-                    return Some(told);
-                }
-                let frame = self.body.frame().await?.unwrap().into_data().unwrap();
-                self.read.push_str(std::str::from_utf8(&frame).unwrap());
+        if self.read.is_empty() {
+            self.read = self.write().await?.into();
+        }
+        self.read.pop_front()
+    }
+
+    /// The events that are written together; None at the end.
+    async fn write(&mut self) -> Option<Vec<Told>> {
+        assert!(self.read.is_empty());
+        let frame = tokio::time::timeout(PATIENCE, self.body.frame()).await.unwrap()?;
+        let written = frame.unwrap().into_data().unwrap();
+        let events = std::str::from_utf8(&written).unwrap().strip_suffix("\n\n").unwrap();
+        Some(events.split("\n\n").map(parse).collect())
+    }
+
+    /// The next event that is no heartbeat: the first of those comes at once.
+    async fn news(&mut self) -> Option<Told> {
+        loop {
+            let told = self.next().await?;
+            if told.event != "heartbeat" {
+                return Some(told);
             }
-        };
-        tokio::time::timeout(PATIENCE, read).await.unwrap()
+        }
     }
 
     async fn is_silent(&mut self) {
-        assert!(tokio::time::timeout(Duration::from_millis(300), self.next()).await.is_err());
+        assert!(tokio::time::timeout(Duration::from_millis(300), self.news()).await.is_err());
     }
 }
 
@@ -122,12 +134,12 @@ async fn a_snapshot_and_then_what_happens() {
     let broker = Broker::new().await;
     let secret = broker.issuer.add("pump", &[]).await;
     let mut reader = broker.follow(None).await;
-    let first = reader.next().await.unwrap();
+    let first = reader.news().await.unwrap();
     assert_eq!((&*first.event, &first.data), ("snapshot", &json!({"revocations": [], "more": false})));
     let epoch = first.id.as_deref().unwrap().strip_suffix("-0").unwrap();
 
     broker.revoke(json!({"device": "pump"})).await;
-    let told = reader.next().await.unwrap();
+    let told = reader.news().await.unwrap();
     let (before, expires_at) = (NOW.plus(1), NOW.plus(1 + 86_400 + 300));
     let data = json!({"device": "pump", "before": before, "expires_at": expires_at});
     assert_eq!((&*told.event, &told.data), ("revocation", &data));
@@ -136,16 +148,15 @@ async fn a_snapshot_and_then_what_happens() {
     broker.issuer.clock.advance(1);
     let token = broker.issuer.token("pump", &secret, "").await.json()["access_token"].clone();
     let body = format!("token={}&client_id=pump&client_secret={secret}", token.as_str().unwrap());
-    let request =
-        Request::post("/oauth2/revoke").header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+    let request = Request::post("/oauth2/revoke").header(CONTENT_TYPE, "application/x-www-form-urlencoded");
     assert_eq!(broker.issuer.public(request.body(body.into()).unwrap()).await.status, StatusCode::OK);
-    assert!(reader.next().await.unwrap().data["jti"].is_string());
+    assert!(reader.news().await.unwrap().data["jti"].is_string());
     broker.issuer.admin(Method::POST, "/admin/v1/devices/pump/disable", None).await;
-    assert_eq!(reader.next().await.unwrap().data["before"], json!(NOW.plus(2)));
+    assert_eq!(reader.news().await.unwrap().data["before"], json!(NOW.plus(2)));
     reader.is_silent().await;
 
     let mut later = broker.follow(None).await;
-    let snapshot = later.next().await.unwrap();
+    let snapshot = later.news().await.unwrap();
     assert_eq!(snapshot.data["revocations"].as_array().unwrap().len(), 2);
 }
 
@@ -153,20 +164,20 @@ async fn a_snapshot_and_then_what_happens() {
 async fn whoever_comes_back_is_told_what_it_missed() {
     let broker = Broker::new().await;
     broker.write(5).await;
-    let id = broker.follow(None).await.next().await.unwrap().id.unwrap();
+    let id = broker.follow(None).await.news().await.unwrap().id.unwrap();
     let mut back = broker.follow(Some(&id)).await;
     back.is_silent().await;
     broker.revoke(json!({"group": "default"})).await;
-    let told = back.next().await.unwrap();
+    let told = back.news().await.unwrap();
     assert_eq!((&*told.event, &told.data["group"]), ("revocation", &json!("default")));
     let mut late = broker.follow(Some(&id)).await;
-    assert_eq!(late.next().await, Some(told));
+    assert_eq!(late.news().await, Some(told));
     late.is_silent().await;
     // After a restart, too.
     let (epoch, number) = id.rsplit_once('-').unwrap();
     let earlier = format!("{epoch}-{}", number.parse::<u64>().unwrap() - 2);
     let broker = Broker { issuer: broker.issuer.restart().await, ..broker };
-    let missed = broker.follow(Some(&earlier)).await.next().await.unwrap();
+    let missed = broker.follow(Some(&earlier)).await.news().await.unwrap();
     assert_eq!((missed.event.as_str(), missed.data["jti"].as_str()), ("revocation", Some("3")));
 }
 
@@ -174,7 +185,7 @@ async fn whoever_comes_back_is_told_what_it_missed() {
 async fn an_id_that_says_nothing_here_begins_anew() {
     let broker = Broker::new().await;
     broker.write(5).await;
-    let id = broker.follow(None).await.next().await.unwrap().id.unwrap();
+    let id = broker.follow(None).await.news().await.unwrap().id.unwrap();
     let (epoch, number) = id.rsplit_once('-').unwrap();
     let next = number.parse::<u64>().unwrap() + 1;
     for id in [
@@ -193,15 +204,15 @@ async fn an_id_that_says_nothing_here_begins_anew() {
         &format!("{epoch}_1-{number}"),
         &format!("{}-{number}", epoch.to_uppercase()),
     ] {
-        let told = broker.follow(Some(id)).await.next().await.unwrap();
+        let told = broker.follow(Some(id)).await.news().await.unwrap();
         assert_eq!(told.event, "snapshot", "{id}");
         assert_eq!(told.data["revocations"].as_array().unwrap().len(), 5, "{id}");
     }
     let mut twice = broker.request(Some(&id));
     twice.headers_mut().append("last-event-id", id.parse().unwrap());
     let response = router::public(broker.issuer.app()).oneshot(twice).await.unwrap();
-    let mut reader = Reader { body: response.into_body(), read: String::new() };
-    assert_eq!(reader.next().await.unwrap().event, "snapshot");
+    let mut reader = Reader { body: response.into_body(), read: VecDeque::new() };
+    assert_eq!(reader.news().await.unwrap().event, "snapshot");
 }
 
 /// While a large snapshot is being read, others are added and replaced.
@@ -212,7 +223,7 @@ async fn a_snapshot_comes_in_parts_and_misses_nothing() {
     let mut reader = broker.follow(None).await;
     let mut known = Vec::new();
     for part in 0..5_u32 {
-        let told = reader.next().await.unwrap();
+        let told = reader.news().await.unwrap();
         assert_eq!(told.event, "snapshot");
         let snapshot: Snapshot = serde_json::from_value(told.data).unwrap();
         assert!(snapshot.revocations.len() <= Snapshot::MAX_LENGTH);
@@ -279,31 +290,46 @@ async fn a_broker_has_so_many_places_and_gives_them_back() {
 async fn a_heartbeat_tells_that_all_is_told_until_the_secret_is_gone() {
     let broker = Broker::new().await;
     let mut reader = broker.follow(None).await;
-    reader.next().await.unwrap();
-    let heartbeat = reader.next().await.unwrap();
     let beat = Told { event: "heartbeat".into(), id: None, data: json!({"now": NOW}) };
-    assert_eq!(heartbeat, beat);
+    let beats = [beat.clone()];
+    let first = reader.write().await.unwrap();
+    assert_eq!((&*first[0].event, &first[1..]), ("snapshot", &beats[..]), "at once");
+    let mut back = broker.follow(first[0].id.as_deref()).await;
+    assert_eq!(back.write().await.unwrap(), beats, "also for whoever comes back");
+    assert_eq!(reader.write().await.unwrap(), beats, "and again");
+
+    // A flood is no reason to leave it out, and it never comes before what it
+    // says is told.
+    tokio::time::sleep(Duration::from_secs(Heartbeat::EVERY_S)).await;
+    broker.write(1_500).await;
+    let [first, second] = [reader.write().await.unwrap(), reader.write().await.unwrap()];
+    let is_revocation = |told: &Told| told.event == "revocation";
+    assert!(first.len() == Snapshot::MAX_LENGTH && first.iter().all(is_revocation), "{}", first.len());
+    let (last, before) = second.split_last().unwrap();
+    assert!(before.len() == 500 && before.iter().all(is_revocation), "{}", before.len());
+    assert_eq!(*last, beat);
+
     let shown = broker.issuer.admin(Method::GET, "/admin/v1/brokers/site/secrets", None).await.json();
     let path = format!("/admin/v1/brokers/site/secrets/{}", shown[0]["id"].as_str().unwrap());
     assert_eq!(broker.issuer.admin(Method::DELETE, &path, None).await.status, StatusCode::OK);
-    assert_eq!(reader.next().await, None);
+    assert_eq!(reader.news().await, None);
 }
 
 #[tokio::test]
 async fn the_end_of_the_server_ends_it_and_so_does_the_end_of_the_broker() {
     let broker = Broker::new().await;
     let mut ended = broker.follow(None).await;
-    ended.next().await.unwrap();
+    ended.news().await.unwrap();
     let app = broker.issuer.app();
     app.brokers.remove("site", &app.groups).await.unwrap();
-    assert_eq!(ended.next().await, None);
+    assert_eq!(ended.news().await, None);
 
     let broker = Broker::new().await;
     let mut reader = broker.follow(None).await;
-    reader.next().await.unwrap();
+    reader.news().await.unwrap();
     broker.issuer.app().feeds.end();
-    assert_eq!(reader.next().await, None);
-    assert_eq!(broker.follow(None).await.next().await, None);
+    assert_eq!(reader.news().await, None);
+    assert_eq!(broker.follow(None).await.news().await, None);
 }
 
 /// A node that cannot hear of the others neither issues tokens nor says that
@@ -313,7 +339,7 @@ async fn a_node_that_is_not_current_sends_everybody_away() {
     let broker = Broker::with(Options { propagation_bound_s: Some(2), ..Options::default() }).await;
     let secret = broker.issuer.add("pump", &[]).await;
     let mut reader = broker.follow(None).await;
-    reader.next().await.unwrap();
+    reader.news().await.unwrap();
     assert_eq!(broker.issuer.token("pump", &secret, "").await.status, StatusCode::OK);
     broker.issuer.break_log_of_changes().await;
     tokio::time::sleep(Duration::from_millis(2_300)).await;
@@ -321,7 +347,7 @@ async fn a_node_that_is_not_current_sends_everybody_away() {
     assert_eq!((answer.status.as_u16(), answer.error()), (503, "temporarily_unavailable".into()));
     assert_eq!(answer.header("retry-after"), Some("1"));
     assert_eq!(broker.refused(broker.request(None)).await, (503, "temporarily_unavailable".into()));
-    assert_eq!(reader.next().await, None);
+    assert_eq!(reader.news().await, None);
 }
 
 /// The promise is 100 ms from the answer to the event.
@@ -331,13 +357,13 @@ async fn an_event_is_there_soon_after_the_answer() {
     let broker = Broker::new().await;
     broker.write(1_000).await;
     let mut reader = broker.follow(None).await;
-    reader.next().await.unwrap();
+    reader.news().await.unwrap();
     let mut took = Vec::new();
     for n in 0..21 {
         broker.issuer.add(&format!("pump-{n}"), &[]).await;
         broker.revoke(json!({"device": format!("pump-{n}")})).await;
         let answered = Instant::now();
-        assert_eq!(reader.next().await.unwrap().data["device"], format!("pump-{n}"));
+        assert_eq!(reader.news().await.unwrap().data["device"], format!("pump-{n}"));
         took.push(answered.elapsed());
     }
     took.sort_unstable();

@@ -9,7 +9,11 @@ use std::thread;
 use url::Url;
 
 use super::*;
+use crate::denied::StaleState;
 use crate::remote::http::HttpSetupError;
+use crate::revocations::remote::{RemoteRevocations, RemoteRevocationsConfig};
+use crate::revocations::{Revocation, RevocationState};
+use crate::test_support::feed_server::FeedServer;
 use crate::test_support::{TestKey, jwks};
 use crate::time::{ManualClock, SystemClock};
 
@@ -152,6 +156,53 @@ fn a_flood_of_unknown_kids_costs_one_fetch_per_cool_down() {
     assert_eq!(server.requests(), 2, "at start, and once for ten thousand");
 }
 
+/// A revoked key signs nothing any more: the fleet must not wait for the
+/// cool-down to be let in with the next.
+#[test]
+fn keys_are_fetched_at_once_and_once_when_the_feed_says_that_one_is_revoked() {
+    let (old, new, state) = (TestKey::generate(), TestKey::generate(), tempfile::tempdir().unwrap());
+    let server = Server::start(ok(&old.jwks()));
+    let hour = Duration::from_secs(3_600);
+    let slow = RemoteKeysConfig { cool_down: hour, ..config(&server.url, state.path()) };
+    let keys = start(slow).unwrap();
+    eventually("the first key is there", || has(&keys, &old));
+
+    let issuer = FeedServer::start(Duration::from_secs(1));
+    let credentials_file = state.path().join("broker.json");
+    std::fs::write(&credentials_file, FeedServer::credentials()).unwrap();
+    std::fs::set_permissions(&credentials_file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let endpoint =
+        Endpoint { url: issuer.feed_url().parse().unwrap(), ca_file: None, allow_insecure_http: false };
+    let followed = RemoteRevocationsConfig {
+        issuer: ISSUER.into(),
+        endpoint,
+        credentials_file,
+        state_dir: state.path().into(),
+        max_staleness_s: 60,
+        first_retry: RemoteRevocationsConfig::DEFAULT_FIRST_RETRY,
+        silence: RemoteRevocationsConfig::DEFAULT_SILENCE,
+    };
+    let feed = RemoteRevocations::start(followed, Some(keys.refresh()), Arc::new(SystemClock)).unwrap();
+    let count = || match feed.state() {
+        RevocationState::Known { revocations, .. } => Some(revocations.len()),
+        RevocationState::Missing | RevocationState::NotFollowed => None,
+    };
+    eventually("the feed is followed", || count() == Some(0));
+    let end = UnixSeconds(u64::MAX);
+    issuer.revoke(Revocation::of_device("pump-1", end, end));
+    eventually("it is in force", || count() == Some(1));
+    assert_eq!(server.requests(), 1, "a device is no reason");
+
+    server.answer(ok(&new.jwks()));
+    issuer.revoke(Revocation::of_key(&old.kid(), end));
+    eventually("the new key is there", || has(&keys, &new) && !has(&keys, &old));
+    issuer.revoke(Revocation::of_key(&old.kid(), end));
+    issuer.revoke(Revocation::of_device("pump-2", end, end));
+    eventually("they are in force", || count() == Some(3));
+    thread::sleep(Duration::from_millis(200));
+    assert_eq!(server.requests(), 2, "once for a key");
+}
+
 #[test]
 fn a_bad_answer_leaves_the_last_good_set() {
     let (key, state) = (TestKey::generate(), tempfile::tempdir().unwrap());
@@ -231,4 +282,28 @@ fn keys_on_disk_age_also_over_a_restart() {
     clock.set(UnixSeconds(9_000));
     let keys = start();
     assert_eq!(confirmed_at(&keys), Some(5_100));
+}
+
+/// As left behind by a clock that was ahead: they would never be too old.
+#[test]
+fn keys_of_the_future_let_nobody_in_until_they_are_fetched() {
+    let (key, state) = (TestKey::generate(), tempfile::tempdir().unwrap());
+    let (server, clock) = (Server::start(ok(&key.jwks())), ManualClock::at(UnixSeconds(500_000)));
+    let start = || RemoteKeys::start(config(&server.url, state.path()), Arc::new(clock.clone())).unwrap();
+    let is_fresh = |keys: &RemoteKeys| {
+        let freshness = keys.current().freshness().unwrap();
+        freshness.check(StaleState::Keys, clock.now()).is_ok()
+    };
+    let keys = start();
+    eventually("the key is there", || has(&keys, &key));
+    eventually("it is kept", || std::fs::read_dir(state.path()).unwrap().count() == 1);
+    assert!(is_fresh(&keys));
+    clock.set(UnixSeconds(100_000));
+    assert!(!is_fresh(&keys), "set back while it runs");
+    drop(keys);
+    server.answer("HTTP/1.1 503 Gone fishing\r\ncontent-length: 0\r\n\r\n".into());
+    let keys = start();
+    assert!(has(&keys, &key) && !is_fresh(&keys), "and over a restart");
+    server.answer(ok(&key.jwks()));
+    eventually("they are fetched", || is_fresh(&keys));
 }

@@ -8,7 +8,7 @@ use url::Url;
 use super::sse::{Event, InvalidStream, Parser};
 use crate::remote::credentials::{Credentials, CredentialsError};
 use crate::remote::http::{FetchError, all_causes};
-use crate::revocations::{Heartbeat, Revocation, Revocations, Snapshot};
+use crate::revocations::{Heartbeat, Revocation, Snapshot};
 
 /// Why the feed tells nothing.
 #[derive(Debug, thiserror::Error)]
@@ -97,7 +97,8 @@ impl Feed {
         Ok(Self { response, parser: Parser::default() })
     }
 
-    /// Waits for more, and says what it tells.
+    /// Waits for more, and says what it tells. Whoever stops waiting misses
+    /// nothing.
     pub(super) async fn next(&mut self) -> Result<Vec<Message>, FeedError> {
         let chunk =
             self.response.chunk().await.map_err(|error| http_error(&error))?.ok_or(FeedError::Ended)?;
@@ -135,22 +136,18 @@ impl Message {
 
 /// Puts the parts of a snapshot together.
 #[derive(Debug, Default)]
-pub(super) struct Assembly(Option<Revocations>);
+pub(super) struct Assembly(Option<Vec<Revocation>>);
 
 impl Assembly {
-    /// The most revocations that are held: they die with the tokens they
-    /// name, so there are few.
-    pub(super) const MAX_COUNT: usize = 500_000;
-
     /// Adds a part; what they make together, if it was the last one.
     pub(super) fn add(
         &mut self,
         part: Vec<Revocation>,
         is_last: bool,
-    ) -> Result<Option<Revocations>, FeedError> {
+    ) -> Result<Option<Vec<Revocation>>, FeedError> {
         let whole = self.0.get_or_insert_default();
-        part.into_iter().for_each(|revocation| whole.add(revocation));
-        check_count(whole)?;
+        whole.extend(part);
+        check_count(whole.len())?;
         Ok(if is_last { self.0.take() } else { None })
     }
 
@@ -160,10 +157,13 @@ impl Assembly {
     }
 }
 
-pub(super) fn check_count(revocations: &Revocations) -> Result<(), FeedError> {
-    let (count, max) = (revocations.len(), Assembly::MAX_COUNT);
-    if count > max {
-        return Err(unusable(&format!("{count} revocations or more; at most {max} are held")));
+/// The most revocations that are held: they die with the tokens they name, so
+/// there are few.
+const MAX_COUNT: usize = 500_000;
+
+pub(super) fn check_count(count: usize) -> Result<(), FeedError> {
+    if count > MAX_COUNT {
+        return Err(unusable(&format!("{count} revocations or more; at most {MAX_COUNT} are held")));
     }
     Ok(())
 }

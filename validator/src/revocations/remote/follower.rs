@@ -1,20 +1,25 @@
 //! What runs on the thread: connect, listen, keep, connect again.
 
 use std::convert::Infallible;
+use std::pin::pin;
 
-use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
-use super::feed::{check_count, unusable};
+use super::feed::check_count;
+use super::heard::Heard;
+use super::journal::{Batch, Kept};
 use super::*;
 use crate::remote::backoff::chance;
-use crate::revocations::{Heartbeat, Revocation};
+use crate::revocations::{Heartbeat, Revocation, RevocationTarget};
 
 /// Lives on the thread.
 pub(super) struct Follower {
     pub(super) config: RemoteRevocationsConfig,
     pub(super) client: Client,
-    pub(super) last_good: LastGood,
+    /// Fetches the keys.
+    pub(super) keys: Option<KeyRefresh>,
+    pub(super) journal: Journal,
+    pub(super) copies: Copies,
     pub(super) shared: Arc<Shared>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) backoff: Backoff,
@@ -28,14 +33,12 @@ pub(super) struct Follower {
     pub(super) told_unwritable: bool,
 }
 
-/// What is kept on disk.
-#[derive(Deserialize, Serialize)]
-pub(super) struct Kept {
-    event_id: String,
-    revocations: Vec<Revocation>,
-}
-
 impl Follower {
+    /// How long the wait between two tries becomes: nobody new is let in while
+    /// what is held is too old, so it must end soon after an outage does.
+    pub(super) const LONGEST_RETRY: Duration = Duration::from_secs(5);
+    /// How long the wait is where only an operator can help.
+    const RETRY_UNAUTHORIZED: Duration = Duration::from_secs(30);
     /// How often the file is confirmed, in seconds: after a restart the state
     /// looks older by so much at most.
     const CONFIRM_EVERY_S: u64 = 30;
@@ -48,10 +51,9 @@ impl Follower {
             let Err(error) = self.follow().await;
             self.tell(&error);
             let wait = match &error {
-                // Nobody but the operator can help.
                 FeedError::Unauthorized | FeedError::Credentials(_) => {
                     self.backoff.failed(0.0);
-                    Backoff::MAX
+                    Self::RETRY_UNAUTHORIZED
                 }
                 FeedError::Unusable { .. } => {
                     self.resumes = false;
@@ -69,89 +71,79 @@ impl Follower {
     }
 
     async fn follow(&mut self) -> Result<Infallible, FeedError> {
-        let silence = self.config.silence;
-        let silent = |_| FeedError::Silent { seconds: silence.as_secs() };
         let credentials = Credentials::read(&self.config.credentials_file)?;
-        let held = self.shared.held.load_full().filter(|_| self.resumes);
-        let last_event_id = held.map(|held| held.event_id.clone());
+        let held = self.shared.held.load_full();
+        let mut heard = Heard::new(held.is_some());
+        let last_event_id = held.filter(|_| self.resumes).map(|held| held.event_id.clone());
         let url = &self.config.endpoint.url;
         let open = Feed::open(&self.client, url, &credentials, last_event_id);
-        let mut feed = timeout(silence, open).await.map_err(silent)??;
-        let mut assembly = Assembly::default();
-        loop {
-            timeout(silence, self.listen(&mut feed, &mut assembly)).await.map_err(silent)??;
-        }
+        let feed = timeout(self.config.silence, open).await.map_err(|_| self.silent())??;
+        let Err(error) = self.listen(feed, &mut heard).await;
+        // The last that it told counts, too.
+        self.put_in_force(&mut heard)?;
+        Err(error)
     }
 
-    /// Listens until there is a heartbeat, or a part of a snapshot: a stream
-    /// of revocations alone is no proof that none is missing.
-    async fn listen(&mut self, feed: &mut Feed, assembly: &mut Assembly) -> Result<(), FeedError> {
+    async fn listen(&mut self, mut feed: Feed, heard: &mut Heard) -> Result<Infallible, FeedError> {
+        let silence = self.config.silence;
+        let mut silent = pin!(sleep(silence));
+        let (mut pause, mut pauses) = (pin!(sleep(Duration::ZERO)), false);
         loop {
-            let (mut next, mut is_alive, mut heartbeat) = (None, false, None);
-            for message in feed.next().await? {
-                is_alive |= !matches!(message, Message::Revocation(..));
-                match message {
-                    Message::Snapshot(part, id) => {
-                        next = assembly.add(part, id.is_some())?.zip(id).or(next);
+            tokio::select! {
+                () = &mut silent => return Err(self.silent()),
+                () = &mut pause, if pauses => pauses = false,
+                told = feed.next(), if !(pauses && heard.is_full()) => {
+                    if heard.add(told?)? {
+                        silent.set(sleep(silence));
                     }
-                    Message::Revocation(_, _) if assembly.is_open() => {
-                        return Err(unusable(&"a revocation within a snapshot"));
-                    }
-                    Message::Revocation(revocation, id) => {
-                        let (mut revocations, _) = next
-                            .or_else(|| self.held())
-                            .ok_or_else(|| unusable(&"a revocation before the first snapshot"))?;
-                        revocations.add(revocation);
-                        check_count(&revocations)?;
-                        next = Some((revocations, id));
-                    }
-                    Message::Heartbeat(_) if assembly.is_open() => {}
-                    Message::Heartbeat(beat) => heartbeat = Some(beat),
                 }
             }
-            let changed = next.is_some();
-            if let Some((revocations, id)) = next {
-                self.put_in_force(revocations, id);
+            if !pauses && heard.has_news() {
+                self.put_in_force(heard)?;
+                pause.set(sleep(Self::LEAST_PAUSE));
+                pauses = true;
             }
-            if let Some(beat) = heartbeat
-                && self.shared.held.load().is_some()
-            {
+            if let Some(beat) = heard.take_heartbeat() {
                 self.confirm(beat);
             }
-            if is_alive {
-                return Ok(());
-            }
-            if changed {
-                sleep(Self::LEAST_PAUSE).await;
-            }
         }
     }
 
-    /// A copy of what is in force, to be changed.
-    fn held(&self) -> Option<(Revocations, HeaderValue)> {
-        let held = self.shared.held.load();
-        held.as_ref().map(|held| ((*held.revocations).clone(), held.event_id.clone()))
+    const fn silent(&self) -> FeedError {
+        FeedError::Silent { seconds: self.config.silence.as_secs() }
     }
 
-    fn put_in_force(&mut self, revocations: Revocations, event_id: HeaderValue) {
-        let shared = &self.shared;
-        let count = revocations.len();
-        let is_first = shared.held.load().is_none();
-        // A heartbeat alone says that nothing is missing; but before the first
-        // one of all there is something to age.
-        if is_first {
-            shared.confirmed_at.store(self.clock.now().0, Ordering::Release);
+    /// Keeps what was heard on disk, and then goes by it.
+    fn put_in_force(&mut self, heard: &mut Heard) -> Result<(), FeedError> {
+        let Some((batch, event_id)) = heard.take_news() else { return Ok(()) };
+        let held = self.shared.held.load_full();
+        let former = held.as_ref().map(|held| Arc::clone(&held.revocations)).unwrap_or_default();
+        let revocations = self.copies.with(&former, &batch);
+        check_count(revocations.len())?;
+        if held.is_none() {
+            // A heartbeat alone says that nothing is missing; but before the
+            // first one of all there is something to age.
+            self.shared.confirmed_at.store(self.clock.now().0, Ordering::Release);
+            let (issuer, count) = (&self.config.issuer, revocations.len());
+            self.shared.notices.info(format!("revocations of {issuer}: {count}"));
         }
+        let after = held.as_ref().map(|held| &held.event_id);
+        let kept = Batch { after, event_id: &event_id, revocations: &batch };
+        self.keep(|journal, confirmed_at| journal.add(&kept, &revocations, confirmed_at));
         self.hold(revocations, event_id);
         self.resumes = true;
-        if is_first {
-            self.shared.notices.info(format!("revocations of {}: {count}", self.config.issuer));
+        if let Some(keys) = &self.keys
+            && batch.iter().any(|revocation| is_new_key(revocation, &former))
+        {
+            keys.at_once();
         }
-        self.write();
+        drop(held);
+        self.copies.keep(former, batch);
+        Ok(())
     }
 
-    fn hold(&self, revocations: Revocations, event_id: HeaderValue) {
-        self.shared.held.store(Some(Arc::new(Held { event_id, revocations: Arc::new(revocations) })));
+    fn hold(&self, revocations: Arc<Revocations>, event_id: HeaderValue) {
+        self.shared.held.store(Some(Arc::new(Held { event_id, revocations })));
         self.shared.changes.fetch_add(1, Ordering::Release);
     }
 
@@ -167,35 +159,30 @@ impl Follower {
         if now.since(self.written_at) < Self::CONFIRM_EVERY_S && now >= self.written_at {
             return;
         }
-        if let Some((mut revocations, id)) = self.held() {
-            let count = revocations.len();
-            // Both clocks must say so: were this one set forward and back, the
-            // tokens would live again, and nobody would tell it once more.
-            revocations.forget_expired(now.min(issuer_now));
-            if revocations.len() < count || !self.last_good.is_written() {
-                self.put_in_force(revocations, id);
-                return;
-            }
+        // Both clocks must say so: were this one set forward and back, the
+        // tokens would live again, and nobody would tell it once more.
+        if self.forget_expired(now.min(issuer_now)) || !self.journal.is_whole() {
+            let Some(held) = self.shared.held.load_full() else { return };
+            self.keep(|journal, at| journal.rewrite(&held.event_id, &held.revocations, at));
+        } else {
+            self.keep(|journal, _| journal.confirm(now));
         }
-        self.kept(|last_good| last_good.confirm(now));
     }
 
-    fn write(&mut self) {
-        let Some(held) = self.shared.held.load_full() else { return };
-        let kept = Kept {
-            event_id: held.event_id.to_str().unwrap_or_default().to_owned(),
-            revocations: held.revocations.iter().collect(),
-        };
-        let confirmed_at = self.shared.confirmed_at();
-        self.kept(|last_good| {
-            let json = serde_json::to_vec(&kept).map_err(|error| error.to_string())?;
-            last_good.write(&json, confirmed_at)
-        });
+    /// Whether there was any.
+    fn forget_expired(&mut self, now: UnixSeconds) -> bool {
+        let held = self.shared.held.load_full().filter(|held| held.revocations.is_any_expired(now));
+        let Some(held) = held else { return false };
+        let mut revocations = (*held.revocations).clone();
+        revocations.forget_expired(now);
+        self.copies.forget();
+        self.hold(Arc::new(revocations), held.event_id.clone());
+        true
     }
 
-    fn kept(&mut self, keep: impl FnOnce(&LastGood) -> Result<(), String>) {
+    fn keep(&mut self, keep: impl FnOnce(&mut Journal, UnixSeconds) -> Result<(), String>) {
         self.written_at = self.clock.now();
-        let kept = keep(&self.last_good);
+        let kept = keep(&mut self.journal, self.shared.confirmed_at());
         let told = std::mem::replace(&mut self.told_unwritable, kept.is_err());
         if let Err(reason) = kept
             && !told
@@ -206,24 +193,15 @@ impl Follower {
 
     pub(super) fn take_up_last_good(&mut self) {
         let notices = &self.shared.notices;
-        let kept = match self.last_good.read() {
-            Ok(Some(kept)) => kept,
-            Ok(None) => return,
-            Err(reason) => return notices.warning(format!("revocations on disk are not used: {reason}")),
-        };
-        let read = serde_json::from_slice::<Kept>(&kept.bytes).map_err(|error| error.to_string());
-        let read = read.and_then(|Kept { event_id, revocations }| {
-            let event_id = HeaderValue::from_str(&event_id).map_err(|error| error.to_string())?;
-            Ok((revocations.into_iter().collect::<Revocations>(), event_id))
-        });
-        match read {
-            Ok((revocations, event_id)) => {
+        match self.journal.read() {
+            Ok(Some(Kept { event_id, revocations, confirmed_at })) => {
                 let (issuer, count) = (&self.config.issuer, revocations.len());
                 notices.info(format!("revocations of {issuer} from disk: {count}"));
-                self.shared.confirmed_at.store(kept.confirmed_at.0, Ordering::Release);
-                self.hold(revocations, event_id);
+                self.shared.confirmed_at.store(confirmed_at.0, Ordering::Release);
+                self.hold(Arc::new(revocations), event_id);
             }
-            Err(reason) => notices.warning(format!("revocations on disk are not usable: {reason}")),
+            Ok(None) => {}
+            Err(reason) => notices.warning(format!("revocations on disk are not used: {reason}")),
         }
     }
 
@@ -242,4 +220,9 @@ impl Follower {
         self.shared.notices.warning(format!("revocations from {url}: {text}; {goes_on}"));
         self.told = Some(text);
     }
+}
+
+/// Whether this takes back a key that was good before.
+fn is_new_key(revocation: &Revocation, before: &Revocations) -> bool {
+    matches!(&revocation.target, RevocationTarget::Key(kid) if !before.has_key(kid))
 }

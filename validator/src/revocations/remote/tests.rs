@@ -50,7 +50,7 @@ impl Place {
     }
 
     fn follow(&self, server: &FeedServer) -> RemoteRevocations {
-        RemoteRevocations::start(self.config(&server.feed_url()), Arc::new(SystemClock)).unwrap()
+        RemoteRevocations::start(self.config(&server.feed_url()), None, Arc::new(SystemClock)).unwrap()
     }
 
     fn file(&self) -> Option<PathBuf> {
@@ -107,7 +107,7 @@ fn told(feed: &RemoteRevocations, text: &str) -> usize {
 }
 
 #[test]
-fn a_snapshot_in_parts_replaces_everything_and_an_event_is_in_force_at_once() {
+fn a_snapshot_in_parts_is_one_and_an_event_is_in_force_at_once() {
     let (server, place) = (server(), Place::new());
     server.set_part(7);
     (0..20).for_each(|n| server.revoke(of_device(n)));
@@ -238,7 +238,8 @@ fn other_answers_are_no_feed() {
 fn without_heartbeats_it_connects_anew_and_what_it_holds_ages() {
     let (server, place, clock) = (server(), Place::new(), ManualClock::at(UnixSeconds(5_000)));
     server.revoke(of_device(0));
-    let feed = RemoteRevocations::start(place.config(&server.feed_url()), Arc::new(clock.clone())).unwrap();
+    let feed =
+        RemoteRevocations::start(place.config(&server.feed_url()), None, Arc::new(clock.clone())).unwrap();
     eventually("it is followed", || count(&feed) == Some(1));
     clock.set(UnixSeconds(5_010));
     eventually("a heartbeat confirms", || confirmed_at(&feed).0 == 5_010);
@@ -256,10 +257,101 @@ fn without_heartbeats_it_connects_anew_and_what_it_holds_ages() {
     drop(feed);
 
     // After a restart it is as old as it was.
-    let feed = RemoteRevocations::start(place.config(&server.feed_url()), Arc::new(clock.clone())).unwrap();
+    let feed =
+        RemoteRevocations::start(place.config(&server.feed_url()), None, Arc::new(clock.clone())).unwrap();
     assert!((4_980..=5_010).contains(&confirmed_at(&feed).0), "{:?}", confirmed_at(&feed));
     server.set_mode(Mode::Serving);
     eventually("it is current again", || confirmed_at(&feed) == clock.now());
+}
+
+/// Each is a chunk of its own, and after each change the thread rests: taken in
+/// one by one they would take a hundred seconds.
+#[test]
+fn a_flood_is_taken_in_as_it_comes() {
+    let (server, place) = (server(), Place::new());
+    let feed = place.follow(&server);
+    eventually("it is followed", || count(&feed) == Some(0));
+    (0..1_000).for_each(|n| server.revoke(of_device(n)));
+    eventually("all are in force", || count(&feed) == Some(1_000));
+    assert!(takes_back(&feed, 999));
+    assert!(feed.changes() < 100, "{}", feed.changes());
+    drop(feed);
+    server.set_mode(Mode::Down);
+    assert_eq!(count(&place.follow(&server)), Some(1_000), "and on disk");
+}
+
+/// The last that a connection tells counts, though it ends right after it.
+#[test]
+fn what_was_told_before_the_end_of_a_connection_is_in_force() {
+    let (server, place) = (server(), Place::new());
+    let one = |n: u32| {
+        event("revocation", Some(&format!("x-{n}")), &json!({"jti": n.to_string(), "expires_at": END}))
+    };
+    server.set_mode(Mode::Events(snapshot(&[], 1) + &one(2)));
+    let feed = place.follow(&server);
+    eventually("it is in force", || count(&feed) == Some(1));
+    server.set_mode(Mode::Events(one(3) + &one(4)));
+    eventually("so are these", || count(&feed) == Some(3));
+}
+
+/// A node that knows less, or one of another database, revives nothing.
+#[test]
+fn a_snapshot_only_adds() {
+    let (server, place) = (server(), Place::new());
+    (0..3).for_each(|n| server.revoke(of_device(n)));
+    let feed = place.follow(&server);
+    eventually("it is followed", || count(&feed) == Some(3));
+    let narrower = Revocation::of_device("pump-0", UnixSeconds(1), UnixSeconds(2));
+    let other = event(
+        "snapshot",
+        Some("another-1"),
+        &json!({"revocations": [narrower, of_device(3)], "more": false}),
+    );
+    server.set_mode(Mode::Events(other));
+    eventually("it is added", || takes_back(&feed, 3));
+    assert_eq!(count(&feed), Some(4));
+    assert!((0..4).all(|n| takes_back(&feed, n)));
+    drop(feed);
+    server.set_mode(Mode::Down);
+    assert!((0..4).all(|n| takes_back(&place.follow(&server), n)), "also on disk");
+}
+
+/// What is acted upon is on disk by then: whenever the broker dies, it does not
+/// let in what it refused.
+#[test]
+fn what_is_in_force_is_on_disk() {
+    let (server, place) = (server(), Place::new());
+    let feed = place.follow(&server);
+    eventually("it is followed", || count(&feed) == Some(0));
+    for n in 0..50 {
+        server.revoke(of_device(n));
+        while !takes_back(&feed, n) {
+            thread::yield_now();
+        }
+        let kept = std::fs::read_to_string(place.file().unwrap()).unwrap();
+        assert!(kept.contains(&format!("\"pump-{n}\"")), "{kept}");
+    }
+}
+
+#[test]
+fn a_state_of_the_future_lets_nobody_in_until_it_is_confirmed() {
+    let (server, place) = (server(), Place::new());
+    server.revoke(of_device(0));
+    let feed = place.follow(&server);
+    eventually("it is kept", || place.file().is_some());
+    drop(feed);
+    server.set_mode(Mode::Down);
+    let future = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(SystemClock.now().0 + 3 * 86_400);
+    std::fs::File::options().write(true).open(place.file().unwrap()).unwrap().set_modified(future).unwrap();
+    let feed = place.follow(&server);
+    let is_fresh = || {
+        let RevocationState::Known { freshness, .. } = feed.state() else { panic!("it is known") };
+        freshness.check(crate::denied::StaleState::Revocations, SystemClock.now()).is_ok()
+    };
+    assert!(!is_fresh());
+    assert!(feed.followed().at(SystemClock.now()).unwrap().age_s > 86_400);
+    server.set_mode(Mode::Serving);
+    eventually("a heartbeat confirms it", is_fresh);
 }
 
 #[test]
@@ -269,7 +361,8 @@ fn what_has_died_by_both_clocks_is_forgotten() {
     // The issuer's clock is right.
     let alive = SystemClock.now().plus(1_000);
     server.revoke(Revocation::of_device("pump-0", UnixSeconds(1_000), alive));
-    let feed = RemoteRevocations::start(place.config(&server.feed_url()), Arc::new(clock.clone())).unwrap();
+    let feed =
+        RemoteRevocations::start(place.config(&server.feed_url()), None, Arc::new(clock.clone())).unwrap();
     eventually("it is followed", || count(&feed) == Some(2));
     clock.set(UnixSeconds(5_100));
     eventually("it is forgotten", || count(&feed) == Some(1));
@@ -290,7 +383,7 @@ fn a_state_that_others_may_write_or_of_another_feed_is_not_used() {
     drop(feed);
     server.set_mode(Mode::Down);
     let other = format!("{}?x", server.feed_url());
-    let feed = RemoteRevocations::start(place.config(&other), Arc::new(SystemClock)).unwrap();
+    let feed = RemoteRevocations::start(place.config(&other), None, Arc::new(SystemClock)).unwrap();
     assert_eq!(count(&feed), None);
     drop(feed);
 
@@ -326,7 +419,7 @@ fn a_disk_that_cannot_be_written_is_told_once_and_stops_nothing() {
 #[test]
 fn what_cannot_work_is_refused_at_the_start() {
     let place = Place::new();
-    let start = |config| RemoteRevocations::start(config, Arc::new(SystemClock)).unwrap_err();
+    let start = |config| RemoteRevocations::start(config, None, Arc::new(SystemClock)).unwrap_err();
     let error = start(place.config("http://192.0.2.1/oauth2/revocations"));
     assert!(matches!(error, RemoteError::Http(HttpSetupError::InsecureUrl { .. })), "{error}");
     let url = "https://id.example/oauth2/revocations";
