@@ -16,8 +16,8 @@ use tokio::sync::{Notify, mpsc};
 use super::migrations::{self, SchemaChange};
 use super::{
     BrokerNotAdded, BrokerNotUpdated, BrokerRecord, ChangeLog, CredentialUse, DeviceNotEnrolled,
-    DeviceNotUpdated, DeviceNotWritten, DeviceQuery, DeviceRecord, EnrolmentRecord, GroupRecord, NotImported,
-    NumberedRevocation, ReportRecord, Restoration, SettingSet, SettingsNotChanged, SigningKeyChange,
+    DeviceNotUpdated, DeviceNotWritten, DeviceQuery, DeviceRecord, EnrolmentRecord, GroupRecord, NewEpoch,
+    NotImported, NumberedRevocation, ReportRecord, SettingSet, SettingsNotChanged, SigningKeyChange,
     SigningKeySet, SigningKeysNotChanged, Store, StoreError, UsedJti,
 };
 use crate::credentials::CredentialId;
@@ -254,8 +254,12 @@ impl Store for SqliteStore {
         state::reach_clock(&self.pool, now).await
     }
 
-    async fn accept_clock(&self, now: UnixSeconds, statements_after: UnixSeconds) -> Result<(), StoreError> {
-        state::accept_clock(&self.pool, now, statements_after).await
+    async fn accept_clock(&self, now: UnixSeconds, epoch: &NewEpoch) -> Result<(), StoreError> {
+        self.told(state::accept_clock(&self.pool, now, epoch).await)
+    }
+
+    async fn allow_token_lifetime(&self, max_token_lifetime_s: u64) -> Result<(), StoreError> {
+        state::allow_token_lifetime(&self.pool, max_token_lifetime_s).await
     }
 
     async fn export(&self, rows: mpsc::Sender<Row>) -> Result<(), StoreError> {
@@ -265,9 +269,9 @@ impl Store for SqliteStore {
     async fn import(
         &self,
         rows: mpsc::Receiver<ImportedRow>,
-        restoration: Option<&Restoration>,
+        epoch: Option<&NewEpoch>,
     ) -> Result<(), NotImported> {
-        self.told(rows::import(&self.pool, rows, restoration).await)
+        self.told(rows::import(&self.pool, rows, epoch).await)
     }
 
     async fn root_key(&self) -> Result<Option<RootKeyId>, StoreError> {
