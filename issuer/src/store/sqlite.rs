@@ -6,10 +6,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use fleetbadge_validator::revocations::Revocation;
 use fleetbadge_validator::time::UnixSeconds;
-use sqlx::Connection as _;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
+use sqlx::{AssertSqlSafe, Connection as _};
 
 use tokio::sync::{Notify, mpsc};
 
@@ -44,6 +44,9 @@ mod used_jtis;
 const MIGRATIONS: [SchemaChange; 1] =
     [(1, "initial", include_str!("../../migrations/sqlite/0001_initial.sql"))];
 
+/// What `PRAGMA user_version` says of a database that has gone elsewhere: the
+/// schema has its version in a table.
+const MOVED: i64 = 1;
 /// How long a write waits for another one.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_CONNECTIONS: u32 = 4;
@@ -60,8 +63,18 @@ impl SqliteStore {
     /// schema up to date.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError`]; [`StoreError::Moved`] whatever the file is called now.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        let store = Self::open_as_it_is(path).await?;
+        if store.is_moved().await? {
+            store.pool.close().await;
+            return Err(StoreError::Moved);
+        }
+        migrations::run(&mut *store.pool.acquire().await?, &MIGRATIONS).await?;
+        Ok(store)
+    }
+
+    async fn open_as_it_is(path: &Path) -> Result<Self, StoreError> {
         // What an operator was told is done must survive a power cut.
         let options = SqliteConnectOptions::new()
             .filename(path)
@@ -83,8 +96,27 @@ impl SqliteStore {
             })
             .connect_with(options)
             .await?;
-        migrations::run(&mut *pool.acquire().await?, &MIGRATIONS).await?;
         Ok(Self { pool, changed: Notify::new() })
+    }
+
+    /// Writes into a database that nobody has open that it has gone elsewhere:
+    /// from then on it cannot be opened but to be read.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn set_moved(path: &Path) -> Result<(), StoreError> {
+        let store = Self::open_as_it_is(path).await?;
+        sqlx::query(AssertSqlSafe(format!("PRAGMA user_version = {MOVED}"))).execute(&store.pool).await?;
+        store.close().await
+    }
+
+    /// Whether it has gone elsewhere.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn is_moved(&self) -> Result<bool, StoreError> {
+        let version: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&self.pool).await?;
+        Ok(version == MOVED)
     }
 
     /// Opens a database that was closed, and that nobody opens meanwhile, to be
