@@ -18,8 +18,9 @@ use crate::used_jtis::MAX_STATEMENT_LIFE_S;
 /// How often the latest time is written, in seconds.
 const CLOCK_WRITTEN_EVERY_S: u64 = 5;
 /// How much further a revocation may reach than one that is made now, in
-/// seconds: it was made a moment ago, with time to spare.
-const MAX_SPARE_S: u64 = 60;
+/// seconds: by a node of a longer propagation bound, a moment ago, with time to
+/// spare.
+const MAX_SPARE_S: u64 = 120;
 /// How many of those that are held up are named in the log.
 const MAX_TOLD: usize = 5;
 
