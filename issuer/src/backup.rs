@@ -5,9 +5,9 @@
 //! row, then nothing: that it is whole follows from the seal.
 //!
 //! Nobody knows what has happened after a backup was made. So what is restored
-//! takes back every token, makes new signing keys, and refuses for some minutes
-//! the signed statements that may have been used meanwhile. What operators
-//! changed since is lost, and they are told.
+//! takes back every token, revokes the signing keys and makes new ones, and
+//! refuses for some minutes the signed statements that may have been used
+//! meanwhile. What operators changed since is lost, and they are told.
 
 use std::io::{BufRead, BufReader, Read};
 

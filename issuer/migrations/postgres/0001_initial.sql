@@ -6,7 +6,7 @@
 -- One row: what is known of the database as a whole.
 CREATE TABLE state (
     one          BIGINT           NOT NULL PRIMARY KEY CHECK (one = 1),
-    epoch        TEXT COLLATE "C" NOT NULL, -- random; made anew when a backup is restored
+    epoch        TEXT COLLATE "C" NOT NULL, -- random; made anew when a backup is restored or an earlier time accepted
     last_change  BIGINT           NOT NULL, -- the id of the newest change
     settings     BIGINT           NOT NULL, -- counted up by every change of groups and brokers
     signing_keys BIGINT           NOT NULL, -- counted up by every change of signing keys

@@ -6,7 +6,7 @@
 -- One row: what is known of the database as a whole.
 CREATE TABLE state (
     one           INTEGER NOT NULL PRIMARY KEY CHECK (one = 1),
-    epoch         TEXT    NOT NULL, -- random; made anew when a backup is restored
+    epoch         TEXT    NOT NULL, -- random; made anew when a backup is restored or an earlier time accepted
     last_change   INTEGER NOT NULL, -- the id of the newest change
     settings      INTEGER NOT NULL, -- counted up by every change of groups and brokers
     signing_keys  INTEGER NOT NULL, -- counted up by every change of signing keys

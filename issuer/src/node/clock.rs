@@ -42,7 +42,7 @@ pub(crate) enum AcceptClockError {
 }
 
 /// One that is kept out, and until when.
-pub(crate) fn held_up_text((target, until): &(RevocationTarget, UnixSeconds)) -> String {
+fn held_up_text((target, until): &(RevocationTarget, UnixSeconds)) -> String {
     format!("{target} until {}", date(*until))
 }
 

@@ -9,7 +9,7 @@ use crate::revoker::Revoker;
 /// What was committed since some change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChangeLog {
-    /// Which database it is: random text that a restored backup has anew.
+    /// Which database it is: random text that is made anew by a [`NewEpoch`].
     pub epoch: Box<str>,
     /// The id of the newest change; 0 if there was none yet.
     pub last: u64,
