@@ -131,9 +131,8 @@ impl App {
         }
     }
 
-    /// Forgets what has ended: only while the clock can be believed.
-    async fn forget_ended(&self) {
-        let now = self.now();
+    /// Forgets what has ended by a moment that the clock can be believed about.
+    async fn forget_ended(&self, now: UnixSeconds) {
         self.revocations.forget_expired(now);
         if let Err(error) = self.store.forget_revocations(now).await {
             tracing::warn!(%error, "revocations of tokens that have died could not be forgotten");
@@ -168,9 +167,9 @@ impl App {
                 tracing::error!(%error, alg = algorithm.as_str(), "the first key could not be made");
             }
         }
-        let is_clock_believed = self.node.look_at_clock(self).await;
+        let believed = self.node.look_at_clock(self).await;
         // By a wrong clock keys would be dropped that are still needed.
-        if self.node.check_current(self.now()).is_ok()
+        if believed.is_some()
             && let Err(error) = self.keys.turn(self.now()).await
         {
             tracing::error!(%error, "the signing keys could not be brought up to date");
@@ -178,8 +177,8 @@ impl App {
         self.keys.look_after_signer();
         self.flush().await;
         self.rehashes.flush(self).await;
-        if is_clock_believed {
-            self.forget_ended().await;
+        if let Some(moment) = believed {
+            self.forget_ended(moment).await;
         }
         self.metrics.signing_keys_missing(&self.algorithms_without_key());
         self.metrics.run_upkeep();

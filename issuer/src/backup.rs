@@ -5,9 +5,9 @@
 //! row, then nothing: that it is whole follows from the seal.
 //!
 //! Nobody knows what has happened after a backup was made. So what is restored
-//! takes back every token, makes new signing keys, and refuses for some minutes
-//! the signed statements that may have been used meanwhile. What operators
-//! changed since is lost, and they are told.
+//! takes back every token, revokes the signing keys and makes new ones, and
+//! refuses for some minutes the signed statements that may have been used
+//! meanwhile. What operators changed since is lost, and they are told.
 
 use std::io::{BufRead, BufReader, Read};
 
@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 
 use crate::root_key::RootKeySet;
 use crate::store::tables::{ImportedRow, Row};
-use crate::store::{NotImported, Restoration, Store, StoreError};
+use crate::store::{NewEpoch, NotImported, Store, StoreError};
 
 mod sealed;
 
@@ -132,14 +132,14 @@ pub async fn restore(
     root_keys: &RootKeySet,
     file: impl Read + Send + 'static,
     issuer: &str,
-    restoration: &Restoration,
+    epoch: &NewEpoch,
     progress: impl Fn(u64) + Send + 'static,
 ) -> Result<BackupHeader, NotRestored> {
     let mut lines = BufReader::new(UnsealingReader::new(root_keys, file)?);
     let header = read_header(&mut lines, issuer)?;
     let (sender, rows) = mpsc::channel(WAITING);
     let reading = tokio::task::spawn_blocking(move || read_rows(lines, &sender, progress));
-    let imported = store.import(rows, Some(restoration)).await;
+    let imported = store.import(rows, Some(epoch)).await;
     // Why the rows ended early says more than that they did.
     match reading.await {
         Ok(read) => read?,

@@ -9,8 +9,10 @@
 //!    token is issued, until the clock has caught up or an operator says that
 //!    it is right;
 //! 2. after a jump ahead tokens go on being issued, as a clock that was wrong
-//!    may have been put right; but nothing is forgotten, and the new time is not
-//!    taken for the latest, until it has held for [`SETTLED_AFTER`].
+//!    may have been put right; but nothing is forgotten, no key is dropped, and
+//!    the new time is not taken for the latest, until it has held for
+//!    [`SETTLED_AFTER`]. A start that is ahead of the latest time is such a jump
+//!    too: an issuer that was off cannot be told from a clock that is wrong.
 
 use std::time::Duration;
 
@@ -24,6 +26,7 @@ pub const SETTLED_AFTER: Duration = Duration::from_secs(600);
 /// Looks at the clock from time to time.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ClockGuard {
+    reached: Option<UnixSeconds>,
     last: Option<(UnixSeconds, Duration)>,
     settles_at: Duration,
 }
@@ -35,21 +38,30 @@ pub enum ClockState {
     Steady,
     /// It has jumped ahead by so many seconds, just now.
     Jumped(u64),
+    /// At the first look it is so many seconds ahead of the latest time: nobody
+    /// worked meanwhile, or it is wrong.
+    Resumed(u64),
     /// It has jumped, and has not gone evenly for long since.
     Settling,
 }
 
 impl ClockGuard {
+    /// Of an issuer that begins; the latest time that was ever worked at, if
+    /// there is one.
+    #[must_use]
+    pub const fn new(reached: Option<UnixSeconds>) -> Self {
+        Self { reached, last: None, settles_at: Duration::ZERO }
+    }
+
     /// Looks at the clock, which shows `now` at this moment of a clock that
     /// only measures.
     pub fn look(&mut self, now: UnixSeconds, measured: Duration) -> ClockState {
-        let ahead_s = self.last.map_or(0, |(last, then)| {
-            now.since(last).saturating_sub(measured.saturating_sub(then).as_secs())
-        });
-        self.last = Some((now, measured));
+        let former = self.last.replace((now, measured));
+        let (last, then) = former.unwrap_or((self.reached.unwrap_or(now), measured));
+        let ahead_s = now.since(last).saturating_sub(measured.saturating_sub(then).as_secs());
         if ahead_s > JUMP {
             self.settles_at = measured.saturating_add(SETTLED_AFTER);
-            ClockState::Jumped(ahead_s)
+            if former.is_some() { ClockState::Jumped(ahead_s) } else { ClockState::Resumed(ahead_s) }
         } else if measured < self.settles_at {
             ClockState::Settling
         } else {
@@ -63,7 +75,11 @@ mod tests {
     use super::*;
 
     fn looks(times: &[(u64, u64)]) -> Vec<ClockState> {
-        let mut guard = ClockGuard::default();
+        looks_since(None, times)
+    }
+
+    fn looks_since(reached: Option<u64>, times: &[(u64, u64)]) -> Vec<ClockState> {
+        let mut guard = ClockGuard::new(reached.map(UnixSeconds));
         times.iter().map(|(now, at)| guard.look(UnixSeconds(*now), Duration::from_secs(*at))).collect()
     }
 
@@ -82,5 +98,17 @@ mod tests {
         assert_eq!(looks(&times), [Steady, Jumped(8_000), Settling, Settling, Steady]);
         let again = [(1_000, 0), (9_001, 1), (20_001, 301), (20_500, 800), (20_601, 901)];
         assert_eq!(looks(&again), [Steady, Jumped(8_000), Jumped(10_700), Settling, Steady]);
+    }
+
+    /// A restart would otherwise make any clock a right one.
+    #[test]
+    fn a_start_that_is_ahead_of_all_work_has_to_settle() {
+        use ClockState::{Resumed, Settling, Steady};
+        let times = [(9_000, 1), (9_001, 2), (9_600, 601)];
+        assert_eq!(looks_since(Some(1_000), &times), [Resumed(8_000), Settling, Steady]);
+        assert_eq!(looks_since(Some(8_970), &times), [Steady; 3]);
+        assert_eq!(looks_since(Some(10_000), &times), [Steady; 3]);
+        // A new database: there is nothing to forget.
+        assert_eq!(looks_since(None, &times), [Steady; 3]);
     }
 }

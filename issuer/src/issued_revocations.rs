@@ -96,7 +96,12 @@ impl IssuedRevocations {
             new.into_iter().for_each(|numbered| state.take_up(numbered));
             state.position = now.clone();
         }
-        self.latest_before.fetch_max(latest.map_or(0, |before| before.0), Ordering::AcqRel);
+        let latest = latest.map_or(0, |before| before.0);
+        if is_other {
+            self.latest_before.store(latest, Ordering::Release);
+        } else {
+            self.latest_before.fetch_max(latest, Ordering::AcqRel);
+        }
         self.position.send_if_modified(|position| std::mem::replace(position, now.clone()) != now);
         Ok(())
     }
@@ -140,6 +145,21 @@ impl IssuedRevocations {
         }
         let good_from = self.read().index.good_from(device, group)?;
         (now < good_from).then(|| good_from.since(now))
+    }
+
+    /// Those that name tokens which were issued at `moment` or later, and until
+    /// when: made by a clock that was ahead, if that is further ahead than any
+    /// revocation of now reaches.
+    pub(crate) fn reaching_beyond(&self, moment: UnixSeconds) -> Vec<(RevocationTarget, UnixSeconds)> {
+        if moment.0 >= self.latest_before.load(Ordering::Acquire) {
+            return Vec::new();
+        }
+        let state = self.read();
+        let targets = state.by_id.values().filter_map(|revocation| {
+            let before = revocation.before().filter(|before| *before > moment)?;
+            Some((revocation.target.clone(), before))
+        });
+        targets.collect()
     }
 
     /// Tells of every step of this node.

@@ -152,6 +152,8 @@ pub enum OpenError {
     #[error("metrics: {0}")]
     Metrics(#[from] metrics_exporter_prometheus::BuildError),
     #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
     Follow(#[from] FollowError),
     #[error("metadata: {0}")]
     Metadata(#[from] serde_json::Error),
@@ -197,6 +199,8 @@ impl Issuer {
             now,
         );
         let keys = keys.await?;
+        // Before any token is issued.
+        store.allow_token_lifetime(config.max_token_lifetime_s).await?;
         let metrics = Metrics::new()?;
         let margin_s = config.revocation_margin_s();
         let revoker = Revoker::new(Arc::clone(&clock), margin_s, config.max_token_lifetime_s);

@@ -7,7 +7,8 @@
 //!    renamed: from then on a server starts with neither of the two, as both
 //!    have everything and only one may go on;
 //! 4. read both and compare them, row by row;
-//! 5. rename the file for good.
+//! 5. write into the file that it has gone, and rename it for good: whatever
+//!    somebody calls it later, what happened since is not in it.
 //!
 //! Interrupted before 3 is committed, nothing has happened; after it, another
 //! run finds what it would have written and goes on with 4.
@@ -129,12 +130,12 @@ pub async fn migrate_store(
             return Err(MigrateFailed::NoDatabase { path: data_dir.into() });
         }
         DatabaseFile::Migrated(left) => {
-            let (from, to) = (SqliteStore::open_to_read(&left).await?, storage::open_shared(database).await?);
-            return if epoch(&from).await? == epoch(&to).await? {
-                Ok(Migrated::Before { left })
-            } else {
-                Err(MigrateFailed::MigratedElsewhere { path: left })
-            };
+            check_same(&left, database).await?;
+            return Ok(Migrated::Before { left });
+        }
+        DatabaseFile::Migrating(path) if SqliteStore::open_to_read(&path).await?.is_moved().await? => {
+            check_same(&path, database).await?;
+            return Ok(Migrated::Before { left: directory.finish_migration()? });
         }
         DatabaseFile::Present(path) => (path, false),
         DatabaseFile::Migrating(path) => (path, true),
@@ -155,7 +156,8 @@ pub async fn migrate_store(
     let compared = compare(&from, &to, |rows| progress(Progress::Compared(rows))).await;
     match compared {
         Ok(Ok(tables)) => {
-            directory.begin_migration()?;
+            from.close().await?;
+            SqliteStore::set_moved(&directory.begin_migration()?).await?;
             Ok(Migrated::Now { tables, left: directory.finish_migration()? })
         }
         Ok(Err(table)) => {
@@ -170,6 +172,16 @@ pub async fn migrate_store(
         }
         Err(reason) if is_begun => Err(MigrateFailed::Unknown { reason }),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// That this is the database where one has gone that was left behind.
+async fn check_same(left: &Path, database: &Database) -> Result<(), MigrateFailed> {
+    let (from, to) = (SqliteStore::open_to_read(left).await?, storage::open_shared(database).await?);
+    if epoch(&from).await? == epoch(&to).await? {
+        Ok(())
+    } else {
+        Err(MigrateFailed::MigratedElsewhere { path: left.into() })
     }
 }
 

@@ -9,7 +9,7 @@
 //!    worked, it issues nothing.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use fleetbadge_validator::time::UnixSeconds;
@@ -17,20 +17,21 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use crate::app::App;
-use crate::clock_guard::{ClockGuard, ClockState};
 use crate::date::date;
 use crate::groups::GroupError;
 use crate::keys::KeyError;
 use crate::started::Started;
 use crate::store::{ChangeLog, ChangedSubject, StoreError};
-use crate::used_jtis::MAX_STATEMENT_LIFE_S;
+
+mod clock;
+
+pub(crate) use clock::AcceptClockError;
+use clock::LookedAtClock;
 
 /// How often the database is asked though it has not called.
 const POLL: Duration = Duration::from_millis(250);
 /// How far the clocks of a node and of the database may differ, in seconds.
 pub(crate) const MAX_CLOCK_DIFFERENCE_S: u64 = 2;
-/// How often the latest time is written, in seconds.
-const CLOCK_WRITTEN_EVERY_S: u64 = 5;
 /// How many changes a database keeps: a node that missed more reads everything.
 const KEPT_CHANGES: u64 = 100_000;
 
@@ -80,20 +81,6 @@ pub enum FollowError {
     TooSlow(Duration),
 }
 
-/// The clock is not accepted.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum AcceptClockError {
-    /// One of the two is wrong.
-    #[error("{0}: set both by the same source first")]
-    Differs(NotCurrent),
-    /// The signing keys cannot be corrected.
-    #[error(transparent)]
-    Keys(#[from] KeyError),
-    /// The database failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
 #[derive(Default)]
 struct Followed {
     epoch: Box<str>,
@@ -114,21 +101,6 @@ pub(crate) struct Node {
     skew_s: u64,
     clock: std::sync::Mutex<LookedAtClock>,
     followed: Mutex<Followed>,
-}
-
-#[derive(Default)]
-struct LookedAtClock {
-    guard: ClockGuard,
-    written: Option<UnixSeconds>,
-    /// Whether it was said that the clock is behind.
-    is_behind_told: bool,
-}
-
-impl LookedAtClock {
-    /// Whether the time is to be written again.
-    fn is_due(&self, now: UnixSeconds) -> bool {
-        self.written.is_none_or(|written| now.since(written) >= CLOCK_WRITTEN_EVERY_S)
-    }
 }
 
 impl Node {
@@ -158,12 +130,13 @@ impl Node {
     /// # Errors
     /// [`NotCurrent`].
     pub(crate) fn check_current(&self, now: UnixSeconds) -> Result<(), NotCurrent> {
+        // First, as a clock that differs is not to be accepted but put right.
+        if self.clock_differs.load(Ordering::Acquire) {
+            return Err(NotCurrent::ClockDiffers);
+        }
         let latest = UnixSeconds(self.clock_high.load(Ordering::Acquire));
         if now.plus(self.skew_s) < latest {
             return Err(NotCurrent::ClockBehind { now, latest });
-        }
-        if self.clock_differs.load(Ordering::Acquire) {
-            return Err(NotCurrent::ClockDiffers);
         }
         let since = self.started.elapsed().saturating_sub(self.proven());
         if since < self.bound {
@@ -177,73 +150,11 @@ impl Node {
         Duration::from_millis(self.proven_ms.load(Ordering::Acquire))
     }
 
-    /// Looks at the clock, and keeps the latest time. Whether it can be
-    /// believed: what has ended is only then to be forgotten.
-    pub(crate) async fn look_at_clock(&self, app: &App) -> bool {
-        let (now, measured) = (app.now(), self.started.elapsed());
-        let (state, is_due) = {
-            let mut clock = self.looked_at_clock();
-            (clock.guard.look(now, measured), clock.is_due(now))
-        };
-        match state {
-            ClockState::Jumped(ahead_s) => {
-                tracing::warn!(
-                    ahead_s,
-                    "the clock has jumped ahead; nothing is forgotten until it has settled"
-                );
-                return false;
-            }
-            ClockState::Settling => return false,
-            ClockState::Steady => {}
-        }
-        match self.check_current(now) {
-            Ok(()) => self.looked_at_clock().is_behind_told = false,
-            Err(reason @ NotCurrent::ClockBehind { .. }) => {
-                if !std::mem::replace(&mut self.looked_at_clock().is_behind_told, true) {
-                    tracing::error!(%reason, "no token is issued");
-                }
-                return false;
-            }
-            // A wrong time would stop every other node, and make them forget.
-            Err(NotCurrent::ClockDiffers | NotCurrent::Behind { .. }) => return false,
-        }
-        if is_due {
-            match app.store.reach_clock(now).await {
-                Ok(()) => {
-                    self.clock_high.fetch_max(now.0, Ordering::AcqRel);
-                    self.looked_at_clock().written = Some(now);
-                }
-                Err(error) => tracing::warn!(%error, "the time could not be written"),
-            }
-        }
-        true
-    }
-
-    fn looked_at_clock(&self) -> MutexGuard<'_, LookedAtClock> {
-        self.clock.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Works on at an earlier time than the latest, and corrects what was to
-    /// become of the signing keys by the later one.
-    pub(crate) async fn accept_clock(&self, app: &App) -> Result<(), AcceptClockError> {
-        self.take_clock(app, &app.store.changes(u64::MAX).await?);
-        if self.clock_differs.load(Ordering::Acquire) {
-            return Err(AcceptClockError::Differs(NotCurrent::ClockDiffers));
-        }
-        let now = app.now();
-        // First, as nothing is signed until the clock is accepted.
-        app.keys.correct(now).await?;
-        app.store.accept_clock(now, now.plus(MAX_STATEMENT_LIFE_S)).await?;
-        let log = app.store.changes(u64::MAX).await?;
-        self.take_clock(app, &log);
-        *self.looked_at_clock() = LookedAtClock::default();
-        Ok(())
-    }
-
     /// What the database says of clocks.
     fn take_clock(&self, app: &App, log: &ChangeLog) {
         self.clock_high.store(log.clock_high.0, Ordering::Release);
         app.used_jtis.refuse_until(log.statements_after);
+        app.revoker.allow_token_lifetime(log.max_token_lifetime_s);
         let differs = log
             .now
             .is_some_and(|now| now.since(app.now()).max(app.now().since(now)) > MAX_CLOCK_DIFFERENCE_S);
@@ -292,6 +203,9 @@ impl Node {
                 }
             }
             _ => {
+                if *followed.epoch != *log.epoch {
+                    self.forget_clock();
+                }
                 app.devices.forget_all();
                 app.reload_settings().await?;
                 app.keys.reload(app.now()).await?;

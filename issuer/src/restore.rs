@@ -12,7 +12,7 @@ use crate::data_dir::{DataDir, DataDirError, DatabaseFileError};
 use crate::revoker::Revoker;
 use crate::root_key::{RootKey, RootKeyFileError, RootKeySet, UnknownRootKey};
 use crate::storage::{self, StorageError};
-use crate::store::{Restoration, Store};
+use crate::store::{NewEpoch, Store};
 use crate::used_jtis::MAX_STATEMENT_LIFE_S;
 
 /// Nothing was restored.
@@ -60,9 +60,9 @@ pub async fn restore(
         let revoker =
             Revoker::new(Arc::clone(&clock), config.revocation_margin_s(), config.max_token_lifetime_s);
         let statements_after = clock.now().plus(MAX_STATEMENT_LIFE_S);
-        let restoration = Restoration { revoke: revoker.all(), statements_after };
+        let epoch = NewEpoch { revoker, statements_after };
         let issuer = config.issuer.as_str();
-        Ok::<_, RestoreFailed>(backup::restore(store, &root_keys, file, issuer, &restoration, count).await?)
+        Ok::<_, RestoreFailed>(backup::restore(store, &root_keys, file, issuer, &epoch, count).await?)
     };
     let header = storage::fill(config, &data_dir, fill).await?;
     Ok((header, rows.load(Ordering::Relaxed)))

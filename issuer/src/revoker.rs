@@ -7,6 +7,7 @@
 //! [`crate::issued_revocations`].
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use fleetbadge_validator::freshness::Freshness;
 use fleetbadge_validator::revocations::{Revocation, RevocationTarget};
@@ -22,13 +23,20 @@ pub struct Revoker {
     /// How long a node may go on that has not heard, and how far its clock may
     /// be ahead, in seconds.
     margin_s: u64,
-    /// The longest life of a token, in seconds.
-    max_token_lifetime_s: u64,
+    /// The longest life of a token, in seconds, that any node was ever allowed
+    /// to give one.
+    max_token_lifetime_s: Arc<AtomicU64>,
 }
 
 impl Revoker {
     pub(crate) fn new(clock: Arc<dyn Clock>, margin_s: u64, max_token_lifetime_s: u64) -> Self {
-        Self { clock, margin_s, max_token_lifetime_s }
+        Self { clock, margin_s, max_token_lifetime_s: Arc::new(max_token_lifetime_s.into()) }
+    }
+
+    /// Hears how long tokens may live: what any node ever allowed, since such
+    /// tokens are about whatever the settings are now.
+    pub(crate) fn allow_token_lifetime(&self, max_token_lifetime_s: u64) {
+        self.max_token_lifetime_s.fetch_max(max_token_lifetime_s, Ordering::AcqRel);
     }
 
     /// Takes back what a device has, and what other nodes may still issue it.
@@ -56,9 +64,15 @@ impl Revoker {
     /// this is kept until no validator can still have the public half.
     #[must_use]
     pub fn key(&self, kid: &str) -> Revocation {
+        self.key_used_until(kid, UnixSeconds(0))
+    }
+
+    /// The same, if it may have signed by a clock that was ahead.
+    #[must_use]
+    pub fn key_used_until(&self, kid: &str, latest: UnixSeconds) -> Revocation {
         let before = self.before();
         let end_of_copies = before.plus(Freshness::MAX_STALENESS_S);
-        Revocation::of_key(kid, self.end_of_tokens_until(before).max(end_of_copies))
+        Revocation::of_key(kid, self.end_of_tokens_until(before.max(latest)).max(end_of_copies))
     }
 
     /// Takes back one token, which ends at `exp`.
@@ -88,14 +102,14 @@ impl Revoker {
         Ok(())
     }
 
-    /// The same of this moment, if that names more; with as much time to spare
-    /// as was too little.
+    /// The same of this moment, if that names more or for longer; with as much
+    /// time to spare as was too little.
     fn wider(&self, written: &Revocation) -> Option<Revocation> {
         let (needed, before) = (self.before(), written.before()?);
-        if before >= needed {
+        if before >= needed && written.expires_at >= self.end_of_tokens_until(before) {
             return None;
         }
-        let before = needed.plus(needed.since(before));
+        let before = needed.plus(needed.since(before)).max(before);
         let expires_at = self.end_of_tokens_until(before);
         match &written.target {
             RevocationTarget::Device(name) => Some(Revocation::of_device(name, before, expires_at)),
@@ -106,14 +120,14 @@ impl Revoker {
     }
 
     /// Times are whole seconds: a token of this very second is meant too.
-    fn before(&self) -> UnixSeconds {
+    pub(crate) fn before(&self) -> UnixSeconds {
         self.clock.now().plus(self.margin_s + 1)
     }
 
     /// When the last token that was issued before a moment is good for nothing,
     /// wherever.
-    const fn end_of_tokens_until(&self, moment: UnixSeconds) -> UnixSeconds {
-        moment.plus(self.max_token_lifetime_s + Verifier::MAX_SKEW_S)
+    fn end_of_tokens_until(&self, moment: UnixSeconds) -> UnixSeconds {
+        moment.plus(self.max_token_lifetime_s.load(Ordering::Acquire) + Verifier::MAX_SKEW_S)
     }
 }
 
@@ -139,6 +153,23 @@ mod tests {
         }
         assert!(revoker.token_id("j").expires_at >= NOW.plus(7 + 900 + Verifier::MAX_SKEW_S));
         assert_eq!(revoker.token("j", NOW).expires_at, NOW.plus(Verifier::MAX_SKEW_S));
+    }
+
+    /// Its settings are not those by which what is about was issued.
+    #[test]
+    fn an_entry_outlives_tokens_of_longer_lives_than_are_allowed_now() {
+        const WEEK_S: u64 = 7 * 86_400;
+        let revoker = Revoker::new(Arc::new(ManualClock::at(NOW)), 0, 900);
+        let early = revoker.device("pump-1");
+        revoker.clone().allow_token_lifetime(WEEK_S);
+        revoker.allow_token_lifetime(60);
+        let end = NOW.plus(WEEK_S);
+        let all =
+            [revoker.device("d"), revoker.group("g"), revoker.all(), revoker.key("k"), revoker.token_id("j")];
+        assert!(all.iter().all(|revocation| revocation.expires_at > end), "{all:?}");
+        // One that was written before this node had heard.
+        let wider = revoker.wider(&early).unwrap();
+        assert_eq!(wider, revoker.device("pump-1"));
     }
 
     /// A token of the time that the database took would not be named.

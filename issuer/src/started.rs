@@ -1,21 +1,25 @@
-//! How long something takes: for metrics, and for refusals that must not tell.
+//! How long something takes or took: whether a node is current, and how far
+//! the clock has jumped, depend on it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// When something began, on a clock that only measures.
+use rustix::time::{ClockId, clock_gettime};
+
+/// When something began, on a clock that only measures. It goes on while the
+/// machine is suspended: a node that wakes up has heard nothing for so long.
 #[derive(Clone, Copy)]
-pub(crate) struct Started(Instant);
+pub(crate) struct Started(Duration);
 
 impl Started {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "durations for the metrics and for refusals, no right depends on them"
-    )]
     pub(crate) fn now() -> Self {
-        Self(Instant::now())
+        Self(since_boot())
     }
 
     pub(crate) fn elapsed(self) -> Duration {
-        self.0.elapsed()
+        since_boot().saturating_sub(self.0)
     }
+}
+
+fn since_boot() -> Duration {
+    clock_gettime(ClockId::Boottime).try_into().unwrap_or_default()
 }

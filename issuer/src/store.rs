@@ -38,7 +38,7 @@ use tokio::sync::mpsc;
 
 pub(crate) use log::target_key;
 pub use log::{
-    Change, ChangeLog, ChangedSubject, NumberedRevocation, Restoration, SettingSet, SigningKeyChange,
+    Change, ChangeLog, ChangedSubject, NewEpoch, NumberedRevocation, SettingSet, SigningKeyChange,
     SigningKeySet,
 };
 pub use record::{
@@ -104,7 +104,8 @@ pub trait Store: Send + Sync {
     async fn enrol(&self, enrolment: &CredentialId, device: &DeviceRecord) -> Result<(), DeviceNotEnrolled>;
 
     /// Remembers signed statements, all in one write. For each, whether it is
-    /// the first of its kind.
+    /// the first of its kind; not if it ends before
+    /// [`ChangeLog::statements_after`].
     async fn use_jtis(&self, jtis: &[UsedJti]) -> Result<Vec<bool>, StoreError>;
     /// Forgets the statements that ended before `now`.
     async fn forget_jtis(&self, now: UnixSeconds) -> Result<(), StoreError>;
@@ -152,20 +153,23 @@ pub trait Store: Send + Sync {
 
     /// Remembers that it was worked at this time; it never goes back.
     async fn reach_clock(&self, now: UnixSeconds) -> Result<(), StoreError>;
-    /// Takes an earlier time for the right one, from which on statements that
-    /// end before another are refused.
-    async fn accept_clock(&self, now: UnixSeconds, statements_after: UnixSeconds) -> Result<(), StoreError>;
+    /// Takes an earlier time for the right one, since when nobody knows what
+    /// was forgotten: see [`NewEpoch`]. The signing keys stay.
+    async fn accept_clock(&self, now: UnixSeconds, epoch: &NewEpoch) -> Result<(), StoreError>;
+
+    /// Remembers that tokens may live so long, in seconds; it never gets less.
+    async fn allow_token_lifetime(&self, max_token_lifetime_s: u64) -> Result<(), StoreError>;
 
     /// Everything that is kept, as it was at one moment; ends early if nobody
     /// takes it.
     async fn export(&self, rows: mpsc::Sender<Row>) -> Result<(), StoreError>;
     /// Takes over everything that another store has kept: all of it, once the
     /// sender is done with [`ImportedRow::End`], or nothing. If it is an older
-    /// state, see [`Restoration`].
+    /// state, see [`NewEpoch`]: its signing keys are not taken over.
     async fn import(
         &self,
         rows: mpsc::Receiver<ImportedRow>,
-        restoration: Option<&Restoration>,
+        epoch: Option<&NewEpoch>,
     ) -> Result<(), NotImported>;
 
     /// The root key that everything new is under, by the word of all nodes.

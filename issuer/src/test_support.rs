@@ -18,7 +18,7 @@ use tower::ServiceExt as _;
 
 use crate::app::App;
 use crate::brokers::NewBroker;
-use crate::config::Options;
+use crate::config::{Config, Options};
 use crate::devices::NewDevice;
 use crate::groups::PolicyChange;
 use crate::profile::Profile;
@@ -80,8 +80,14 @@ impl TestIssuer {
 
     /// Ends the issuer and starts it again in the same folder.
     pub(crate) async fn restart(self) -> Self {
+        self.restart_with(|_| {}).await
+    }
+
+    /// The same with other settings.
+    pub(crate) async fn restart_with(self, change: impl FnOnce(&mut Config)) -> Self {
         let Self { issuer, clock, folder } = self;
-        let config = issuer.config().clone();
+        let mut config = issuer.config().clone();
+        change(&mut config);
         drop(issuer);
         let issuer = Issuer::open(config, Arc::new(clock.clone())).await.unwrap();
         Self { issuer, clock, folder }

@@ -106,7 +106,15 @@ impl Issuer {
     /// When it does not come up.
     #[must_use]
     pub fn start_another_with(&self, options: &[String]) -> Self {
-        let data_dir = self.another_data_dir();
+        self.start_another_in(self.another_data_dir(), options)
+    }
+
+    /// The same, in a data directory with its root key.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    #[must_use]
+    pub fn start_another_in(&self, data_dir: TempDir, options: &[String]) -> Self {
         let (port, identifier) = (ports::free(), self.identifier.clone());
         let process = serve(&[], data_dir.path(), port, &identifier, options);
         Self { process, data_dir, port, identifier, tls: None, options: options.into(), under: Vec::new() }

@@ -6,16 +6,17 @@
 -- One row: what is known of the database as a whole.
 CREATE TABLE state (
     one          BIGINT           NOT NULL PRIMARY KEY CHECK (one = 1),
-    epoch        TEXT COLLATE "C" NOT NULL, -- random; made anew when a backup is restored
+    epoch        TEXT COLLATE "C" NOT NULL, -- random; made anew when a backup is restored or an earlier time accepted
     last_change  BIGINT           NOT NULL, -- the id of the newest change
     settings     BIGINT           NOT NULL, -- counted up by every change of groups and brokers
     signing_keys BIGINT           NOT NULL, -- counted up by every change of signing keys
     -- Statements that end before may have been used by those who knew more.
     statements_after BIGINT NOT NULL,
-    clock_high       BIGINT NOT NULL -- the latest time that was ever worked at
+    clock_high       BIGINT NOT NULL, -- the latest time that was ever worked at
+    max_token_lifetime_s BIGINT NOT NULL -- the longest that was ever allowed
 );
 
-INSERT INTO state VALUES (1, replace(gen_random_uuid()::text, '-', ''), 0, 0, 0, 0, 0);
+INSERT INTO state VALUES (1, replace(gen_random_uuid()::text, '-', ''), 0, 0, 0, 0, 0, 0);
 
 -- What other nodes have to hear of, in the order in which it was committed.
 -- Old rows go: a node that has missed some reads everything anew.

@@ -6,16 +6,17 @@
 -- One row: what is known of the database as a whole.
 CREATE TABLE state (
     one           INTEGER NOT NULL PRIMARY KEY CHECK (one = 1),
-    epoch         TEXT    NOT NULL, -- random; made anew when a backup is restored
+    epoch         TEXT    NOT NULL, -- random; made anew when a backup is restored or an earlier time accepted
     last_change   INTEGER NOT NULL, -- the id of the newest change
     settings      INTEGER NOT NULL, -- counted up by every change of groups and brokers
     signing_keys  INTEGER NOT NULL, -- counted up by every change of signing keys
     -- Statements that end before may have been used by those who knew more.
     statements_after INTEGER NOT NULL,
-    clock_high       INTEGER NOT NULL -- the latest time that was ever worked at
+    clock_high       INTEGER NOT NULL, -- the latest time that was ever worked at
+    max_token_lifetime_s INTEGER NOT NULL -- the longest that was ever allowed
 ) STRICT;
 
-INSERT INTO state VALUES (1, lower(hex(randomblob(16))), 0, 0, 0, 0, 0);
+INSERT INTO state VALUES (1, lower(hex(randomblob(16))), 0, 0, 0, 0, 0, 0);
 
 -- What other nodes have to hear of, in the order in which it was committed.
 -- Old rows go: a node that has missed some reads everything anew.

@@ -269,6 +269,7 @@ impl From<AcceptClockError> for Problem {
             AcceptClockError::Differs(_) => Self::conflict("clock-differs", "One clock is wrong", &error),
             AcceptClockError::Keys(error) => error.into(),
             AcceptClockError::Store(error) => error.into(),
+            AcceptClockError::Follow(error) => error.into(),
         }
     }
 }

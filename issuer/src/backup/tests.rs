@@ -2,16 +2,17 @@ use std::io::Cursor;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use fleetbadge_validator::revocations::Revocation;
+use fleetbadge_validator::time::ManualClock;
 
 use super::*;
+use crate::revoker::Revoker;
 use crate::root_key::RootKey;
 use crate::store::sqlite::SqliteStore;
 use crate::test_support::{ISSUER, NOW, TestIssuer};
 
-fn restoration() -> Restoration {
-    Restoration {
-        revoke: Revocation::of_all(NOW.plus(1), NOW.plus(100_000)),
+fn epoch() -> NewEpoch {
+    NewEpoch {
+        revoker: Revoker::new(Arc::new(ManualClock::at(NOW)), 0, 900),
         statements_after: NOW.plus(360),
     }
 }
@@ -47,7 +48,7 @@ async fn restored(
     let told = Arc::clone(&count);
     let progress = move |rows| told.store(rows, Ordering::SeqCst);
     let file = Cursor::new(file.to_vec());
-    let result = restore(&store, key, file, issuer, &restoration(), progress).await;
+    let result = restore(&store, key, file, issuer, &epoch(), progress).await;
     if result.is_err() {
         assert_eq!(store.settings().await.unwrap().groups, [], "nothing is half done");
         assert_eq!(store.revocations(0, 9).await.unwrap(), []);
@@ -66,10 +67,14 @@ async fn devices_come_back_and_no_token_or_key_does() {
     let (store, _folder) = restored(&file, &root_keys(1), ISSUER).await.unwrap();
     assert_eq!(store.device("pump-1").await.unwrap(), from.device("pump-1").await.unwrap());
     assert_eq!(store.settings().await.unwrap().groups, from.settings().await.unwrap().groups);
-    assert_eq!(from.signing_keys().await.unwrap().keys.len(), 1);
+    let keys = from.signing_keys().await.unwrap().keys;
+    assert_eq!(keys.len(), 1);
     assert_eq!(store.signing_keys().await.unwrap().keys, []);
     let revoked = store.revocations(0, 9).await.unwrap();
-    assert_eq!(revoked.iter().map(|one| &one.revocation).collect::<Vec<_>>(), [&restoration().revoke]);
+    let epoch = epoch();
+    epoch.revoker.allow_token_lifetime(from.changes(0).await.unwrap().max_token_lifetime_s);
+    let expected = [epoch.revoker.key(&keys[0].kid), epoch.revoker.all()];
+    assert_eq!(revoked.into_iter().map(|one| one.revocation).collect::<Vec<_>>(), expected);
     let log = store.changes(0).await.unwrap();
     assert_eq!(log.statements_after, NOW.plus(360));
     assert_ne!(log.epoch, from.changes(0).await.unwrap().epoch);

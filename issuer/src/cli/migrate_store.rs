@@ -62,8 +62,8 @@ impl MigrateStore {
         }
         print(&text(&done))?;
         note(&format!(
-            "start the server with --database from now on. {} is the issuer as it was before: remove it once \
-             you are content",
+            "start the server with --database from now on. {} is what was there before, and no server starts \
+             with it any more: remove it once you are content",
             done.left.display()
         ));
         Ok(())

@@ -86,8 +86,8 @@ pub enum DatabaseFileError {
     },
     /// It is in another database.
     #[error(
-        "{}: this issuer was moved to PostgreSQL; give its database with --database. To go back to what it was \
-         before, rename this file to {DATABASE}",
+        "{}: this issuer was moved to PostgreSQL; give its database with --database. To go back to SQLite, make \
+         a backup of that one (backup create) and restore it here (backup restore)",
         path.display()
     )]
     Migrated {

@@ -98,6 +98,25 @@ async fn an_interrupted_move_is_finished_wherever_it_was() {
 
 #[tokio::test]
 #[cfg_attr(no_postgresql, ignore = "no PostgreSQL")]
+async fn what_was_left_behind_is_no_database_whatever_it_is_called() {
+    let mut place = Place::new().await;
+    place.assert_migrates().await;
+    let (left, database) =
+        (place.data_dir().join("issuer.sqlite3.migrated"), place.data_dir().join("issuer.sqlite3"));
+    fs::rename(&left, &database).unwrap();
+    let refused = SqliteStore::open(&database).await.err().unwrap();
+    assert!(matches!(refused, StoreError::Moved), "{refused}");
+    assert!(matches!(place.migrate().await, Err(MigrateFailed::Store(StoreError::Moved))));
+    // As if it had been interrupted between the last two steps.
+    fs::rename(&database, place.data_dir().join("issuer.sqlite3.migrating")).unwrap();
+    let used = std::mem::replace(&mut place.database, new_database());
+    assert!(matches!(place.migrate().await, Err(MigrateFailed::MigratedElsewhere { .. })));
+    place.database = used;
+    assert_eq!(place.migrate().await.unwrap(), Migrated::Before { left });
+}
+
+#[tokio::test]
+#[cfg_attr(no_postgresql, ignore = "no PostgreSQL")]
 async fn a_database_with_something_in_it_is_left_alone_and_so_is_the_issuer() {
     let mut place = Place::new().await;
     place.assert_migrates().await;

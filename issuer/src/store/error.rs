@@ -16,6 +16,13 @@ pub enum StoreError {
         /// The newest version known here.
         known: i64,
     },
+    /// It has gone to another database, where things have happened since.
+    #[error(
+        "this SQLite database was moved to PostgreSQL, and what was disabled, taken back or used there since \
+         would be good again: give that database with --database. To go back to SQLite, make a backup of that \
+         one (backup create) and restore it (backup restore)"
+    )]
+    Moved,
     /// It cannot be closed: somebody else reads it.
     #[error("the database is open in another program too; end that one first")]
     OpenElsewhere,

@@ -4,11 +4,12 @@ use fleetbadge_validator::revocations::{Revocation, RevocationTarget};
 use fleetbadge_validator::time::UnixSeconds;
 
 use super::{BrokerRecord, GroupRecord, SigningKeyRecord};
+use crate::revoker::Revoker;
 
 /// What was committed since some change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChangeLog {
-    /// Which database it is: random text that a restored backup has anew.
+    /// Which database it is: random text that is made anew by a [`NewEpoch`].
     pub epoch: Box<str>,
     /// The id of the newest change; 0 if there was none yet.
     pub last: u64,
@@ -22,6 +23,9 @@ pub struct ChangeLog {
     /// Signed statements that end before may have been used already, by those
     /// who knew more than this database does.
     pub statements_after: UnixSeconds,
+    /// How long tokens may live, by the word of whichever node ever allowed
+    /// most, in seconds.
+    pub max_token_lifetime_s: u64,
 }
 
 /// Something was changed.
@@ -91,14 +95,23 @@ pub struct SigningKeyChange<'a> {
     pub revoke: &'a [Revocation],
 }
 
-/// What is done to a database that was restored, since nobody knows what has
-/// happened after it was saved.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Restoration {
+/// What is done to a database that does not know what has happened: it was
+/// saved before and is restored, or a wrong clock has made it forget.
+#[derive(Clone)]
+pub struct NewEpoch {
     /// Takes back every token: some may have been taken back meanwhile.
-    pub revoke: Revocation,
+    pub revoker: Revoker,
     /// Refuses the signed statements that may have been used meanwhile.
     pub statements_after: UnixSeconds,
+}
+
+impl NewEpoch {
+    /// What is taken back where tokens were allowed to live so long: all, and
+    /// by name what these keys sign, as a thief writes what `iat` he likes.
+    pub(super) fn revocations(&self, max_token_lifetime_s: u64, kids: &[String]) -> Vec<Revocation> {
+        self.revoker.allow_token_lifetime(max_token_lifetime_s);
+        kids.iter().map(|kid| self.revoker.key(kid)).chain([self.revoker.all()]).collect()
+    }
 }
 
 impl ChangedSubject {

@@ -15,8 +15,8 @@ use tokio::sync::{Notify, mpsc};
 use super::migrations::SchemaChange;
 use super::{
     BrokerNotAdded, BrokerNotUpdated, BrokerRecord, ChangeLog, CredentialUse, DeviceNotEnrolled,
-    DeviceNotUpdated, DeviceNotWritten, DeviceQuery, DeviceRecord, EnrolmentRecord, GroupRecord, NotImported,
-    NumberedRevocation, ReportRecord, Restoration, SettingSet, SettingsNotChanged, SigningKeyChange,
+    DeviceNotUpdated, DeviceNotWritten, DeviceQuery, DeviceRecord, EnrolmentRecord, GroupRecord, NewEpoch,
+    NotImported, NumberedRevocation, ReportRecord, SettingSet, SettingsNotChanged, SigningKeyChange,
     SigningKeySet, SigningKeysNotChanged, Store, StoreError, UsedJti,
 };
 use crate::credentials::CredentialId;
@@ -224,8 +224,12 @@ impl Store for PostgresStore {
         bounded(state::reach_clock(&self.pool, now)).await
     }
 
-    async fn accept_clock(&self, now: UnixSeconds, statements_after: UnixSeconds) -> Result<(), StoreError> {
-        bounded(state::accept_clock(&self.pool, now, statements_after)).await
+    async fn accept_clock(&self, now: UnixSeconds, epoch: &NewEpoch) -> Result<(), StoreError> {
+        bounded(state::accept_clock(&self.pool, now, epoch)).await
+    }
+
+    async fn allow_token_lifetime(&self, max_token_lifetime_s: u64) -> Result<(), StoreError> {
+        bounded(state::allow_token_lifetime(&self.pool, max_token_lifetime_s)).await
     }
 
     // As long as it takes: nobody waits for these two.
@@ -236,9 +240,9 @@ impl Store for PostgresStore {
     async fn import(
         &self,
         rows: mpsc::Receiver<ImportedRow>,
-        restoration: Option<&Restoration>,
+        epoch: Option<&NewEpoch>,
     ) -> Result<(), NotImported> {
-        let outcome = rows::import(&self.pool, rows, restoration).await;
+        let outcome = rows::import(&self.pool, rows, epoch).await;
         self.changed.notify_one();
         outcome
     }

@@ -6,18 +6,18 @@ use std::time::Duration;
 use async_trait::async_trait;
 use fleetbadge_validator::revocations::Revocation;
 use fleetbadge_validator::time::UnixSeconds;
-use sqlx::Connection as _;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
+use sqlx::{AssertSqlSafe, Connection as _};
 
 use tokio::sync::{Notify, mpsc};
 
 use super::migrations::{self, SchemaChange};
 use super::{
     BrokerNotAdded, BrokerNotUpdated, BrokerRecord, ChangeLog, CredentialUse, DeviceNotEnrolled,
-    DeviceNotUpdated, DeviceNotWritten, DeviceQuery, DeviceRecord, EnrolmentRecord, GroupRecord, NotImported,
-    NumberedRevocation, ReportRecord, Restoration, SettingSet, SettingsNotChanged, SigningKeyChange,
+    DeviceNotUpdated, DeviceNotWritten, DeviceQuery, DeviceRecord, EnrolmentRecord, GroupRecord, NewEpoch,
+    NotImported, NumberedRevocation, ReportRecord, SettingSet, SettingsNotChanged, SigningKeyChange,
     SigningKeySet, SigningKeysNotChanged, Store, StoreError, UsedJti,
 };
 use crate::credentials::CredentialId;
@@ -44,6 +44,9 @@ mod used_jtis;
 const MIGRATIONS: [SchemaChange; 1] =
     [(1, "initial", include_str!("../../migrations/sqlite/0001_initial.sql"))];
 
+/// What `PRAGMA user_version` says of a database that has gone elsewhere: the
+/// schema has its version in a table.
+const MOVED: i64 = 1;
 /// How long a write waits for another one.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_CONNECTIONS: u32 = 4;
@@ -60,8 +63,18 @@ impl SqliteStore {
     /// schema up to date.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError`]; [`StoreError::Moved`] whatever the file is called now.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        let store = Self::open_as_it_is(path).await?;
+        if store.is_moved().await? {
+            store.pool.close().await;
+            return Err(StoreError::Moved);
+        }
+        migrations::run(&mut *store.pool.acquire().await?, &MIGRATIONS).await?;
+        Ok(store)
+    }
+
+    async fn open_as_it_is(path: &Path) -> Result<Self, StoreError> {
         // What an operator was told is done must survive a power cut.
         let options = SqliteConnectOptions::new()
             .filename(path)
@@ -83,8 +96,27 @@ impl SqliteStore {
             })
             .connect_with(options)
             .await?;
-        migrations::run(&mut *pool.acquire().await?, &MIGRATIONS).await?;
         Ok(Self { pool, changed: Notify::new() })
+    }
+
+    /// Writes into a database that nobody has open that it has gone elsewhere:
+    /// from then on it cannot be opened but to be read.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn set_moved(path: &Path) -> Result<(), StoreError> {
+        let store = Self::open_as_it_is(path).await?;
+        sqlx::query(AssertSqlSafe(format!("PRAGMA user_version = {MOVED}"))).execute(&store.pool).await?;
+        store.close().await
+    }
+
+    /// Whether it has gone elsewhere.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn is_moved(&self) -> Result<bool, StoreError> {
+        let version: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&self.pool).await?;
+        Ok(version == MOVED)
     }
 
     /// Opens a database that was closed, and that nobody opens meanwhile, to be
@@ -254,8 +286,12 @@ impl Store for SqliteStore {
         state::reach_clock(&self.pool, now).await
     }
 
-    async fn accept_clock(&self, now: UnixSeconds, statements_after: UnixSeconds) -> Result<(), StoreError> {
-        state::accept_clock(&self.pool, now, statements_after).await
+    async fn accept_clock(&self, now: UnixSeconds, epoch: &NewEpoch) -> Result<(), StoreError> {
+        self.told(state::accept_clock(&self.pool, now, epoch).await)
+    }
+
+    async fn allow_token_lifetime(&self, max_token_lifetime_s: u64) -> Result<(), StoreError> {
+        state::allow_token_lifetime(&self.pool, max_token_lifetime_s).await
     }
 
     async fn export(&self, rows: mpsc::Sender<Row>) -> Result<(), StoreError> {
@@ -265,9 +301,9 @@ impl Store for SqliteStore {
     async fn import(
         &self,
         rows: mpsc::Receiver<ImportedRow>,
-        restoration: Option<&Restoration>,
+        epoch: Option<&NewEpoch>,
     ) -> Result<(), NotImported> {
-        self.told(rows::import(&self.pool, rows, restoration).await)
+        self.told(rows::import(&self.pool, rows, epoch).await)
     }
 
     async fn root_key(&self) -> Result<Option<RootKeyId>, StoreError> {

@@ -71,6 +71,7 @@ pub const TABLES: [Table; 12] = [
             integer("signing_keys"),
             integer("statements_after"),
             integer("clock_high"),
+            integer("max_token_lifetime_s"),
         ],
         key: 1,
     },

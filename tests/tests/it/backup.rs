@@ -150,6 +150,45 @@ fn postgresql_comes_back_in_sqlite() {
     comes_back(&with_database(&SHARED.database()), &BOUND);
 }
 
+/// Whoever has stolen a key signs after the restore too. A copy of everything
+/// stands for that.
+#[test]
+fn a_key_that_was_revoked_after_the_backup_does_not_come_back() {
+    let mut issuer = Issuer::start_with(&BOUND);
+    let folder = tempfile::tempdir().unwrap();
+    let (credentials, device) = (broker(&issuer, folder.path()), issuer.add_device("pump-1"));
+    let (file, kid) = (backup(&issuer, folder.path()), kids(&issuer).remove(0));
+    let old_keys = folder.path().join("jwks.json");
+    fs::write(&old_keys, curl([issuer.jwks_url()]).body).unwrap();
+    issuer.stop();
+    let (place, stolen) = (issuer.another_data_dir(), issuer.another_data_dir());
+    for name in files(issuer.data_dir()).iter().filter(|name| name.starts_with("issuer.sqlite3")) {
+        fs::copy(issuer.data_dir().join(name), stolen.path().join(name)).unwrap();
+    }
+    issuer.restart();
+    assert_eq!(issuer.command(&["key", "revoke", &kid, "--yes"]).code, Some(0));
+    issuer.stop();
+
+    let restored = restore(issuer.identifier(), &file, place.path(), &BOUND);
+    assert_eq!(restored.code, Some(0), "{}", restored.stderr);
+    issuer.go_on_with(Some(place), &BOUND);
+    let new = token_soon(&issuer, &device);
+    let thief = issuer.start_another_in(stolen, &BOUND.map(str::to_owned));
+    let forged = thief.token(&device);
+    assert_eq!(kids(&thief), [kid.as_str()]);
+    // Nobody who has fetched keys since knows the old one; somebody has not.
+    let refused = check(&issuer, &forged, &credentials, &old_keys);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(
+        refused.stdout.contains("deny: revoked: ") && refused.stdout.contains(&kid),
+        "{}",
+        refused.stdout
+    );
+    let new_keys = folder.path().join("new-jwks.json");
+    fs::write(&new_keys, curl([issuer.jwks_url()]).body).unwrap();
+    assert_eq!(check(&issuer, &new, &credentials, &new_keys).code, Some(0));
+}
+
 fn files(folder: &Path) -> Vec<String> {
     let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
     let mut names: Vec<String> = names.map(|name| name.into_string().unwrap()).collect();

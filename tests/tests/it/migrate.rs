@@ -107,6 +107,13 @@ fn an_issuer_moves_with_all_that_it_has_however_often_it_is_interrupted() {
     assert!(old.code == Some(4) && old.stderr.contains("with --database"), "{old:?}");
     assert!(!issuer.data_dir().join("issuer.sqlite3").exists());
     assert!(!issuer.data_dir().join("issuer.sqlite3-wal").exists());
+    // Whatever somebody calls it: what is taken back from now on is not in it.
+    let [left, database_file] =
+        ["issuer.sqlite3.migrated", "issuer.sqlite3"].map(|name| issuer.data_dir().join(name));
+    fs::rename(&left, &database_file).unwrap();
+    let old = serve(issuer.data_dir());
+    assert!(old.code == Some(4) && old.stderr.contains("was moved to PostgreSQL"), "{old:?}");
+    fs::rename(&database_file, &left).unwrap();
 
     issuer.go_on_with(None, &["--database", &database]);
     assert_eq!(crate::backup::kids(&issuer), keys);

@@ -4,9 +4,9 @@
 //!
 //! Seconds are few so that all can be gone through: see the constants in
 //! [`rules`]. What is decided by pure code of the programs is decided by it here
-//! too: which tokens a revocation names, and how a rotation is planned. Any one
-//! token may be the one that is looked at, so that what holds for it holds for
-//! all. A node or a validator that is cut off is one that hears nothing.
+//! too: which tokens a revocation names, and how a rotation, a promotion and the
+//! revocation of a key are planned. Any one token may be the one that is looked
+//! at, so that what holds for it holds for all. A node or a validator that is cut off is one that hears nothing.
 
 mod operators;
 mod properties;
@@ -186,6 +186,9 @@ const RESTORE_KEYS: Scope = Scope {
     clocks: [0, 0],
     ..NOTHING
 };
+/// Until the revocation of the key is forgotten.
+const LONG_AFTER_RESTORE: Scope =
+    Scope { name: "long after the restore of a key", end: 13, fetches_until: 4, ..RESTORE_KEYS };
 /// Much at once, all within one second.
 const ALL_BUT_RESTORE: Scope = Scope {
     name: "all but a restore",
@@ -202,7 +205,7 @@ const ALL_BUT_ROTATION: Scope =
 const ALL_BUT_STOLEN_KEY: Scope =
     Scope { name: "all but a stolen key", key_revocations: 0, restores: 1, ..ALL_BUT_RESTORE };
 
-const SCOPES: [Scope; 14] = [
+const SCOPES: [Scope; 15] = [
     DISABLE,
     SLOW,
     WRONG_CLOCK,
@@ -214,6 +217,7 @@ const SCOPES: [Scope; 14] = [
     REPLAY,
     RESTORE,
     RESTORE_KEYS,
+    LONG_AFTER_RESTORE,
     ALL_BUT_RESTORE,
     ALL_BUT_ROTATION,
     ALL_BUT_STOLEN_KEY,
@@ -241,13 +245,13 @@ const USES: [(Rule, Scope, &str); 23] = [
     (Rule::TimeIsTakenBeforeTheDeviceIsRead, SLOW, DISABLED),
     (Rule::MintsNothingRevoked, DISABLE, STILLBORN),
     (Rule::JtiIsKeptByTheStore, REPLAY, ONE_TOKEN),
-    (Rule::JtiIsKeptInAnEpoch, REPLAY, ONE_TOKEN),
+    (Rule::AssertionsEndInTheStore, REPLAY, ONE_TOKEN),
     (Rule::RestoreEndsAssertions, REPLAY, ONE_TOKEN),
     (Rule::RestoreEndsEarlyAssertions, REPLAY, ONE_TOKEN),
-    (Rule::RestoreRevokesAll, RESTORE, RESTORED),
+    (Rule::RestoreRevokesAll, RESTORE_KEYS, RESTORED),
     (Rule::RestoreMakesAnEpoch, RESTORE_KEYS, RESTORED),
-    (Rule::RestoreMakesKeys, RESTORE_KEYS, REVOKED_KEY),
-    (Rule::AllTakesBackKeySets, RESTORE_KEYS, REVOKED_KEY),
+    (Rule::RestoreMakesKeys, LONG_AFTER_RESTORE, REVOKED_KEY),
+    (Rule::RestoreRevokesKeys, RESTORE_KEYS, REVOKED_KEY),
     (Rule::SnapshotOnlyAdds, RESTART, NEVER_AGAIN),
     (Rule::DiskComesFirst, RESTART, NEVER_AGAIN),
     (Rule::KeyRevocationIsPushed, REVOKE_KEY, REVOKED_KEY),

@@ -1,14 +1,19 @@
 //! Everything out of one store and into another.
 
+use std::sync::Arc;
+
 use fleetbadge_validator::jwk::Algorithm;
 use fleetbadge_validator::revocations::Revocation;
+use fleetbadge_validator::time::{ManualClock, UnixSeconds};
+use fleetbadge_validator::verify::Verifier;
 use tokio::sync::mpsc;
 
 use super::{NOW, add_broker, broker, device, id, taken_back, used, with_group};
+use crate::revoker::Revoker;
 use crate::root_key::Sealed;
 use crate::signing_keys::{PrivateHalf, Schedule};
 use crate::store::tables::{ImportedRow, Row, TABLES};
-use crate::store::{NotImported, Restoration, SigningKeyChange, SigningKeyRecord, Store, UsedJti};
+use crate::store::{NewEpoch, NotImported, SigningKeyChange, SigningKeyRecord, Store, UsedJti};
 
 pub(super) async fn check<S: Store, G>(make: &impl AsyncFn() -> (S, G)) {
     let (from, _from) = make().await;
@@ -17,7 +22,11 @@ pub(super) async fn check<S: Store, G>(make: &impl AsyncFn() -> (S, G)) {
     half_of_it_is_nothing(&from, &make().await.0).await;
     nothing_old_comes_back_to_life(&from, &make().await.0).await;
     a_clock_is_set_back_by_an_operator_alone(&make().await.0).await;
+    the_longest_life_of_a_token_is_kept(&make().await.0).await;
 }
+
+/// How long tokens may live in what is filled.
+const LIFETIME_S: u64 = 900;
 
 /// Something in every table.
 pub(crate) async fn fill(store: &impl Store) {
@@ -38,6 +47,8 @@ pub(crate) async fn fill(store: &impl Store) {
     let first = SigningKeyChange { set: &[key], ..SigningKeyChange::default() };
     store.change_signing_keys(&first).await.unwrap();
     store.reach_clock(NOW).await.unwrap();
+    store.allow_token_lifetime(LIFETIME_S).await.unwrap();
+    store.revoke(&[Revocation::of_token("j", NOW.plus(60))]).await.unwrap();
 }
 
 async fn rows_of(store: &impl Store) -> Vec<Row> {
@@ -61,7 +72,7 @@ async fn give_older(
     store: &impl Store,
     rows: Vec<Row>,
     ends: bool,
-    restoration: Option<&Restoration>,
+    epoch: Option<&NewEpoch>,
 ) -> Result<(), NotImported> {
     let (sender, receiver) = mpsc::channel(4);
     let feed = async move {
@@ -74,7 +85,7 @@ async fn give_older(
             let _ = sender.send(ImportedRow::End).await;
         }
     };
-    let (imported, ()) = tokio::join!(store.import(receiver, restoration), feed);
+    let (imported, ()) = tokio::join!(store.import(receiver, epoch), feed);
     imported
 }
 
@@ -102,18 +113,47 @@ async fn half_of_it_is_nothing(from: &impl Store, to: &impl Store) {
 
 async fn nothing_old_comes_back_to_life(from: &impl Store, to: &impl Store) {
     let before = from.changes(0).await.unwrap();
-    let revoke = Revocation::of_all(NOW.plus(1), NOW.plus(100));
-    let restoration = Restoration { revoke: revoke.clone(), statements_after: NOW.plus(330) };
-    give_older(to, rows_of(from).await, true, Some(&restoration)).await.unwrap();
+    let epoch = new_epoch(NOW);
+    give_older(to, rows_of(from).await, true, Some(&epoch)).await.unwrap();
     let after = to.changes(before.last).await.unwrap();
     assert_ne!(after.epoch, before.epoch);
     assert!(after.last > before.last);
     assert_eq!(after.statements_after, NOW.plus(330));
     assert_eq!(to.signing_keys().await.unwrap().keys, []);
-    let revocations = to.revocations(0, 9).await.unwrap();
-    assert!(revocations.iter().any(|one| one.revocation == revoke), "{revocations:?}");
-    assert!(revocations.iter().any(|one| one.revocation == taken_back("gone")), "{revocations:?}");
-    assert_eq!(to.use_jtis(&[UsedJti { id: [0xff; 32], expires_at: NOW }]).await.unwrap(), [false]);
+    // All are taken back, for as long as any may live, and by name those that
+    // whoever has stolen a key writes from now on.
+    let all = Revocation::of_all(NOW.plus(1), NOW.plus(1 + LIFETIME_S + Verifier::MAX_SKEW_S));
+    let revocations = revocations(to).await;
+    assert!(revocations.contains(&all), "{revocations:?}");
+    assert!(revocations.contains(&epoch.revoker.key("k")), "{revocations:?}");
+    assert!(revocations.contains(&Revocation::of_token("j", NOW.plus(60))), "{revocations:?}");
+    assert_eq!(revocations.len(), 3, "no other says more: {revocations:?}");
+    assert_eq!(to.use_jtis(&[UsedJti { id: [0xff; 32], expires_at: NOW.plus(331) }]).await.unwrap(), [false]);
+    nothing_ends_too_early(to).await;
+}
+
+/// A node may ask that has not heard of the new epoch.
+async fn nothing_ends_too_early(store: &impl Store) {
+    let jtis = [330, 331]
+        .map(|end| UsedJti { id: [u8::try_from(end % 100).unwrap(); 32], expires_at: NOW.plus(end) });
+    assert_eq!(store.use_jtis(&jtis).await.unwrap(), [false, true]);
+    assert_eq!(store.use_jtis(&jtis).await.unwrap(), [false, false]);
+}
+
+/// By settings that allow less than was allowed before.
+fn new_epoch(now: UnixSeconds) -> NewEpoch {
+    NewEpoch { revoker: Revoker::new(Arc::new(ManualClock::at(now)), 0, 60), statements_after: now.plus(330) }
+}
+
+async fn revocations(store: &impl Store) -> Vec<Revocation> {
+    store.revocations(0, 9).await.unwrap().into_iter().map(|one| one.revocation).collect()
+}
+
+async fn the_longest_life_of_a_token_is_kept(store: &impl Store) {
+    for (allowed, longest) in [(900, 900), (60, 900), (901, 901)] {
+        store.allow_token_lifetime(allowed).await.unwrap();
+        assert_eq!(store.changes(0).await.unwrap().max_token_lifetime_s, longest);
+    }
 }
 
 async fn a_clock_is_set_back_by_an_operator_alone(store: &impl Store) {
@@ -121,7 +161,16 @@ async fn a_clock_is_set_back_by_an_operator_alone(store: &impl Store) {
         store.reach_clock(now).await.unwrap();
         assert_eq!(store.changes(0).await.unwrap().clock_high, high);
     }
-    store.accept_clock(NOW.minus(100), NOW.plus(230)).await.unwrap();
-    let log = store.changes(0).await.unwrap();
+    // By the later clock.
+    store
+        .revoke(&[taken_back("a"), Revocation::of_all(NOW, NOW), Revocation::of_key("k", NOW)])
+        .await
+        .unwrap();
+    let former = store.changes(0).await.unwrap();
+    let epoch = new_epoch(NOW.minus(100));
+    store.accept_clock(NOW.minus(100), &epoch).await.unwrap();
+    let log = store.changes(former.last).await.unwrap();
     assert_eq!((log.clock_high, log.statements_after), (NOW.minus(100), NOW.plus(230)));
+    assert_ne!(log.epoch, former.epoch);
+    assert_eq!(revocations(store).await, [Revocation::of_key("k", NOW), epoch.revoker.all()]);
 }

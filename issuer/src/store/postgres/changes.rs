@@ -1,7 +1,6 @@
 //! The log of changes. Whoever has counted it up holds back all others until
 //! the commit, so that ids and commits have one order.
 
-use fleetbadge_validator::time::UnixSeconds;
 use sqlx::postgres::PgPool;
 use sqlx::{FromRow, PgTransaction};
 
@@ -35,6 +34,7 @@ struct StateRow {
     last_change: i64,
     statements_after: i64,
     clock_high: i64,
+    max_token_lifetime_s: i64,
     now: i64,
     is_standby: bool,
     id: Option<i64>,
@@ -50,7 +50,7 @@ pub(super) async fn since(pool: &PgPool, after: u64) -> Result<ChangeLog, StoreE
     let rows: Vec<StateRow> = sqlx::query_as(
         "SELECT CASE WHEN pg_is_in_recovery() THEN epoch \
                      ELSE epoch || '_' || ltrim(left(pg_walfile_name(pg_current_wal_lsn()), 8), '0') END AS epoch, \
-                last_change, statements_after, clock_high, \
+                last_change, statements_after, clock_high, max_token_lifetime_s, \
                 floor(extract(epoch FROM clock_timestamp()))::bigint AS now, \
                 pg_is_in_recovery() AS is_standby, id, kind, name \
          FROM state LEFT JOIN changes ON id > $1 ORDER BY id",
@@ -59,27 +59,25 @@ pub(super) async fn since(pool: &PgPool, after: u64) -> Result<ChangeLog, StoreE
     .fetch_all(pool)
     .await?;
     let Some(state) = rows.first() else { return Err(sqlx::Error::RowNotFound.into()) };
-    let StateRow { epoch, last_change, statements_after, clock_high, now, is_standby, .. } = state;
-    if *is_standby {
+    if state.is_standby {
         return Err(StoreError::Standby);
     }
-    let (epoch, now) = (epoch.as_str().into(), UnixSeconds(count_from_sql("clock", *now)?));
-    let last = count_from_sql("change", *last_change)?;
-    let clock_high = time_from_sql("clock", *clock_high)?;
-    let statements_after = time_from_sql("clock", *statements_after)?;
+    let last = count_from_sql("change", state.last_change)?;
+    let log = ChangeLog {
+        epoch: state.epoch.as_str().into(),
+        last,
+        changes: None,
+        now: Some(time_from_sql("clock", state.now)?),
+        clock_high: time_from_sql("clock", state.clock_high)?,
+        statements_after: time_from_sql("clock", state.statements_after)?,
+        max_token_lifetime_s: count_from_sql("lifetime", state.max_token_lifetime_s)?,
+    };
     let changes: Vec<ChangeRow> = rows
         .into_iter()
         .filter_map(|row| Some(ChangeRow { id: row.id?, kind: row.kind?, name: row.name? }))
         .collect();
     let is_whole = last.checked_sub(after) == Some(changes.len() as u64);
-    Ok(ChangeLog {
-        epoch,
-        last,
-        changes: if is_whole { Some(records(changes)?) } else { None },
-        now: Some(now),
-        clock_high,
-        statements_after,
-    })
+    Ok(ChangeLog { changes: if is_whole { Some(records(changes)?) } else { None }, ..log })
 }
 
 pub(super) async fn forget(pool: &PgPool, kept: u64) -> Result<(), StoreError> {

@@ -10,7 +10,7 @@ use super::settings::ONE_MOMENT;
 use super::state;
 use crate::store::row::{from_json, to_json};
 use crate::store::tables::{Cell, ImportedRow, Kind, Row, TABLES, Table};
-use crate::store::{NotImported, Restoration, StoreError};
+use crate::store::{NewEpoch, NotImported, StoreError};
 
 /// The most rows of one statement: PostgreSQL takes 65,535 values.
 const BATCH: usize = 500;
@@ -35,7 +35,7 @@ pub(super) async fn export(pool: &PgPool, rows: &mpsc::Sender<Row>) -> Result<()
 pub(super) async fn import(
     pool: &PgPool,
     mut rows: mpsc::Receiver<ImportedRow>,
-    restoration: Option<&Restoration>,
+    epoch: Option<&NewEpoch>,
 ) -> Result<(), NotImported> {
     let mut transaction = pool.begin().await?;
     take_your_time(&mut transaction).await?;
@@ -60,8 +60,8 @@ pub(super) async fn import(
         }
     }
     insert(&mut transaction, &batch).await?;
-    if let Some(restoration) = restoration {
-        state::restored_in(&mut transaction, restoration).await?;
+    if let Some(epoch) = epoch {
+        state::restored_in(&mut transaction, epoch).await?;
     }
     Ok(transaction.commit().await?)
 }

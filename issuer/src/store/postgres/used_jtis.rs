@@ -15,7 +15,8 @@ pub(super) async fn use_up(pool: &PgPool, jtis: &[UsedJti]) -> Result<Vec<bool>,
     // no two nodes wait for each other.
     let inserted: Vec<Vec<u8>> = sqlx::query_scalar(
         "INSERT INTO used_jtis (id, expires_at) \
-         SELECT id, max(expires_at) FROM unnest($1::bytea[], $2::bigint[]) AS used (id, expires_at) \
+         SELECT id, max(expires_at) FROM unnest($1::bytea[], $2::bigint[]) AS used (id, expires_at), state \
+         WHERE expires_at > statements_after \
          GROUP BY id ORDER BY id \
          ON CONFLICT DO NOTHING RETURNING id",
     )

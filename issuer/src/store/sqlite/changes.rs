@@ -28,9 +28,7 @@ pub(super) async fn log(
 
 pub(super) async fn since(pool: &SqlitePool, after: u64) -> Result<ChangeLog, StoreError> {
     let mut transaction = pool.begin().await?;
-    let state = sqlx::query("SELECT epoch, last_change, statements_after, clock_high FROM state")
-        .fetch_one(&mut *transaction)
-        .await?;
+    let state = sqlx::query("SELECT * FROM state").fetch_one(&mut *transaction).await?;
     let last = count_from_sql(WHAT, state.try_get("last_change")?)?;
     let rows: Vec<ChangeRow> = sqlx::query_as("SELECT id, kind, name FROM changes WHERE id > ? ORDER BY id")
         .bind(count_to_sql(after))
@@ -44,6 +42,7 @@ pub(super) async fn since(pool: &SqlitePool, after: u64) -> Result<ChangeLog, St
         now: None,
         clock_high: time_from_sql(WHAT, state.try_get("clock_high")?)?,
         statements_after: time_from_sql(WHAT, state.try_get("statements_after")?)?,
+        max_token_lifetime_s: count_from_sql(WHAT, state.try_get("max_token_lifetime_s")?)?,
     })
 }
 

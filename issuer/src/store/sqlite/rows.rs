@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use super::state;
 use crate::store::row::{from_json, to_json};
 use crate::store::tables::{Cell, ImportedRow, Kind, Row, TABLES, Table};
-use crate::store::{NotImported, Restoration, StoreError};
+use crate::store::{NewEpoch, NotImported, StoreError};
 
 /// The most rows of one statement: SQLite takes 32,766 values.
 const BATCH: usize = 500;
@@ -33,7 +33,7 @@ pub(super) async fn export(pool: &SqlitePool, rows: &mpsc::Sender<Row>) -> Resul
 pub(super) async fn import(
     pool: &SqlitePool,
     mut rows: mpsc::Receiver<ImportedRow>,
-    restoration: Option<&Restoration>,
+    epoch: Option<&NewEpoch>,
 ) -> Result<(), NotImported> {
     let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
     if !is_empty(&mut transaction).await? {
@@ -55,8 +55,8 @@ pub(super) async fn import(
         }
     }
     insert(&mut transaction, &batch).await?;
-    if let Some(restoration) = restoration {
-        state::restored_in(&mut transaction, restoration).await?;
+    if let Some(epoch) = epoch {
+        state::restored_in(&mut transaction, epoch).await?;
     }
     Ok(transaction.commit().await?)
 }

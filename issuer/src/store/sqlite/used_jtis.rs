@@ -10,12 +10,14 @@ pub(super) async fn use_up(pool: &SqlitePool, jtis: &[UsedJti]) -> Result<Vec<bo
     let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
     let mut first = Vec::with_capacity(jtis.len());
     for UsedJti { id, expires_at } in jtis {
-        let inserted =
-            sqlx::query("INSERT INTO used_jtis (id, expires_at) VALUES (?, ?) ON CONFLICT DO NOTHING")
-                .bind(id.as_slice())
-                .bind(time_to_sql(*expires_at))
-                .execute(&mut *transaction)
-                .await?;
+        let inserted = sqlx::query(
+            "INSERT INTO used_jtis (id, expires_at) SELECT ?1, ?2 FROM state WHERE statements_after < ?2 \
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(id.as_slice())
+        .bind(time_to_sql(*expires_at))
+        .execute(&mut *transaction)
+        .await?;
         first.push(inserted.rows_affected() == 1);
     }
     transaction.commit().await?;

@@ -13,12 +13,16 @@ use fleetbadge_validator::test_support::TestKey;
 use fleetbadge_validator::time::{Clock as _, SystemClock};
 use tempfile::TempDir;
 
+use crate::backup::kids;
+
 use super::{
-    BOUND_S, add_broker, add_signer, assertion, eventually, is_active, is_refused_for_now, present, soon,
+    BOUND_S, add_broker, add_signer, assertion, eventually, is_active, is_refused_for_now, present, snapshot,
+    soon,
 };
 
 /// In seconds.
 const HOUR: i64 = 3_600;
+const DAY: i64 = 24 * HOUR;
 
 /// An issuer with a clock of its own.
 struct Clocked {
@@ -32,10 +36,7 @@ struct Clocked {
 
 impl Clocked {
     fn start(options: &[&str]) -> Self {
-        // The first key signs from when it is made.
-        let mut clocked = Self::start_at(-3 * HOUR, options);
-        clocked.set(0);
-        clocked.issuer.restart();
+        let clocked = Self::start_at(0, options);
         clocked.has_written(0);
         clocked
     }
@@ -97,6 +98,24 @@ impl Clocked {
     fn accept(&self) {
         let accepted = self.issuer.command(&["clock", "accept", "--yes"]);
         assert_eq!(accepted.code, Some(0), "{}", accepted.stderr);
+        assert_eq!(self.ready().status, 200);
+        // All is taken back that was issued in this very second.
+        eventually("tokens again", || self.ask().status == 200);
+    }
+
+    /// A broker's user name, and a token of `pump-1` that is taken back.
+    fn taken_back(&self) -> (String, String) {
+        let (user, token) = (add_broker(&self.issuer), self.issuer.token(&self.pump));
+        assert!(is_active(&self.issuer, &user, &token));
+        let revoked = self.issuer.command(&["revocation", "add", "--device", "pump-1"]);
+        assert_eq!(revoked.code, Some(0), "{}", revoked.stderr);
+        eventually("tokens again", || self.ask().status == 200);
+        (user, token)
+    }
+
+    /// What is taken back, by the feed.
+    fn revoked(&self, user: &str) -> Vec<String> {
+        snapshot(&self.issuer, user).iter().map(ToString::to_string).collect()
     }
 }
 
@@ -104,9 +123,11 @@ impl Clocked {
 #[cfg_attr(no_faketime, ignore = "no libfaketime")]
 fn a_clock_that_is_set_back_stops_tokens_until_an_operator_says_that_it_is_right() {
     let server = Clocked::start(&[]);
+    let user = add_broker(&server.issuer);
     let used = server.assertion("1", 0);
     assert_eq!(server.present(&used), 200);
     assert_eq!((server.ask().status, server.ready().status), (200, 200));
+    let (token, kid) = (server.issuer.token(&server.pump), kids(&server.issuer).remove(0));
 
     server.set(-HOUR);
     assert!(is_refused_for_now(&server.ask()));
@@ -121,21 +142,28 @@ fn a_clock_that_is_set_back_stops_tokens_until_an_operator_says_that_it_is_right
     assert!(is_refused_for_now(&server.ask()));
 
     server.accept();
-    assert_eq!((server.ask().status, server.ready().status), (200, 200));
     assert_ne!(server.present(&used), 200);
+    let revoked = server.revoked(&user);
+    for target in ["\"all\":true", &format!("\"kid\":\"{kid}\"")] {
+        assert!(revoked.iter().any(|one| one.contains(target)), "{target}: {revoked:?}");
+    }
     // May have been used at this time before; nobody remembers.
     assert_ne!(server.present(&server.assertion("2", -HOUR)), 200);
 
     server.set(0);
     assert_eq!(server.ask().status, 200);
+    assert!(!is_active(&server.issuer, &user, &token), "of a time that has come again");
     assert_eq!(server.present(&used), 401);
     assert_eq!(server.present(&server.assertion("3", 0)), 200);
 }
 
 #[test]
 #[cfg_attr(no_faketime, ignore = "no libfaketime")]
-fn a_clock_that_was_wrong_for_a_while_brings_no_used_assertion_back() {
+fn a_clock_that_was_wrong_for_a_while_brings_nothing_back() {
     let server = Clocked::start(&[]);
+    let (user, token) = server.taken_back();
+    let kid = kids(&server.issuer).remove(0);
+    assert_eq!(server.issuer.command(&["key", "rotate", "--now"]).code, Some(0));
     let used = server.assertion("1", 0);
     assert_eq!(server.present(&used), 200);
     server.set(HOUR);
@@ -143,11 +171,16 @@ fn a_clock_that_was_wrong_for_a_while_brings_no_used_assertion_back() {
     assert_eq!((server.ask().status, server.ready().status), (200, 200));
     let later = server.assertion("1", HOUR);
     assert_eq!((server.present(&later), server.present(&later)), (401, 401), "the jti was used");
+    // Longer than a key that signs no more is kept.
+    server.set(2 * DAY);
     // Long enough for whatever forgets to have done so.
     thread::sleep(Duration::from_secs(3));
 
     server.set(0);
     assert_eq!(server.present(&used), 401);
+    assert!(!is_active(&server.issuer, &user, &token));
+    assert!(server.revoked(&user).iter().any(|one| one.contains("pump-1")));
+    eventually("the retired key is still published", || kids(&server.issuer).contains(&kid));
     assert_eq!((server.ask().status, server.ready().status), (200, 200));
     assert_eq!(server.present(&server.assertion("2", 0)), 200);
 
@@ -157,27 +190,54 @@ fn a_clock_that_was_wrong_for_a_while_brings_no_used_assertion_back() {
     assert_eq!(server.present(&server.assertion("3", 2 * HOUR)), 200);
 }
 
-/// One that starts with a wrong clock believes it, and forgets what has ended
-/// by it.
 #[test]
 #[cfg_attr(no_faketime, ignore = "no libfaketime")]
-fn a_restart_with_a_wrong_clock_brings_no_used_assertion_back() {
+fn a_restart_with_a_wrong_clock_brings_nothing_back() {
     let mut server = Clocked::start(&[]);
+    let (user, token) = server.taken_back();
     let used = server.assertion("1", 0);
     assert_eq!(server.present(&used), 200);
-    server.set(HOUR);
-    server.issuer.restart();
+    for wrong in [2 * HOUR, 2 * DAY] {
+        server.set(wrong);
+        server.issuer.restart();
+        assert_eq!(server.ask().status, 200);
+        thread::sleep(Duration::from_secs(3));
+        server.set(0);
+        assert_eq!((server.ask().status, server.ready().status), (200, 200), "nobody believed it");
+        assert_eq!(server.present(&used), 401);
+        assert!(!is_active(&server.issuer, &user, &token));
+        server.issuer.restart();
+        assert!(!is_active(&server.issuer, &user, &token));
+        assert!(server.revoked(&user).iter().any(|one| one.contains("pump-1")));
+    }
+}
+
+/// It has worked at a later time for long, and forgotten what has ended by it.
+#[test]
+#[cfg_attr(no_faketime, ignore = "no libfaketime")]
+fn a_clock_that_was_believed_and_is_put_right_brings_nothing_back() {
+    let mut server = Clocked::start_at(HOUR, &[]);
     server.has_written(HOUR);
-    assert_eq!(server.ask().status, 200);
+    let (user, token) = (add_broker(&server.issuer), server.issuer.token(&server.pump));
+    let used = server.assertion("1", HOUR);
+    assert_eq!(server.present(&used), 200);
+    // Of a time that is to come.
+    assert_eq!(server.issuer.command(&["revocation", "add", "--all", "--yes"]).code, Some(0));
 
     server.set(0);
     eventually("the clock is behind", || is_refused_for_now(&server.ask()));
     server.issuer.restart();
     assert!(is_refused_for_now(&server.ask()), "also after a restart");
     assert_ne!(server.present(&used), 200);
+    let shown = server.issuer.command(&["clock", "show"]).stdout;
+    assert!(shown.contains("none for everything until "), "{shown}");
+    // Nobody is kept out for the rest of that hour.
     server.accept();
-    assert_eq!(server.ask().status, 200);
     assert_ne!(server.present(&used), 200);
+    server.set(HOUR);
+    assert_eq!(server.ask().status, 200);
+    assert!(!is_active(&server.issuer, &user, &token));
+    assert_eq!(server.present(&used), 401);
 }
 
 /// As devices without a battery do: nothing was ever right. The only key signs
@@ -192,9 +252,7 @@ fn an_issuer_that_was_set_up_in_another_year_works_once_the_clock_is_accepted() 
     server.set(0);
     eventually("the clock is behind", || is_refused_for_now(&server.ask()));
     server.accept();
-    assert_eq!((server.ask().status, server.ready().status), (200, 200));
-    let keys = server.issuer.json(&["key", "list"]);
-    let key = &keys.as_array().unwrap()[0];
+    let key = &server.issuer.json_lines(&["key", "list"])[0];
     assert_eq!(key["state"], "active");
     assert!(key["active_at"].as_u64().unwrap() <= SystemClock.now().0, "{key}");
 }
@@ -210,9 +268,13 @@ fn a_node_whose_clock_is_not_the_databases_issues_nothing() {
     for wrong in [-HOUR, HOUR, 10] {
         server.set(wrong);
         eventually("it is noticed", || is_refused_for_now(&server.ask()));
-        let ready = server.ready();
-        assert_eq!(ready.status, 503);
-        assert!(ready.body.contains("clock"), "{}", ready.body);
+        // To be put right, not to be accepted.
+        eventually("it is said", || {
+            let ready = server.ready();
+            ready.status == 503
+                && ready.body.contains("clocks of this node")
+                && !ready.body.contains("accept")
+        });
         assert_eq!(other.request_token(&server.pump, &[]).status, 200, "the other one goes on");
         server.set(0);
         eventually("all is well", || server.ask().status == 200 && server.ready().status == 200);

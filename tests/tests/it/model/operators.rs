@@ -1,7 +1,7 @@
 //! What operators do, and how keys change.
 
-use fleetbadge_issuer::signing_keys::plan::{Plan, plan_rotation};
-use fleetbadge_issuer::signing_keys::{KeyFetch, KeyState, KeyTiming, Schedule};
+use fleetbadge_issuer::signing_keys::plan::{Plan, plan_promotion, plan_revocation, plan_rotation};
+use fleetbadge_issuer::signing_keys::{KeyFetch, KeyState, KeyTiming, Planned, Schedule};
 use fleetbadge_validator::jwk::Algorithm;
 use fleetbadge_validator::time::UnixSeconds;
 
@@ -22,8 +22,7 @@ impl Issuance {
         let after_tokens = until_all_know + LIFE + SKEW;
         let after_copies = after_tokens.max(until_all_know + STALE);
         let (before, expires_at) = match target {
-            Target::Device => (before, after_tokens),
-            Target::All => (before, after_copies),
+            Target::Device | Target::All => (before, after_tokens),
             Target::Key(_) if self.keeps(Rule::KeyRevocationOutlivesKeySets) => (0, after_copies),
             Target::Key(_) => (0, after_tokens),
         };
@@ -42,15 +41,20 @@ impl Issuance {
 
     pub(super) fn restore(&self, state: &mut State) -> Option<()> {
         let all = self.keeps(Rule::RestoreRevokesAll).then(|| self.revocation(Target::All, state));
+        let revocation_of = |kid| self.revocation(Target::Key(kid), state);
         let Store { mut content, has_jti, .. } = (**state.backup.as_ref()?).clone();
+        let kids = content.keys.iter().map(|key| key.kid).filter(|_| self.keeps(Rule::RestoreRevokesKeys));
+        let revocations: Vec<Entry> = kids.map(revocation_of).chain(all).collect();
         state.restores += 1;
+        // The one of all says the same.
+        content.entries.retain(|entry| matches!(entry.target, Target::Key(_)));
         if self.keeps(Rule::RestoreMakesAnEpoch) {
             content.epoch = state.restores;
         }
         if self.keeps(Rule::RestoreMakesKeys) {
             content.keys = vec![state.make_key(Schedule::first(UnixSeconds(state.now)))];
         }
-        content.changed(all);
+        content.changed(revocations);
         state.store = Store { content, has_jti, reports: vec![None; state.validators.len()] };
         if let Some(token) = &mut state.token {
             token.is_of_lost_epoch = true;
@@ -69,7 +73,9 @@ impl Issuance {
     pub(super) fn rotate(&self, state: &mut State, node: usize) -> Option<()> {
         state.rotations += 1;
         self.may_change_keys(state, node).then_some(())?;
-        plan_and_write(state, node, false)?;
+        let (keys, kids, now) = planned(state, node);
+        let plan = plan_rotation(&keys, Algorithm::ES256, &self.timing(), FETCH, false, now).ok()?;
+        write(state, &kids, plan);
         state.store.content.changed(None);
         Some(())
     }
@@ -77,17 +83,10 @@ impl Issuance {
     pub(super) fn revoke_key(&self, state: &mut State, node: usize, kid: usize) -> Option<()> {
         let copy = &state.nodes[node].copy;
         (copy.keys == state.store.content.keys).then_some(())?;
-        let at = state.nodes[node].clock(state.now);
-        let of = |wanted| copy.keys_that_are(wanted, at).any(|key| key.kid == kid);
-        if of(KeyState::Active) {
-            plan_and_write(state, node, true)?;
-        } else if of(KeyState::Announced) {
-            let active = copy.keys_that_are(KeyState::Active, at).next().copied()?;
-            let schedule = Schedule { retired_at: None, dropped_at: None, ..active.schedule };
-            state.store.content.reschedule(active.kid, schedule);
-        } else if !of(KeyState::Retired) {
-            return None;
-        }
+        let (keys, kids, now) = planned(state, node);
+        let position = kids.iter().position(|known| *known == kid)?;
+        (keys[position].1.state(now) != KeyState::Dropped).then_some(())?;
+        write(state, &kids, plan_revocation(&keys, position, now));
         let entry = self.revocation(Target::Key(kid), state);
         let content = &mut state.store.content;
         content.keys.retain(|key| key.kid != kid);
@@ -105,53 +104,52 @@ impl Issuance {
         (copy.keys == state.store.content.keys).then_some(())?;
         let at = state.nodes[node].clock(state.now);
         let announced = copy.keys_that_are(KeyState::Announced, at).next().copied()?;
-        let active = copy.keys_that_are(KeyState::Active, at).next().copied()?;
         let heard_of = |report: &&Report| report.age <= WINDOW;
         let numbered = state.store.reports.iter().enumerate();
         let known: Vec<_> =
             numbered.filter_map(|(n, report)| Some((n, report.as_ref().filter(heard_of)?))).collect();
-        let announced_at = announced.schedule.announced_at.0;
+        let since = announced.schedule.announced_at.0 + self.timing().heard_everywhere_s;
         let has_confirmed = |report: &Report| {
-            let counts = !self.keeps(Rule::EarlyReportsDoNotCount)
-                || state.now - report.age >= announced_at + ANNOUNCE;
+            let counts = !self.keeps(Rule::EarlyReportsDoNotCount) || state.now - report.age >= since;
             counts && report.keys.has(announced.kid)
         };
         let is_confirmed = known.iter().all(|(_, report)| has_confirmed(report));
-        let is_due =
-            at >= announced_at + ANNOUNCE && (is_confirmed || !self.keeps(Rule::EarlyOnlyIfConfirmed));
-        let from = UnixSeconds(at + if self.keeps(Rule::EarlyOnlyAfterTheBound) { BOUND } else { 0 });
-        (is_due && from < announced.schedule.active_at).then_some(())?;
+        (is_confirmed || !self.keeps(Rule::EarlyOnlyIfConfirmed)).then_some(())?;
         let confirmed_by = known.iter().map(|(n, _)| *n).collect();
+        let (keys, kids, now) = planned(state, node);
+        let plan = plan_promotion(&keys, Algorithm::ES256, &self.timing(), FETCH, now)?;
+        write(state, &kids, plan);
         let content = &mut state.store.content;
-        content.reschedule(announced.kid, Schedule { active_at: from, ..announced.schedule });
-        let dropped_at = Some(from.plus(LIFE + SKEW));
-        content.reschedule(active.kid, Schedule { retired_at: Some(from), dropped_at, ..active.schedule });
-        content
-            .keys
-            .iter_mut()
-            .filter(|key| key.kid == announced.kid)
-            .for_each(|key| key.confirmed_by = confirmed_by);
+        let promoted = content.keys.iter_mut().filter(|key| key.kid == announced.kid);
+        promoted.for_each(|key| key.confirmed_by = confirmed_by);
         content.changed(None);
         Some(())
     }
+
+    fn timing(&self) -> KeyTiming {
+        KeyTiming {
+            rotation_s: None,
+            announce_s: ANNOUNCE,
+            confirm_deadline_s: DEADLINE,
+            propagation_bound_s: if self.keeps(Rule::EarlyOnlyAfterTheBound) { BOUND } else { 0 },
+            heard_everywhere_s: ANNOUNCE,
+            publish_retired_s: LIFE + SKEW,
+        }
+    }
 }
 
-/// Plans by the copy of a node, and writes.
-fn plan_and_write(state: &mut State, node: usize, at_once: bool) -> Option<()> {
-    let keys: Vec<_> =
-        state.nodes[node].copy.keys.iter().map(|key| (Algorithm::ES256, key.schedule)).collect();
-    let kids: Vec<_> = state.nodes[node].copy.keys.iter().map(|key| key.kid).collect();
-    let timing = KeyTiming {
-        rotation_s: None,
-        announce_s: 0,
-        confirm_deadline_s: DEADLINE,
-        propagation_bound_s: 0,
-        heard_everywhere_s: 0,
-        publish_retired_s: LIFE + SKEW,
-    };
-    let now = UnixSeconds(state.nodes[node].clock(state.now));
-    let fetch = KeyFetch::Within(0);
-    let Plan { changed, new } = plan_rotation(&keys, Algorithm::ES256, &timing, fetch, at_once, now).ok()?;
+/// Brokers fetch keys sooner than a key is announced.
+const FETCH: KeyFetch = KeyFetch::Within(0);
+
+/// What a node plans with: the keys of its copy, their names, and its time.
+fn planned(state: &State, node: usize) -> (Vec<Planned>, Vec<usize>, UnixSeconds) {
+    let node = &state.nodes[node];
+    let keys = node.copy.keys.iter().map(|key| ((Algorithm::ES256, key.schedule), key.kid));
+    let (keys, kids) = keys.unzip();
+    (keys, kids, UnixSeconds(node.clock(state.now)))
+}
+
+fn write(state: &mut State, kids: &[usize], Plan { changed, new }: Plan) {
     for (position, schedule) in changed {
         state.store.content.reschedule(kids[position], schedule);
     }
@@ -159,7 +157,6 @@ fn plan_and_write(state: &mut State, node: usize, at_once: bool) -> Option<()> {
         let key = state.make_key(schedule);
         state.store.content.keys.push(key);
     }
-    Some(())
 }
 
 impl Content {

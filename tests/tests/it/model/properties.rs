@@ -4,7 +4,7 @@ use fleetbadge_issuer::signing_keys::KeyState;
 use stateright::{Model, Property};
 
 use super::Issuance;
-use super::rules::{BOUND, CLOCKS, Rule};
+use super::rules::{BOUND, CLOCKS};
 use super::state::{State, Token, Validator};
 
 pub(super) const DISABLED: &str = "no token of a disabled device is let in by a current validator";
@@ -37,10 +37,10 @@ impl Issuance {
             Property::always(RESTORED, |model: &Self, state: &State| {
                 !model.some_current_accepts(state, |token| token.is_of_lost_epoch)
             }),
-            Property::always(NEVER_AGAIN, |model: &Self, state: &State| {
+            Property::always(NEVER_AGAIN, |_, state: &State| {
                 let accepts_refused = |token: Token| {
                     let refused = state.validators.iter().filter(|validator| validator.has_refused);
-                    refused.into_iter().any(|validator| model.accepts(state, validator, &token))
+                    refused.into_iter().any(|validator| state.accepts(validator, &token))
                 };
                 !state.token.is_some_and(accepts_refused)
             }),
@@ -110,10 +110,6 @@ impl Issuance {
         properties
     }
 
-    fn accepts(&self, state: &State, validator: &Validator, token: &Token) -> bool {
-        state.accepts(validator, token, self.keeps(Rule::AllTakesBackKeySets))
-    }
-
     fn some_current_accepts(&self, state: &State, is_meant: impl Fn(&Token) -> bool) -> bool {
         self.some_accepts(state, is_meant, |validator| state.is_current(validator))
     }
@@ -126,7 +122,7 @@ impl Issuance {
     ) -> bool {
         let Some(token) = state.token.filter(is_meant) else { return false };
         let mut asked = state.validators.iter().filter(|validator| is_asked(validator));
-        asked.any(|validator| self.accepts(state, validator, &token))
+        asked.any(|validator| state.accepts(validator, &token))
     }
 }
 

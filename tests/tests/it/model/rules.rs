@@ -41,8 +41,9 @@ pub(super) enum Rule {
     MintsNothingRevoked,
     /// The store says whether a `jti` is new.
     JtiIsKeptByTheStore,
-    /// It does so only for a node that knows of the last restore.
-    JtiIsKeptInAnEpoch,
+    /// It also says which assertions a restore has ended: a node may not have
+    /// heard of that.
+    AssertionsEndInTheStore,
     /// An assertion from before a restore is refused: its `jti` may have been
     /// used after the backup was taken.
     RestoreEndsAssertions,
@@ -54,8 +55,9 @@ pub(super) enum Rule {
     RestoreMakesAnEpoch,
     /// A restore makes new keys.
     RestoreMakesKeys,
-    /// A revocation of all takes back the key sets of before, too.
-    AllTakesBackKeySets,
+    /// A restore revokes the keys of before, by name: who has stolen one writes
+    /// tokens of any time.
+    RestoreRevokesKeys,
     /// A snapshot adds to what a validator knows; nothing is taken off that has
     /// not expired.
     SnapshotOnlyAdds,
@@ -64,7 +66,7 @@ pub(super) enum Rule {
     /// A revoked key is revoked at the validators, not only unpublished.
     KeyRevocationIsPushed,
     /// The revocation of a key outlives every copy of the key: who has stolen
-    /// it writes tokens that never end.
+    /// it goes on writing tokens.
     KeyRevocationOutlivesKeySets,
     /// A node that is not current does not give out keys.
     KeysOnlyFromACurrentNode,

@@ -120,10 +120,10 @@ impl Content {
         self.keys.iter().filter(move |key| key.schedule.state(UnixSeconds(at)) == state)
     }
 
-    /// Notes a change, and the revocation that it brings.
-    pub(super) fn changed(&mut self, entry: Option<Entry>) {
+    /// Notes a change, and the revocations that it brings.
+    pub(super) fn changed(&mut self, entries: impl IntoIterator<Item = Entry>) {
         self.change += 1;
-        self.entries.extend(entry.map(|entry| Entry { change: self.change, ..entry }));
+        self.entries.extend(entries.into_iter().map(|entry| Entry { change: self.change, ..entry }));
     }
 }
 
@@ -262,16 +262,12 @@ impl State {
     }
 
     /// Whether a validator lets the token in.
-    pub(super) fn accepts(&self, validator: &Validator, token: &Token, all_takes_back_keys: bool) -> bool {
+    pub(super) fn accepts(&self, validator: &Validator, token: &Token) -> bool {
         let Knowledge { keys, keys_age, ref entries, .. } = validator.memory;
-        let fetched_at = self.now - keys_age;
-        let has_taken_back =
-            |entry: &Entry| all_takes_back_keys && entry.target == Target::All && fetched_at < entry.before;
         keys.has(token.kid)
             && keys_age <= STALE
             && token.iat <= self.now + SKEW
             && self.now < token.exp.saturating_add(SKEW)
-            && !entries.iter().any(has_taken_back)
             && !token.is_revoked(entries)
     }
 }
