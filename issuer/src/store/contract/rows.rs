@@ -1,6 +1,7 @@
 //! Everything out of one store and into another.
 
 use fleetbadge_validator::jwk::Algorithm;
+use fleetbadge_validator::reports::Report;
 use fleetbadge_validator::revocations::Revocation;
 use tokio::sync::mpsc;
 
@@ -8,7 +9,9 @@ use super::{NOW, add_broker, broker, device, id, taken_back, used, with_group};
 use crate::root_key::Sealed;
 use crate::signing_keys::{PrivateHalf, Schedule};
 use crate::store::tables::{ImportedRow, Row, TABLES};
-use crate::store::{NotImported, Restoration, SigningKeyChange, SigningKeyRecord, Store, UsedJti};
+use crate::store::{
+    NotImported, ReportRecord, Restoration, SigningKeyChange, SigningKeyRecord, Store, UsedJti,
+};
 
 pub(super) async fn check<S: Store, G>(make: &impl AsyncFn() -> (S, G)) {
     let (from, _from) = make().await;
@@ -38,6 +41,14 @@ pub(crate) async fn fill(store: &impl Store) {
     let first = SigningKeyChange { set: &[key], ..SigningKeyChange::default() };
     store.change_signing_keys(&first).await.unwrap();
     store.reach_clock(NOW).await.unwrap();
+    let report = ReportRecord {
+        broker: "mqtt-1".parse().unwrap(),
+        instance: "i".into(),
+        secret: id("1"),
+        report: Report { software: "x/1".into(), kids: vec!["k".into()], revocations: None },
+        reported_at: NOW,
+    };
+    store.set_report(&report, 1).await.unwrap();
 }
 
 async fn rows_of(store: &impl Store) -> Vec<Row> {
