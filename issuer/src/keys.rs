@@ -228,9 +228,10 @@ impl Keys {
         }
         let is_here = |key: &SigningKeyRecord| matches!(key.private, PrivateHalf::Sealed(_));
         let (here, elsewhere): (Vec<_>, Vec<_>) = dropped.into_iter().partition(is_here);
-        let waiting = elsewhere.len();
+        let waiting: Vec<String> = elsewhere.iter().map(|key| key.kid.clone()).collect();
         let mut gone = self.destruction.collect(elsewhere, &self.keepers).await;
-        let is_all_done = gone.len() == waiting;
+        // A batch that was begun earlier may have been of other keys.
+        let is_all_done = waiting.iter().all(|kid| gone.contains(kid));
         gone.extend(here.into_iter().map(|key| key.kid));
         let _one_at_a_time = self.change.lock().await;
         let SigningKeySet { revision, keys } = self.store.signing_keys().await?;

@@ -367,6 +367,8 @@ impl RootKeys {
         now: UnixSeconds,
     ) -> Result<RootKeyId, RootKeyError> {
         let id = parse(id)?;
+        // It takes its time, and nobody is to wait for it to hear of a change.
+        let usage = usage::count(&*self.store, now).await?.remove(&id).unwrap_or_default();
         let _one_at_a_time = self.change.lock().await;
         let mut keys = self.read().await?;
         let needed = self.store.root_keys().await?;
@@ -377,7 +379,6 @@ impl RootKeys {
         if needed.is_none_or(|needed| needed.current == id) || self.in_use.now().current() == id {
             return Err(RootKeyError::Current(id));
         }
-        let usage = usage::count(&*self.store, now).await?.remove(&id).unwrap_or_default();
         if usage.signing_keys > 0 || !(although_needed || usage.is_none()) {
             return Err(RootKeyError::Needed { id, usage });
         }

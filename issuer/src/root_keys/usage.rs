@@ -31,7 +31,7 @@ impl Usage {
     /// What is in the way of removing it, and what to do about that.
     pub(super) fn way_out(&self, id: RootKeyId) -> String {
         if self.signing_keys > 0 {
-            return ": signing keys move by themselves, as soon as a node can write".into();
+            return "; signing keys move by themselves once a node has it and the current one".into();
         }
         let client = self.client.as_ref().map_or_else(String::new, |client| format!(", one of {client}"));
         format!(
