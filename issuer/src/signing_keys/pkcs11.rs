@@ -335,14 +335,12 @@ fn sign(
         Algorithm::RS256 => session.sign(&Mechanism::Sha256RsaPkcs, handle, message),
         Algorithm::EdDSA => return Err(SignerFailed::Algorithm(algorithm)),
     };
-    signed.map_err(|error| match error {
+    if let Err(Error::Pkcs11(RvError::KeyHandleInvalid | RvError::ObjectHandleInvalid, _)) = &signed {
         // Another node has destroyed it.
-        Error::Pkcs11(RvError::KeyHandleInvalid | RvError::ObjectHandleInvalid, _) => {
-            lock(&connection.private_keys).remove(&key.id);
-            SignerFailed::NoSuchKey { id: key.id.clone() }
-        }
-        error => gone(&error),
-    })
+        lock(&connection.private_keys).remove(&key.id);
+        return Err(SignerFailed::NoSuchKey { id: key.id.clone() });
+    }
+    signed.map_err(|error| gone(&error))
 }
 
 /// Found once, and known by its handle from then on.
