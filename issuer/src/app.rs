@@ -12,7 +12,6 @@ use crate::brokers::Brokers;
 use crate::client_auth::private_key_jwt::ParsedKeys;
 use crate::credential_uses::CredentialUses;
 use crate::devices::Devices;
-use crate::endpoints::reports::ReportGate;
 use crate::endpoints::revocations::Feeds;
 use crate::enrolments::Enrolments;
 use crate::error::TokenError;
@@ -20,14 +19,16 @@ use crate::groups::{GroupError, Groups};
 use crate::imported_secrets::ImportedSecrets;
 use crate::issued_revocations::IssuedRevocations;
 use crate::issuer_url::IssuerUrl;
-use crate::keys::Keys;
+use crate::keys::{KeyError, Keys};
 use crate::metrics::Metrics;
 use crate::node::{CurrentMoment, FollowError, Node};
 use crate::random::{Random, RandomStock};
 use crate::rate_limit::RateLimit;
 use crate::rehash::Rehashes;
 use crate::revoker::Revoker;
+use crate::root_key::SealBroken;
 use crate::root_keys::RootKeys;
+use crate::signing_keys::UnusableSigningKey;
 use crate::signing_keys::holders::heard_of_since;
 use crate::static_password::StaticPasswords;
 use crate::store::{Store, StoreError};
@@ -59,7 +60,6 @@ pub(crate) struct App {
     pub(crate) own_revocations: RateLimit,
     pub(crate) feeds: Arc<Feeds>,
     pub(crate) node: Node,
-    pub(crate) report_gate: ReportGate,
     pub(crate) metrics: Metrics,
     pub(crate) metadata: Bytes,
     pub(crate) jwks_cache_control: String,
@@ -153,10 +153,28 @@ impl App {
     pub(crate) async fn refresh_root_keys(&self) {
         if let Err(error) = self.root_keys.refresh().await {
             tracing::error!(%error, "the root keys could not be brought up to date");
-        } else if self.root_keys.check().is_ok()
-            && let Err(error) = self.keys.seal_again().await
-        {
+        } else if self.root_keys.check().is_ok() {
+            self.seal_keys_again().await;
+        }
+    }
+
+    /// Seals the signing keys under the current root key; if that fails, it is
+    /// tried again in a few seconds.
+    pub(crate) async fn seal_keys_again(&self) {
+        if let Err(error) = self.keys.seal_again().await {
             tracing::error!(%error, "the signing keys could not be sealed under the current root key");
+        }
+    }
+
+    /// Takes up the signing keys that are stored. They may be under a root key
+    /// that came into the file a moment ago.
+    pub(crate) async fn reload_keys(&self) -> Result<(), FollowError> {
+        match self.keys.reload(self.now()).await {
+            Err(KeyError::Unusable(UnusableSigningKey::Seal(SealBroken::RootKey(_)))) => {
+                self.root_keys.refresh().await?;
+                Ok(self.keys.reload(self.now()).await?)
+            }
+            reloaded => Ok(reloaded?),
         }
     }
 

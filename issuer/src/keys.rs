@@ -9,6 +9,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
 use aws_lc_rs::digest;
@@ -21,11 +22,13 @@ use fleetbadge_validator::time::UnixSeconds;
 use tokio::sync::Mutex;
 
 use crate::brokers::Brokers;
+use crate::signing_keys::holders::heard_of_since;
 use crate::signing_keys::{
-    KeyRing, KeyState, KeyTiming, RotationRefused, Schedule, ScheduledKey, SigningKey, UnusableSigningKey,
+    KeyRing, KeyState, KeyTiming, PrivateHalf, RotationRefused, Schedule, ScheduledKey, SigningKey,
+    UnusableSigningKey,
 };
 use crate::store::{
-    SigningKeyChange, SigningKeyRecord, SigningKeySet, SigningKeysNotChanged, Store, StoreError,
+    ReportRecord, SigningKeyChange, SigningKeyRecord, SigningKeySet, SigningKeysNotChanged, Store, StoreError,
 };
 
 mod change;
@@ -34,7 +37,7 @@ mod turn;
 mod workshop;
 
 pub(crate) use keepers::Keepers;
-use workshop::Workshop;
+use workshop::{Destruction, Workshop};
 
 /// The keys of one moment, and what is published of them.
 #[derive(Clone)]
@@ -75,6 +78,9 @@ pub enum KeyError {
     /// The server ends while a key is made.
     #[error("signing key: it was not made, as the server is ending")]
     Ending,
+    /// Nobody waits longer for a key.
+    #[error("signing key: it was not made within {} s", .0.as_secs())]
+    TooSlow(Duration),
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -90,7 +96,8 @@ pub struct Keys {
     timing: KeyTiming,
     current: ArcSwap<CurrentKeys>,
     change: Mutex<()>,
-    first_keys: Workshop,
+    workshop: Workshop,
+    destruction: Destruction,
     /// Whether the store may have keys that are not in use here yet, or that
     /// are still to be deleted.
     is_stale: AtomicBool,
@@ -113,11 +120,14 @@ impl Keys {
         let keepers = Arc::new(keepers);
         let SigningKeySet { revision, keys } = store.signing_keys().await?;
         if keys.iter().all(|record| record.algorithm != Algorithm::ES256) {
-            let first = workshop::make(Algorithm::ES256, &keepers).await?.scheduled(Schedule::first(now));
+            let mut made = workshop::make(Algorithm::ES256, &keepers).await?;
+            let first = made.scheduled(Schedule::first(now));
             let added = SigningKeyChange { revision, set: &[first], ..SigningKeyChange::default() };
+            made.set_may_be_stored(true);
             match store.change_signing_keys(&added).await {
+                Ok(()) => {}
                 // Another node made the first one.
-                Ok(()) | Err(SigningKeysNotChanged::Conflict) => {}
+                Err(SigningKeysNotChanged::Conflict) => made.set_may_be_stored(false),
                 Err(SigningKeysNotChanged::Store(error)) => return Err(error.into()),
             }
         }
@@ -131,7 +141,8 @@ impl Keys {
             timing,
             current,
             change: Mutex::default(),
-            first_keys: Workshop::default(),
+            workshop: Workshop::default(),
+            destruction: Destruction::default(),
             // There may be dropped keys that an end came before the deletion of.
             is_stale: AtomicBool::new(true),
             looked_until: AtomicU64::new(0),
@@ -187,12 +198,15 @@ impl Keys {
         // If the database fails, no work is begun that could not be kept.
         let SigningKeySet { revision, keys } = self.store.signing_keys().await?;
         if keys.iter().all(|record| record.algorithm != algorithm) {
-            let Some(key) = self.first_keys.collect(algorithm, &self.keepers).await? else {
+            let Some(mut key) = self.workshop.collect(algorithm, &self.keepers).await? else {
                 return Ok(());
             };
             let first = [key.scheduled(Schedule::first(now))];
             let added = SigningKeyChange { revision, set: &first, ..SigningKeyChange::default() };
-            if self.write(&added).await? {
+            key.set_may_be_stored(true);
+            let is_written = self.write(&added).await?;
+            key.set_may_be_stored(is_written);
+            if is_written {
                 tracing::info!(
                     alg = algorithm.as_str(),
                     kid = key.kid(),
@@ -206,26 +220,29 @@ impl Keys {
     /// Deletes the keys that are dropped, first where an external signer keeps
     /// them. Whether all of them are gone.
     async fn drop_ended(&self, now: UnixSeconds) -> Result<bool, KeyError> {
+        let is_dropped = |key: &SigningKeyRecord| key.schedule.state(now) == KeyState::Dropped;
+        let mut dropped = self.store.signing_keys().await?.keys;
+        dropped.retain(is_dropped);
+        if dropped.is_empty() {
+            return Ok(true);
+        }
+        let is_here = |key: &SigningKeyRecord| matches!(key.private, PrivateHalf::Sealed(_));
+        let (here, elsewhere): (Vec<_>, Vec<_>) = dropped.into_iter().partition(is_here);
+        let waiting: Vec<String> = elsewhere.iter().map(|key| key.kid.clone()).collect();
+        let mut gone = self.destruction.collect(elsewhere, &self.keepers).await;
+        // A batch that was begun earlier may have been of other keys.
+        let is_all_done = waiting.iter().all(|kid| gone.contains(kid));
+        gone.extend(here.into_iter().map(|key| key.kid));
         let _one_at_a_time = self.change.lock().await;
         let SigningKeySet { revision, keys } = self.store.signing_keys().await?;
-        let (mut gone, mut is_all_done) = (Vec::new(), true);
-        for key in keys {
-            if key.schedule.state(now) == KeyState::Dropped {
-                let kid = key.kid.clone();
-                if self.destroy(key).await {
-                    gone.push(kid);
-                } else {
-                    is_all_done = false;
-                }
-            }
+        let gone = keys.iter().filter(|key| is_dropped(key) && gone.contains(&key.kid));
+        let gone: Vec<&str> = gone.map(|key| key.kid.as_str()).collect();
+        if gone.is_empty() {
+            return Ok(is_all_done);
         }
-        if !gone.is_empty() {
-            let gone: Vec<&str> = gone.iter().map(String::as_str).collect();
-            // If another node was faster, it has deleted them, or the next tick does.
-            let change = SigningKeyChange { revision, delete: &gone, ..SigningKeyChange::default() };
-            is_all_done &= self.write(&change).await?;
-        }
-        Ok(is_all_done)
+        // If another node was faster, it has deleted them, or the next tick does.
+        let change = SigningKeyChange { revision, delete: &gone, ..SigningKeyChange::default() };
+        Ok(self.write(&change).await? && is_all_done)
     }
 
     /// Changes the stored keys; false if somebody else did meanwhile.
@@ -291,19 +308,19 @@ impl Keys {
         self.keepers.signer().is_some_and(|signer| !signer.is_there()) && is_in_use(&self.current().ring)
     }
 
-    /// Destroys what an external signer keeps of a key. False if that has to be
-    /// tried again.
-    async fn destroy(&self, key: SigningKeyRecord) -> bool {
-        let keepers = Arc::clone(&self.keepers);
-        let destroy = tokio::task::spawn_blocking(move || (keepers.destroy(&key), key.kid));
-        match destroy.await {
-            Ok((Ok(()), _)) => true,
-            Ok((Err(error), kid)) => {
-                tracing::warn!(kid, %error, "what is left of a key is still in its token");
-                false
-            }
-            Err(_) => false,
-        }
+    /// What validators said within a day, with a secret that their broker still
+    /// has: what came with another one may be anybody's.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn heard_of(&self, now: UnixSeconds) -> Result<Vec<ReportRecord>, StoreError> {
+        let mut reports = self.store.reports(heard_of_since(now)).await?;
+        reports.retain(|report| {
+            self.brokers.find(report.broker.as_str()).is_some_and(|broker| {
+                broker.secrets.iter().any(|secret| secret.id == report.secret && secret.is_in_time(now))
+            })
+        });
+        Ok(reports)
     }
 
     async fn load(&self, now: UnixSeconds) -> Result<(), KeyError> {

@@ -106,7 +106,6 @@ use config::signer::{Pkcs11Config, SignerKind};
 use credential_uses::CredentialUses;
 use data_dir::{DataDir, DataDirError};
 use devices::{AddedDevice, DeviceError, Devices, KnownDevice, NewDevice};
-use endpoints::reports::ReportGate;
 use enrolments::Enrolments;
 use groups::{GroupError, Groups};
 use imported_secrets::ImportedSecrets;
@@ -227,7 +226,6 @@ impl Issuer {
             own_revocations: endpoints::revoke::own_revocation_limit(),
             feeds: Arc::default(),
             node: Node::new(config.propagation_bound_s, config.skew_s),
-            report_gate: ReportGate::default(),
             metadata: endpoints::metadata::document(&issuer, config.transport.has_client_certificates())?,
             jwks_cache_control: format!("public, max-age={}", config.jwks_max_age_s),
             request_timeout: Duration::from_secs(config.request_timeout_s),

@@ -182,12 +182,17 @@ impl Node {
         self.take_clock(app, &log);
         match log.changes {
             Some(changes) if *followed.epoch == *log.epoch => {
+                // First: what else has changed may be under a new root key.
+                if changes.iter().any(|change| change.subject == ChangedSubject::RootKeys) {
+                    app.root_keys.refresh().await?;
+                }
                 let (mut settings, mut signing_keys, mut revocations) = (false, false, false);
                 for change in changes {
                     match change.subject {
                         ChangedSubject::Device(name) => app.devices.forget(&name),
                         ChangedSubject::Devices => app.devices.forget_all(),
                         ChangedSubject::Settings => settings = true,
+                        ChangedSubject::RootKeys => {}
                         ChangedSubject::SigningKeys => signing_keys = true,
                         ChangedSubject::Revocation => revocations = true,
                     }
@@ -196,7 +201,7 @@ impl Node {
                     app.reload_settings().await?;
                 }
                 if signing_keys {
-                    app.keys.reload(app.now()).await?;
+                    app.reload_keys().await?;
                 }
                 if revocations {
                     app.revocations.read_new(&*app.store, &log.epoch).await?;
@@ -206,9 +211,10 @@ impl Node {
                 if *followed.epoch != *log.epoch {
                     self.forget_clock();
                 }
+                app.root_keys.refresh().await?;
                 app.devices.forget_all();
                 app.reload_settings().await?;
-                app.keys.reload(app.now()).await?;
+                app.reload_keys().await?;
                 app.revocations.read_new(&*app.store, &log.epoch).await?;
             }
         }

@@ -3,18 +3,19 @@
 //!
 //! 1. `add`: the file gets one more key, which nothing is under yet. The other
 //!    nodes get the file.
-//! 2. `use`: the database says that it is the current one. Every node looks
-//!    there every few seconds, and from then on seals and hashes under it.
+//! 2. `use`: the database says that it is the current one. Every node hears of
+//!    it as of other changes, and from then on seals and hashes under it.
 //! 3. Signing keys are sealed again at once, hashes of secrets and passwords
 //!    when they are next presented, see [`crate::rehash`].
-//! 4. `remove`: the file loses a key that nothing is under any more.
+//! 4. `remove`: the database and the file lose a key that nothing is under any
+//!    more.
 //!
 //! The database names the current key so that all nodes change over together,
-//! whatever the order of the lines in their files, and so that a node with
-//! other root keys than the database's is found out: at the start it is
-//! refused, later it answers 503 until it has the key.
+//! whatever the order of the lines in their files; and those before it, until
+//! they are removed, so that a node without one is found out. It would refuse
+//! secrets that are right: it answers 503 until it has the key. Without the
+//! current one it is not even started.
 
-use std::collections::btree_map::Entry;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,17 +25,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::random::Random;
 use crate::root_key::{
-    InvalidRootKeyId, InvalidRootKeys, MAX_ROOT_KEYS, RootKey, RootKeyFile, RootKeyFileError, RootKeyId,
-    RootKeySet, RootKeysInUse, UnknownRootKey,
+    InvalidRootKeys, MAX_ROOT_KEYS, RootKey, RootKeyFile, RootKeyFileError, RootKeyId, RootKeySet,
+    RootKeysInUse, UnknownRootKey,
 };
-use crate::store::{Store, StoreError};
+use crate::store::{NeededRootKeys, Store, StoreError};
 
+mod error;
 mod usage;
 
+pub use error::RootKeyError;
 pub use usage::Usage;
 
-/// How often it is looked whether the file or the database says something
-/// else, in seconds.
+/// How often it is looked whether the file says something else, in seconds.
 pub(crate) const REFRESH_S: u64 = 5;
 
 /// The root keys of this node.
@@ -44,79 +46,17 @@ pub(crate) struct RootKeys {
     random: Random,
     in_use: RootKeysInUse,
     change: tokio::sync::Mutex<()>,
-    /// The current root key, if this node does not have it; nobody's if it
-    /// does. Every request looks here.
+    /// A root key that is needed and that this node does not have; nobody's if
+    /// it has all. Every request looks here.
     missing: AtomicU64,
     /// What was last said of a file that cannot be used.
     complaint: Mutex<Option<String>>,
 }
 
-/// This node does not have the current root key.
+/// This node does not have a root key that something is under, or will be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("root key {0} is current, and this node does not have it")]
+#[error("root key {0} is needed, and this node does not have it")]
 pub(crate) struct RootKeyMissing(pub(crate) RootKeyId);
-
-/// The root keys cannot be used or changed.
-#[derive(Debug, thiserror::Error)]
-pub enum RootKeyError {
-    /// The file cannot be read or written.
-    #[error(transparent)]
-    File(#[from] RootKeyFileError),
-    /// The database is another issuer's, or a line is missing.
-    #[error(
-        "the database is under root key {found}, and {file} has {}; give the file that belongs to this database, \
-         or the database that belongs to this file",
-        list(had)
-    )]
-    OtherDatabase {
-        /// The current root key of the database.
-        found: RootKeyId,
-        /// The file.
-        file: String,
-        /// What it has.
-        had: Vec<RootKeyId>,
-    },
-    /// What was named is not the ID of a root key.
-    #[error("{found:?} {reason}")]
-    Id {
-        /// What was named.
-        found: String,
-        /// What is wrong with it.
-        reason: InvalidRootKeyId,
-    },
-    /// This node has no such key.
-    #[error(transparent)]
-    Unknown(#[from] UnknownRootKey),
-    /// There are [`MAX_ROOT_KEYS`].
-    #[error(
-        "there are {MAX_ROOT_KEYS} root keys, the most that there may be; remove one first: root-key list"
-    )]
-    TooMany,
-    /// Everything new is under it.
-    #[error("root key {0} is current; use another one first: root-key use ID")]
-    Current(RootKeyId),
-    /// Something would be lost with it.
-    #[error("root key {id} is still needed: {usage}{}", usage.example())]
-    Needed {
-        /// Which.
-        id: RootKeyId,
-        /// For what.
-        usage: Usage,
-    },
-    /// Somebody else changed which one is current.
-    #[error("another node changed the root key at the same time; look again: root-key list")]
-    Busy,
-    /// No key can be made, or the server ends.
-    #[error("the server is ending")]
-    Ending,
-    /// The database failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-fn list(ids: &[RootKeyId]) -> String {
-    ids.iter().map(RootKeyId::to_string).collect::<Vec<_>>().join(", ")
-}
 
 /// What a root key is to this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,8 +66,12 @@ pub(crate) enum RootKeyState {
     Current,
     /// What is under it is good.
     Known,
-    /// This node does not have it: what is under it is refused.
+    /// This node does not have it. Nothing is answered while it is needed; what
+    /// is under one that was removed is refused.
     Missing,
+    /// The same, and everything new is under it.
+    #[serde(rename = "current_missing")]
+    CurrentMissing,
 }
 
 impl RootKeys {
@@ -141,12 +85,12 @@ impl RootKeys {
         store: Arc<dyn Store>,
         random: Random,
     ) -> Result<Self, RootKeyError> {
-        let current = match (store.root_key().await?, keys.first()) {
-            (Some(current), _) => current,
+        let needed = match (store.root_keys().await?, keys.first()) {
+            (Some(needed), _) => needed,
             (None, Some(first)) => {
                 // Should another node be faster, its choice stands.
                 store.set_root_key(first.id(), None).await?;
-                store.root_key().await?.ok_or(RootKeyError::Busy)?
+                store.root_keys().await?.ok_or(RootKeyError::Busy)?
             }
             (None, None) => {
                 return Err(RootKeyFileError::Content {
@@ -156,13 +100,14 @@ impl RootKeys {
                 .into());
             }
         };
-        let set =
-            RootKeySet::new(keys, current).map_err(|UnknownRootKey(found)| RootKeyError::OtherDatabase {
+        let set = RootKeySet::new(keys, needed.current).map_err(|UnknownRootKey(found)| {
+            RootKeyError::OtherDatabase {
                 found,
                 file: file.path().display().to_string(),
                 had: keys.iter().map(RootKey::id).collect(),
-            })?;
-        Ok(Self {
+            }
+        })?;
+        let opened = Self {
             file: Arc::new(file),
             store,
             random,
@@ -170,7 +115,9 @@ impl RootKeys {
             change: tokio::sync::Mutex::default(),
             missing: AtomicU64::new(RootKeyId::NOBODYS.to_bits()),
             complaint: Mutex::default(),
-        })
+        };
+        opened.look_for_missing(&needed);
+        Ok(opened)
     }
 
     /// The file that they are in.
@@ -183,8 +130,8 @@ impl RootKeys {
         &self.in_use
     }
 
-    /// That this node has the current root key. Without it, secrets that are
-    /// right would be refused.
+    /// That this node has the root keys that are needed. Without one, secrets
+    /// that are right would be refused.
     ///
     /// # Errors
     /// [`RootKeyMissing`].
@@ -202,52 +149,65 @@ impl RootKeys {
     /// [`StoreError`].
     pub(crate) async fn refresh(&self) -> Result<(), StoreError> {
         let _one_at_a_time = self.change.lock().await;
+        self.take_up().await
+    }
+
+    async fn take_up(&self) -> Result<(), StoreError> {
         let keys = match self.read().await {
-            Ok(keys) => Some(keys),
+            Ok(keys) => {
+                *self.complaint.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                Some(keys)
+            }
             Err(error) => {
                 self.complain(&error);
                 None
             }
         };
-        let in_use = self.in_use.now();
-        let current = self.store.root_key().await?.unwrap_or(in_use.current());
-        let next = match &keys {
-            Some(keys) => {
-                *self.complaint.lock().unwrap_or_else(PoisonError::into_inner) = None;
-                let mut ids: Vec<RootKeyId> = keys.iter().map(RootKey::id).collect();
-                let mut had: Vec<RootKeyId> = in_use.ids().collect();
-                ids.sort_unstable();
-                had.sort_unstable();
-                if ids == had && current == in_use.current() {
-                    self.set_missing(None);
-                    return Ok(());
-                }
-                RootKeySet::new(keys, current)
-            }
-            None if in_use.current() == current => return Ok(()),
-            None => Err(UnknownRootKey(current)),
+        let Some(needed) = self.store.root_keys().await? else {
+            return Ok(());
         };
-        match next {
-            Ok(set) => {
-                tracing::info!(current = %set.current(), known = %list(&set.ids().collect::<Vec<_>>()), "root keys taken up");
-                self.in_use.replace(set);
-                self.set_missing(None);
+        let in_use = self.in_use.now();
+        match keys.map(|keys| RootKeySet::new(&keys, needed.current)) {
+            Some(Ok(set)) => {
+                let [ids, had] = [&set, &*in_use].map(sorted_ids);
+                if ids != had || set.current() != in_use.current() {
+                    tracing::info!(current = %set.current(), known = %error::list(&ids), "root keys taken up");
+                    self.in_use.replace(set);
+                }
+                self.look_for_missing(&needed);
             }
-            Err(UnknownRootKey(current)) => self.set_missing(Some(current)),
+            Some(Err(UnknownRootKey(current))) => self.set_missing(Some(current), needed.current),
+            None => self.look_for_missing(&needed),
         }
         Ok(())
     }
 
-    fn set_missing(&self, id: Option<RootKeyId>) {
+    /// Sees whether one of those is not in use here.
+    fn look_for_missing(&self, needed: &NeededRootKeys) {
+        let in_use = self.in_use.now();
+        let missing = if in_use.current() == needed.current {
+            needed.others.iter().copied().find(|id| !in_use.has(*id))
+        } else {
+            Some(needed.current)
+        };
+        self.set_missing(missing, needed.current);
+    }
+
+    fn set_missing(&self, id: Option<RootKeyId>, current: RootKeyId) {
         let bits = id.unwrap_or(RootKeyId::NOBODYS).to_bits();
         let former = self.missing.swap(bits, Ordering::Relaxed);
         if let Some(id) = id
             && former != bits
         {
             let file = self.file.path().display();
+            let (what, way_out) = if id == current {
+                ("current", String::new())
+            } else {
+                ("needed", format!(", or, if it was taken away for good: root-key remove {id} --yes"))
+            };
             tracing::error!(
-                "root key {id} is current, and {file} does not have it: no tokens until it does; copy the file from \
-                 another node"
+                "root key {id} is {what}, and {file} does not have it: no tokens until it does; copy the file from \
+                 another node{way_out}"
             );
         }
     }
@@ -293,50 +253,76 @@ impl RootKeys {
         Ok(id)
     }
 
-    /// Makes a key of the file the current one, of all nodes.
+    /// Makes a key of the file the current one, of all nodes. Nothing is done
+    /// unless this node can open what is under the others.
     ///
     /// # Errors
     /// [`RootKeyError`].
     pub(crate) async fn make_current(&self, id: &str) -> Result<RootKeyId, RootKeyError> {
         let id = parse(id)?;
         let _one_at_a_time = self.change.lock().await;
-        let set = RootKeySet::new(&self.read().await?, id)?;
-        let former = self.store.root_key().await?;
+        let keys = self.read().await?;
+        let set = RootKeySet::new(&keys, id)?;
+        let needed = self.store.root_keys().await?;
+        let missing = needed.as_ref().and_then(|needed| needed.ids().find(|id| !set.has(*id)));
+        if let Some(missing) = missing {
+            return Err(RootKeyError::Missing(missing));
+        }
+        let sealer = RootKeysInUse::new(RootKeySet::new(&keys, id)?).key_sealer();
+        for record in self.store.signing_keys().await?.keys {
+            if let Err(reason) = sealer.open(&record.kid, record.private.sealed()) {
+                return Err(RootKeyError::SigningKey { kid: record.kid, reason });
+            }
+        }
+        let former = needed.map(|needed| needed.current);
         if former != Some(id) && !self.store.set_root_key(id, former).await? {
             return Err(RootKeyError::Busy);
         }
         self.in_use.replace(set);
-        self.set_missing(None);
+        self.set_missing(None, id);
         Ok(id)
     }
 
-    /// Takes a key out of the file, if nothing is under it.
+    /// Takes a key out of the database and of the file, if nothing is under it;
+    /// or `although_needed`, so that what is under it is refused from then on.
+    /// Signing keys are not given up like that.
     ///
     /// # Errors
     /// [`RootKeyError`].
-    pub(crate) async fn remove(&self, id: &str, now: UnixSeconds) -> Result<RootKeyId, RootKeyError> {
+    pub(crate) async fn remove(
+        &self,
+        id: &str,
+        although_needed: bool,
+        now: UnixSeconds,
+    ) -> Result<RootKeyId, RootKeyError> {
         let id = parse(id)?;
+        // It takes its time, and nobody is to wait for it to hear of a change.
+        let usage = usage::count(&*self.store, now).await?.remove(&id).unwrap_or_default();
         let _one_at_a_time = self.change.lock().await;
         let mut keys = self.read().await?;
-        if !keys.iter().any(|key| key.id() == id) {
+        let needed = self.store.root_keys().await?;
+        let is_here = keys.iter().any(|key| key.id() == id);
+        if !is_here && !needed.as_ref().is_some_and(|needed| needed.ids().any(|needed| needed == id)) {
             return Err(UnknownRootKey(id).into());
         }
-        if self.store.root_key().await?.is_none_or(|current| current == id)
-            || self.in_use.now().current() == id
-        {
+        if needed.is_none_or(|needed| needed.current == id) || self.in_use.now().current() == id {
             return Err(RootKeyError::Current(id));
         }
-        let usage = usage::count(&*self.store, now).await?.remove(&id).unwrap_or_default();
-        if !usage.is_none() {
+        if usage.signing_keys > 0 || !(although_needed || usage.is_none()) {
             return Err(RootKeyError::Needed { id, usage });
         }
-        keys.retain(|key| key.id() != id);
-        self.write(keys).await?;
+        // First, so that no node misses it.
+        self.store.forget_root_key(id).await?;
+        if is_here {
+            keys.retain(|key| key.id() != id);
+            self.write(keys).await?;
+        }
+        self.take_up().await?;
         Ok(id)
     }
 
-    /// Every root key that this node has or that something is under, the
-    /// current one first.
+    /// Every root key that this node has, that is needed or that something is
+    /// under, the current one first.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -344,24 +330,32 @@ impl RootKeys {
         &self,
         now: UnixSeconds,
     ) -> Result<Vec<(RootKeyId, RootKeyState, Usage)>, StoreError> {
-        let in_use = self.in_use.now();
         let mut usage = usage::count(&*self.store, now).await?;
-        let current = in_use.current();
-        let mut all: Vec<_> = in_use
-            .ids()
-            .map(|id| {
-                let state = if id == current { RootKeyState::Current } else { RootKeyState::Known };
-                (id, state, usage.remove(&id).unwrap_or_default())
-            })
-            .collect();
-        if let Err(RootKeyMissing(id)) = self.check()
-            && let Entry::Vacant(place) = usage.entry(id)
-        {
-            place.insert(Usage::default());
+        let needed = self.store.root_keys().await?;
+        let in_use = self.in_use.now();
+        let current = needed.as_ref().map_or(in_use.current(), |needed| needed.current);
+        let is_missing = |id| !in_use.has(id) || self.check() == Err(RootKeyMissing(id));
+        let mut ids = vec![current];
+        let others = needed.iter().flat_map(NeededRootKeys::ids).chain(in_use.ids());
+        for id in others.chain(usage.keys().copied()) {
+            if !ids.contains(&id) {
+                ids.push(id);
+            }
         }
-        all.extend(usage.into_iter().map(|(id, usage)| (id, RootKeyState::Missing, usage)));
-        Ok(all)
+        let state = |id| match (id == current, is_missing(id)) {
+            (true, false) => RootKeyState::Current,
+            (true, true) => RootKeyState::CurrentMissing,
+            (false, false) => RootKeyState::Known,
+            (false, true) => RootKeyState::Missing,
+        };
+        Ok(ids.into_iter().map(|id| (id, state(id), usage.remove(&id).unwrap_or_default())).collect())
     }
+}
+
+fn sorted_ids(set: &RootKeySet) -> Vec<RootKeyId> {
+    let mut ids: Vec<RootKeyId> = set.ids().collect();
+    ids.sort_unstable();
+    ids
 }
 
 fn parse(id: &str) -> Result<RootKeyId, RootKeyError> {

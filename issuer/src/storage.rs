@@ -40,7 +40,7 @@ pub(crate) async fn open(
             data_dir.check_for_other_database()?;
             let store = open_shared(database).await?;
             // Before a node has said which is current, it may make the first.
-            let keys = file.read_or_make(store.root_key().await?.is_some(), random)?;
+            let keys = file.read_or_make(store.root_keys().await?.is_some(), random)?;
             Ok((file, keys, Arc::new(store)))
         }
         None => {

@@ -38,8 +38,8 @@ use tokio::sync::mpsc;
 
 pub(crate) use log::target_key;
 pub use log::{
-    Change, ChangeLog, ChangedSubject, NewEpoch, NumberedRevocation, SettingSet, SigningKeyChange,
-    SigningKeySet,
+    Change, ChangeLog, ChangedSubject, NeededRootKeys, NewEpoch, NumberedRevocation, SettingSet,
+    SigningKeyChange, SigningKeySet,
 };
 pub use record::{
     Attributes, BrokerRecord, CredentialUse, DeviceQuery, DeviceRecord, DeviceStatus, EnrolledBy,
@@ -143,9 +143,10 @@ pub trait Store: Send + Sync {
     /// that. Whoever needs every change asks from time to time as well.
     async fn changed(&self);
 
-    /// Keeps what a validator says, in place of what it said before. Nothing
-    /// is kept for a broker that there is not.
-    async fn set_report(&self, report: &ReportRecord) -> Result<(), StoreError>;
+    /// Keeps what a validator says, in place of what it said before. Of each
+    /// broker so many instances are kept: for one more, the one that was heard
+    /// of longest ago gives way. Nothing is kept for a broker that there is not.
+    async fn set_report(&self, report: &ReportRecord, kept: u32) -> Result<(), StoreError>;
     /// What validators said since a moment, by broker and instance.
     async fn reports(&self, since: UnixSeconds) -> Result<Vec<ReportRecord>, StoreError>;
     /// Forgets what was said before a moment.
@@ -172,12 +173,14 @@ pub trait Store: Send + Sync {
         epoch: Option<&NewEpoch>,
     ) -> Result<(), NotImported>;
 
-    /// The root key that everything new is under, by the word of all nodes.
+    /// The root keys that something may be under, by the word of all nodes.
     /// None in a new database.
-    async fn root_key(&self) -> Result<Option<RootKeyId>, StoreError>;
-    /// Makes a root key the current one, if `former` is at present. False, and
-    /// nothing written, if it is not.
+    async fn root_keys(&self) -> Result<Option<NeededRootKeys>, StoreError>;
+    /// Makes a root key the current one, if `former` is at present, which is
+    /// needed on. False, and nothing written, if it is not.
     async fn set_root_key(&self, id: RootKeyId, former: Option<RootKeyId>) -> Result<bool, StoreError>;
+    /// Needs a root key no longer, unless it is the current one.
+    async fn forget_root_key(&self, id: RootKeyId) -> Result<(), StoreError>;
 
     /// Whether the database answers.
     async fn ping(&self) -> Result<(), StoreError>;

@@ -153,8 +153,11 @@ mod tests {
     fn every_set_is_written_as_its_words() {
         for bits in 0..8 {
             let scope = Scope(bits);
-            let words: Vec<_> =
-                ScopeWord::ALL.into_iter().filter(|word| scope.contains(*word)).map(ScopeWord::as_str).collect();
+            let words: Vec<_> = ScopeWord::ALL
+                .into_iter()
+                .filter(|word| scope.contains(*word))
+                .map(ScopeWord::as_str)
+                .collect();
             assert_eq!(scope.as_str(), words.join(" "));
         }
     }

@@ -22,7 +22,7 @@ INSERT INTO state VALUES (1, replace(gen_random_uuid()::text, '-', ''), 0, 0, 0,
 -- Old rows go: a node that has missed some reads everything anew.
 CREATE TABLE changes (
     id   BIGINT           NOT NULL PRIMARY KEY,
-    kind TEXT COLLATE "C" NOT NULL CHECK (kind IN ('device', 'devices', 'settings', 'signing_keys', 'revocation')),
+    kind TEXT COLLATE "C" NOT NULL CHECK (kind IN ('device', 'devices', 'settings', 'root_keys', 'signing_keys', 'revocation')),
     name TEXT COLLATE "C" NOT NULL -- of the device; empty where there is none
 );
 
@@ -107,12 +107,13 @@ CREATE TABLE used_jtis (
 
 CREATE INDEX used_jtis_by_expiry ON used_jtis (expires_at);
 
--- The root key that everything new is sealed and hashed under: its ID, which
--- tells nothing of it.
-CREATE TABLE root_key (
-    row BIGINT           NOT NULL PRIMARY KEY CHECK (row = 1),
-    id  TEXT COLLATE "C" NOT NULL
+-- The root keys that something may be under, by their IDs, which tell nothing of
+-- them; everything new is under the current one.
+CREATE TABLE root_keys (
+    id         TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    is_current BIGINT           NOT NULL CHECK (is_current IN (0, 1))
 );
+CREATE UNIQUE INDEX one_root_key_is_current ON root_keys (is_current) WHERE is_current = 1;
 
 CREATE TABLE signing_keys (
     kid          TEXT COLLATE "C" NOT NULL PRIMARY KEY,
@@ -128,6 +129,7 @@ CREATE TABLE signing_keys (
 CREATE TABLE reports (
     broker      TEXT COLLATE "C" NOT NULL REFERENCES brokers (name) ON DELETE CASCADE,
     instance    TEXT COLLATE "C" NOT NULL,
+    secret      TEXT COLLATE "C" NOT NULL, -- with which of the broker's it came
     document    TEXT             NOT NULL, -- JSON
     reported_at BIGINT           NOT NULL,
     PRIMARY KEY (broker, instance)

@@ -22,7 +22,7 @@ INSERT INTO state VALUES (1, lower(hex(randomblob(16))), 0, 0, 0, 0, 0, 0);
 -- Old rows go: a node that has missed some reads everything anew.
 CREATE TABLE changes (
     id   INTEGER NOT NULL PRIMARY KEY,
-    kind TEXT    NOT NULL CHECK (kind IN ('device', 'devices', 'settings', 'signing_keys', 'revocation')),
+    kind TEXT    NOT NULL CHECK (kind IN ('device', 'devices', 'settings', 'root_keys', 'signing_keys', 'revocation')),
     name TEXT    NOT NULL -- of the device; empty where there is none
 ) STRICT;
 
@@ -107,12 +107,13 @@ CREATE TABLE used_jtis (
 
 CREATE INDEX used_jtis_by_expiry ON used_jtis (expires_at);
 
--- The root key that everything new is sealed and hashed under: its ID, which
--- tells nothing of it.
-CREATE TABLE root_key (
-    row INTEGER NOT NULL PRIMARY KEY CHECK (row = 1),
-    id  TEXT    NOT NULL
+-- The root keys that something may be under, by their IDs, which tell nothing of
+-- them; everything new is under the current one.
+CREATE TABLE root_keys (
+    id         TEXT    NOT NULL PRIMARY KEY,
+    is_current INTEGER NOT NULL CHECK (is_current IN (0, 1))
 ) STRICT;
+CREATE UNIQUE INDEX one_root_key_is_current ON root_keys (is_current) WHERE is_current = 1;
 
 CREATE TABLE signing_keys (
     kid          TEXT    NOT NULL PRIMARY KEY,
@@ -128,6 +129,7 @@ CREATE TABLE signing_keys (
 CREATE TABLE reports (
     broker      TEXT    NOT NULL REFERENCES brokers (name) ON DELETE CASCADE,
     instance    TEXT    NOT NULL,
+    secret      TEXT    NOT NULL, -- with which of the broker's it came
     document    TEXT    NOT NULL, -- JSON
     reported_at INTEGER NOT NULL,
     PRIMARY KEY (broker, instance)

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::problem::{self, Problem};
 use crate::app::App;
 use crate::keys::KeyError;
-use crate::signing_keys::holders::{Holders, heard_of_since, holders};
-use crate::signing_keys::plan::rotation_due_at;
+use crate::signing_keys::holders::{Holders, WaitedFor, holders, waited_for};
+use crate::signing_keys::plan::{earliest_at, rotation_due_at};
 use crate::signing_keys::{KeyFetch, KeyState, RotationRefused, ScheduledKey};
 
 /// A signing key, as the API shows it. Times are seconds since 1970.
@@ -30,6 +30,11 @@ pub(crate) struct KeyDocument {
     /// Whether that comes earlier if every instance is heard to hold the
     /// announced key.
     pub(crate) next_change_may_come_earlier: bool,
+    /// When an announced key signs at the earliest, if that can be before
+    /// `active_at`.
+    pub(crate) earliest_at: Option<UnixSeconds>,
+    /// Whose reports an announced key waits for until then.
+    pub(crate) waits_for: Vec<WaitedFor>,
     /// When the successor of an active key is announced by itself.
     pub(crate) successor_announced_at: Option<UnixSeconds>,
     /// Which of the brokers whose validators are heard of hold it.
@@ -63,7 +68,15 @@ pub(crate) async fn rotate(
         return Err(KeyError::from(RotationRefused::BeingMade { algorithm }).into());
     }
     rotated?;
-    tracing::info!(alg = algorithm.map_or("all", Algorithm::as_str), now, "signing key rotated");
+    if now {
+        tracing::info!(
+            alg = algorithm.map_or("all", Algorithm::as_str),
+            "signing key rotated; the new one signs"
+        );
+    } else {
+        let is_asked = |of: &Algorithm| algorithm.is_none_or(|asked| asked == *of);
+        app.keys.tell_of_announced(is_asked, app.now());
+    }
     documents(&app).await
 }
 
@@ -78,10 +91,12 @@ pub(crate) async fn revoke(
 
 async fn documents(app: &App) -> Result<Json<Vec<KeyDocument>>, Problem> {
     let (now, timing) = (app.now(), app.keys.timing());
-    let reports = app.store.reports(heard_of_since(now)).await?;
+    let reports = app.keys.heard_of(now).await?;
     let document = |ScheduledKey { key, schedule }: &ScheduledKey| {
         let (state, fetch) = (schedule.state(now), app.brokers.key_fetch(key.algorithm()));
         let next_change_at = schedule.next_change(now);
+        let may_wait = state == KeyState::Announced && !timing.is_settled(schedule.active_at, now);
+        let earliest_at = earliest_at(schedule, timing, fetch).filter(|_| may_wait);
         KeyDocument {
             kid: key.kid().into(),
             alg: key.algorithm().as_str().into(),
@@ -97,6 +112,11 @@ async fn documents(app: &App) -> Result<Json<Vec<KeyDocument>>, Problem> {
                 }
                 (KeyState::Announced | KeyState::Active, KeyFetch::ByHand)
                 | (KeyState::Retired | KeyState::Dropped, _) => false,
+            },
+            earliest_at,
+            waits_for: match earliest_at {
+                Some(_) => waited_for(key.kid(), &reports, timing.heard_everywhere_at(schedule)),
+                None => Vec::new(),
             },
             successor_announced_at: match state {
                 KeyState::Active => rotation_due_at(schedule, timing, fetch),

@@ -255,9 +255,11 @@ impl From<KeyError> for Problem {
                 Self::conflict("rotation-refused", "The key cannot be rotated now", &error)
             }
             KeyError::NoSuchKey { .. } => Self::not_found(&error),
-            KeyError::Unusable(_) | KeyError::KeySet(_) | KeyError::Json(_) | KeyError::Ending => {
-                Self::internal(&error)
-            }
+            KeyError::Unusable(_)
+            | KeyError::KeySet(_)
+            | KeyError::Json(_)
+            | KeyError::Ending
+            | KeyError::TooSlow(_) => Self::internal(&error),
             KeyError::Store(error) => error.into(),
         }
     }
@@ -278,7 +280,10 @@ impl From<RootKeyError> for Problem {
     fn from(error: RootKeyError) -> Self {
         match error {
             RootKeyError::Id { .. } | RootKeyError::Unknown(_) => Self::not_found(&error),
-            RootKeyError::Current(_) | RootKeyError::Needed { .. } => {
+            RootKeyError::Current(_)
+            | RootKeyError::Needed { .. }
+            | RootKeyError::Missing(_)
+            | RootKeyError::SigningKey { .. } => {
                 Self::conflict("root-key-needed", "The root key is needed", &error)
             }
             RootKeyError::TooMany => Self::conflict("too-many", "There are too many", &error),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
@@ -55,15 +55,24 @@ pub(crate) async fn make_current(
 ) -> Result<Json<Vec<RootKeyDocument>>, Problem> {
     let id = app.root_keys.make_current(&id).await?;
     tracing::info!(%id, "root key made the current one");
-    app.keys.seal_again().await?;
+    app.seal_keys_again().await;
     list(State(app)).await
+}
+
+/// How to remove one.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Remove {
+    /// Even if secrets and passwords are under it, which are refused then.
+    pub(crate) although_needed: bool,
 }
 
 pub(crate) async fn remove(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
+    Query(Remove { although_needed }): Query<Remove>,
 ) -> Result<StatusCode, Problem> {
-    let id = app.root_keys.remove(&id, app.now()).await?;
-    tracing::info!(%id, "root key removed");
+    let id = app.root_keys.remove(&id, although_needed, app.now()).await?;
+    tracing::warn!(%id, "root key removed");
     Ok(StatusCode::NO_CONTENT)
 }

@@ -158,11 +158,7 @@ impl AdminClient {
         path: &[&str],
         query: &[(&str, &str)],
     ) -> Result<T, Failure> {
-        let mut url = url(path)?;
-        if !query.is_empty() {
-            url.query_pairs_mut().extend_pairs(query);
-        }
-        json(&self.send(self.http.get(url)).await?)
+        json(&self.send(self.http.get(url_with(path, query)?)).await?)
     }
 
     pub(super) async fn send_json<T: DeserializeOwned>(
@@ -179,7 +175,11 @@ impl AdminClient {
     }
 
     pub(super) async fn delete(&self, path: &[&str]) -> Result<(), Failure> {
-        self.send(self.http.delete(url(path)?)).await.map(|_| ())
+        self.delete_with(path, &[]).await
+    }
+
+    pub(super) async fn delete_with(&self, path: &[&str], query: &[(&str, &str)]) -> Result<(), Failure> {
+        self.send(self.http.delete(url_with(path, query)?)).await.map(|_| ())
     }
 
     pub(super) async fn delete_with_answer<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, Failure> {
@@ -230,6 +230,14 @@ fn url(path: &[&str]) -> Result<Url, Failure> {
     let mut url = Url::parse(BASE).map_err(|error| Failure::Http(error.to_string()))?;
     if let Ok(mut segments) = url.path_segments_mut() {
         segments.pop_if_empty().extend(path);
+    }
+    Ok(url)
+}
+
+fn url_with(path: &[&str], query: &[(&str, &str)]) -> Result<Url, Failure> {
+    let mut url = url(path)?;
+    if !query.is_empty() {
+        url.query_pairs_mut().extend_pairs(query);
     }
     Ok(url)
 }

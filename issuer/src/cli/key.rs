@@ -11,6 +11,7 @@ use super::{date, note};
 use crate::admin::brokers::BrokerDocument;
 use crate::admin::keys::{KeyDocument, Rotate};
 use crate::signing_keys::KeyState;
+use crate::signing_keys::holders::some_of;
 
 #[derive(Args)]
 pub(super) struct Key {
@@ -43,9 +44,10 @@ enum Verb {
     },
     /// Delete a signing key that others may have, and take back its tokens
     ///
-    /// Every token that it signed is good for nothing at once, and every device
-    /// that has one needs another. The announced key signs from now on, or a
-    /// new one that brokers have yet to fetch.
+    /// Every token that it signed is good for nothing, at once with brokers that
+    /// follow the feed of revocations, with others once they fetch the keys
+    /// anew; every device that has one needs another. The announced key signs
+    /// from now on, or a new one that brokers have yet to fetch.
     Revoke {
         /// Which key: its kid
         #[arg(allow_hyphen_values = true)]
@@ -107,16 +109,18 @@ fn show(keys: &[KeyDocument], json: bool) -> Result<(), Failure> {
         [key.kid.clone(), key.alg.clone(), key.state.to_string(), schedule(key), held_by.join(", ")]
     })?;
     if !json {
-        for (key, broker) in keys.iter().flat_map(|key| key.held_by.iter().map(move |broker| (key, broker))) {
-            let what = match key.state {
-                KeyState::Announced => "its announcement waits for them",
-                KeyState::Active => "they deny its tokens",
-                KeyState::Retired | KeyState::Dropped => continue,
-            };
+        let active = keys.iter().filter(|key| key.state == KeyState::Active);
+        for (key, broker) in active.flat_map(|key| key.held_by.iter().map(move |broker| (key, broker))) {
             if !broker.missing.is_empty() {
-                let (kid, name, missing) = (&key.kid, &broker.broker, broker.missing.join(", "));
-                note(&format!("{kid} is not held by these instances of {name}, and {what}: {missing}"));
+                let (kid, name, missing) = (&key.kid, &broker.broker, some_of(&broker.missing));
+                note(&format!(
+                    "{kid} is not held by these instances of {name}, and they deny its tokens: {missing}"
+                ));
             }
+        }
+        for (key, waited) in keys.iter().flat_map(|key| key.waits_for.iter().map(move |of| (key, of))) {
+            let (kid, name, instances) = (&key.kid, &waited.broker, some_of(&waited.instances));
+            note(&format!("{kid} waits until these instances of {name} say that they hold it: {instances}"));
         }
     }
     Ok(())
@@ -125,7 +129,10 @@ fn show(keys: &[KeyDocument], json: bool) -> Result<(), Failure> {
 fn schedule(key: &KeyDocument) -> String {
     let latest = if key.next_change_may_come_earlier { " at the latest" } else { "" };
     match (key.state, key.retired_at, key.dropped_at, key.successor_announced_at) {
-        (KeyState::Announced, ..) => format!("signs from {}{latest}", date(key.active_at)),
+        (KeyState::Announced, ..) => {
+            let earliest = key.earliest_at.map(|at| format!(", {} at the earliest", date(at)));
+            format!("signs from {}{latest}{}", date(key.active_at), earliest.unwrap_or_default())
+        }
         (KeyState::Active, Some(retired_at), ..) => format!("signs until {}{latest}", date(retired_at)),
         (KeyState::Active, None, _, Some(next)) => {
             format!("signs since {}; the next is announced {}", date(key.active_at), date(next))
@@ -147,8 +154,8 @@ mod tests {
         let key = |alg, state| {
             let key = json!({"kid": "k", "alg": alg, "state": state, "announced_at": 1, "active_at": 1,
                              "retired_at": null, "dropped_at": null, "next_change_at": null,
-                             "next_change_may_come_earlier": false, "successor_announced_at": null,
-                             "held_by": []});
+                             "next_change_may_come_earlier": false, "earliest_at": null, "waits_for": [],
+                             "successor_announced_at": null, "held_by": []});
             serde_json::from_value(key).unwrap()
         };
         let broker = |algorithm| {

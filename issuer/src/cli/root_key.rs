@@ -35,6 +35,7 @@ enum Verb {
     /// Seal and hash everything new under this root key, on all nodes
     ///
     /// Every node must have it: one that does not answers 503 until it does.
+    /// It is looked for in the file at once.
     /// Signing keys are sealed again at once; hashes of secrets and passwords
     /// are made anew when they are next presented.
     Use {
@@ -43,10 +44,15 @@ enum Verb {
         #[command(flatten)]
         operator: Operator,
     },
-    /// Take a root key out of the file that nothing is under any more
+    /// Take away a root key that nothing is under any more
+    ///
+    /// From then on no node needs it; this one also takes it out of its file.
     Remove {
         /// Which, as `root-key list` shows it
         id: String,
+        /// Even if secrets and passwords are under it: they are refused then
+        #[arg(long)]
+        yes: bool,
         #[command(flatten)]
         operator: Operator,
     },
@@ -78,8 +84,9 @@ impl RootKey {
             Verb::Use { id, operator } => operator.run(async |client| {
                 show(&client.post::<Vec<_>>(&["root-keys", &id, "use"]).await?, operator.json)
             }),
-            Verb::Remove { id, operator } => operator.run(async |client| {
-                client.delete(&["root-keys", &id]).await?;
+            Verb::Remove { id, yes, operator } => operator.run(async |client| {
+                let query: &[_] = if yes { &[("although_needed", "true")] } else { &[] };
+                client.delete_with(&["root-keys", &id], query).await?;
                 if operator.json {
                     return print_json(&serde_json::json!({ "id": id, "removed": true }));
                 }
@@ -101,6 +108,7 @@ fn show(keys: &[RootKeyDocument], json: bool) -> Result<(), Failure> {
             RootKeyState::Current => "current",
             RootKeyState::Known => "known",
             RootKeyState::Missing => "missing here",
+            RootKeyState::CurrentMissing => "current, missing here",
         };
         let numbers = [key.signing_keys, key.secrets, key.passwords].map(|number| number.to_string());
         let [signing_keys, secrets, passwords] = numbers;

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use fleetbadge_validator::time::SystemClock;
@@ -16,6 +17,10 @@ use crate::Issuer;
 use crate::config::{Config, LogFormat, Options};
 use crate::router::{JWKS_PATH, TOKEN_PATH};
 use crate::serve::BoundIssuer;
+
+/// How long the end waits for threads that something else keeps, like an
+/// external signer that hangs.
+const LEFT_TO_OTHERS: Duration = Duration::from_secs(2);
 
 /// What the server runs with: flags win over environment variables, those over
 /// the file, that over the defaults.
@@ -55,7 +60,9 @@ impl Serve {
         }
         start_log(&config);
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        runtime.block_on(serve(config))
+        let served = runtime.block_on(serve(config));
+        runtime.shutdown_timeout(LEFT_TO_OTHERS);
+        served
     }
 }
 

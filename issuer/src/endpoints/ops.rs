@@ -8,7 +8,6 @@ use fleetbadge_validator::jwk::Algorithm;
 use http::{StatusCode, header};
 
 use crate::app::App;
-use crate::root_keys::RootKeyMissing;
 
 /// The process answers.
 pub(crate) async fn healthz() -> &'static str {
@@ -28,9 +27,8 @@ pub(crate) async fn readyz(State(app): State<Arc<App>>) -> Response {
     if let Err(reason) = app.node.check_current(app.now()) {
         return (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response();
     }
-    if let Err(RootKeyMissing(id)) = app.root_keys.check() {
-        let text = format!("root key {id} is current, and this node does not have it\n");
-        return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
+    if let Err(reason) = app.root_keys.check() {
+        return (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response();
     }
     let missing = app.algorithms_without_key();
     if missing.contains(&Algorithm::ES256) {

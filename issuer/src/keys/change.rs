@@ -1,6 +1,6 @@
-//! Changes of the signing keys that somebody asks for: rotations,
-//! revocations, and corrections after the clock was wrong. Each is one write, made of the newest state; if somebody else
-//! was faster, it is made anew.
+//! Changes of the signing keys that somebody asks for: rotations, revocations,
+//! and corrections after the clock was wrong. Each is one write, made of the
+//! newest state; if somebody else was faster, it is made anew.
 
 use fleetbadge_validator::jwk::Algorithm;
 use fleetbadge_validator::revocations::Revocation;
@@ -10,6 +10,15 @@ use super::{CurrentKeys, KeyError, Keys, workshop};
 use crate::signing_keys::plan::{Plan, plan_correction, plan_revocation, plan_rotation};
 use crate::signing_keys::{KeyState, Planned};
 use crate::store::{SigningKeyChange, SigningKeyRecord, SigningKeySet};
+
+/// Whether somebody waits for keys that a change needs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Making {
+    /// A person, for a while.
+    Awaited,
+    /// Nobody: it is made in the background, and the change is tried again.
+    Background,
+}
 
 /// What is to become of the keys.
 #[derive(Default)]
@@ -41,7 +50,7 @@ impl Keys {
         at_once: bool,
         now: UnixSeconds,
     ) -> Result<(), KeyError> {
-        self.carry_out(now, |records| {
+        self.carry_out(now, Making::Awaited, |records| {
             let keys = planned(records);
             let mut plans = Vec::new();
             // Those of one algorithm are made room for before the next.
@@ -65,7 +74,7 @@ impl Keys {
     /// # Errors
     /// [`KeyError`].
     pub async fn revoke(&self, kid: &str, revocation: &Revocation, now: UnixSeconds) -> Result<(), KeyError> {
-        self.carry_out(now, |records| {
+        self.carry_out(now, Making::Awaited, |records| {
             let mut numbered = records.iter().enumerate();
             let (position, record) = numbered
                 .find(|(_, record)| record.kid == kid)
@@ -84,7 +93,7 @@ impl Keys {
     /// # Errors
     /// [`KeyError`].
     pub async fn correct(&self, now: UnixSeconds) -> Result<(), KeyError> {
-        self.carry_out(now, |records| {
+        self.carry_out(now, Making::Awaited, |records| {
             let keys = planned(records);
             let plans = Algorithm::ALL.map(|algorithm| {
                 let fetch = self.brokers.key_fetch(algorithm);
@@ -101,6 +110,7 @@ impl Keys {
     pub(super) async fn carry_out(
         &self,
         now: UnixSeconds,
+        making: Making,
         draft: impl Fn(&[SigningKeyRecord]) -> Result<Draft, KeyError>,
     ) -> Result<bool, KeyError> {
         let mut made: Vec<workshop::NewKey> = Vec::new();
@@ -127,7 +137,14 @@ impl Keys {
             }
             if let Some(algorithm) = missing {
                 drop(one_at_a_time);
-                made.push(workshop::make(algorithm, &self.keepers).await?);
+                let key = match making {
+                    Making::Awaited => Some(workshop::make(algorithm, &self.keepers).await?),
+                    Making::Background => self.workshop.collect(algorithm, &self.keepers).await?,
+                };
+                match key {
+                    Some(key) => made.push(key),
+                    None => return Ok(false),
+                }
                 continue;
             }
             let (delete, revoke): (Vec<_>, Vec<_>) = revoked.into_iter().unzip();
@@ -136,14 +153,18 @@ impl Keys {
             }
             let kids: Vec<&str> = delete.iter().map(|record| record.kid.as_str()).collect();
             let change = SigningKeyChange { revision, set: &set, delete: &kids, revoke: &revoke };
-            // Otherwise another node was faster; it is seen in the next round.
+            for key in &mut made {
+                key.set_may_be_stored(set.iter().any(|record| record.kid == key.kid()));
+            }
             if self.write(&change).await? {
                 self.load(now).await?;
-                for record in delete {
-                    self.destroy(record).await;
+                for SigningKeyRecord { kid, private, .. } in delete {
+                    workshop::destroy_in_background(&self.keepers, kid, private);
                 }
                 return Ok(true);
             }
+            // Another node was faster; it is seen in the next round.
+            made.iter_mut().for_each(|key| key.set_may_be_stored(false));
         }
     }
 

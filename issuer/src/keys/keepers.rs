@@ -43,8 +43,23 @@ impl Keepers {
         }
         let signer = self.signer.as_ref().ok_or(UnusableSigningKey::NoSigner)?;
         let external = signer.make(algorithm).map_err(|error| failed(&error))?;
-        let json = serde_json::to_vec(&external).map_err(|_| UnusableSigningKey::Cryptography)?;
-        let key = SigningKey::external(Arc::clone(signer), external, algorithm)?;
+        let sealed = self.seal_external(signer, &external, algorithm);
+        if sealed.is_err()
+            && let Err(error) = signer.destroy(&external)
+        {
+            tracing::warn!(%error, "what is left of a key is still in its token");
+        }
+        sealed
+    }
+
+    fn seal_external(
+        &self,
+        signer: &Arc<dyn ExternalSigner>,
+        external: &ExternalKey,
+        algorithm: Algorithm,
+    ) -> Result<(String, PrivateHalf), UnusableSigningKey> {
+        let json = serde_json::to_vec(external).map_err(|_| UnusableSigningKey::Cryptography)?;
+        let key = SigningKey::external(Arc::clone(signer), external.clone(), algorithm)?;
         let sealed = self.sealer.seal(key.kid(), &json);
         let sealed = sealed.map_err(|Unspecified| UnusableSigningKey::Cryptography)?;
         Ok((key.kid().into(), PrivateHalf::Pkcs11(sealed)))
@@ -58,7 +73,8 @@ impl Keepers {
             }
             PrivateHalf::Pkcs11(_) => {
                 let signer = self.signer.as_ref().ok_or(UnusableSigningKey::NoSigner)?;
-                SigningKey::external(Arc::clone(signer), self.external(record)?, record.algorithm)?
+                let external = self.external(&record.kid, &record.private)?;
+                SigningKey::external(Arc::clone(signer), external, record.algorithm)?
             }
         };
         if key.kid() == record.kid { Ok(key) } else { Err(UnusableSigningKey::OtherKid) }
@@ -84,18 +100,18 @@ impl Keepers {
     }
 
     /// Destroys what an external signer keeps of a key. Takes its time.
-    pub(crate) fn destroy(&self, record: &SigningKeyRecord) -> Result<(), UnusableSigningKey> {
-        match record.private {
+    pub(crate) fn destroy(&self, kid: &str, private: &PrivateHalf) -> Result<(), UnusableSigningKey> {
+        match private {
             PrivateHalf::Sealed(_) => Ok(()),
             PrivateHalf::Pkcs11(_) => {
                 let signer = self.signer.as_ref().ok_or(UnusableSigningKey::NoSigner)?;
-                signer.destroy(&self.external(record)?).map_err(|error| failed(&error))
+                signer.destroy(&self.external(kid, private)?).map_err(|error| failed(&error))
             }
         }
     }
 
-    fn external(&self, record: &SigningKeyRecord) -> Result<ExternalKey, UnusableSigningKey> {
-        let json = self.sealer.open(&record.kid, record.private.sealed())?;
+    fn external(&self, kid: &str, private: &PrivateHalf) -> Result<ExternalKey, UnusableSigningKey> {
+        let json = self.sealer.open(kid, private.sealed())?;
         serde_json::from_slice(&json).map_err(|_| UnusableSigningKey::Cryptography)
     }
 }

@@ -45,6 +45,17 @@ fn active_of(keys: &Keys, algorithm: Algorithm, now: UnixSeconds) -> Option<Stri
     keys.current().ring.active(algorithm, now).map(|key| key.kid().to_owned())
 }
 
+/// Does what is due, and waits for keys that it needs.
+async fn turn(keys: &Keys, now: UnixSeconds) -> Result<(), KeyError> {
+    loop {
+        keys.turn(now).await?;
+        if keys.workshop.is_idle() {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 /// Asks for a key until it is there.
 async fn ensure(keys: &Keys, algorithm: Algorithm, now: UnixSeconds) {
     let asked = async {
@@ -144,7 +155,7 @@ async fn an_end_while_a_key_is_made_loses_nothing() {
     let before = {
         let keys = open(&folder, NOW).await;
         keys.ensure(Algorithm::RS256, NOW).await.unwrap();
-        while !keys.first_keys.is_ready(Algorithm::RS256) {
+        while !keys.workshop.is_ready(Algorithm::RS256) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         kids(&keys)

@@ -7,10 +7,10 @@ use std::sync::atomic::Ordering;
 use fleetbadge_validator::jwk::Algorithm;
 use fleetbadge_validator::time::UnixSeconds;
 
-use super::change::{Draft, planned};
+use super::change::{Draft, Making, planned};
 use super::{KeyError, Keys};
 use crate::date::date;
-use crate::signing_keys::holders::{heard_of_since, holders, is_held_by_all};
+use crate::signing_keys::holders::{holders, some_of, waited_for};
 use crate::signing_keys::plan::{is_rotation_due, plan_promotion, plan_rotation, unconfirmed};
 use crate::signing_keys::{KeyState, Planned, ScheduledKey};
 use crate::store::SigningKeyRecord;
@@ -40,8 +40,16 @@ impl Keys {
             Algorithm::ALL.into_iter().filter(is_due).collect()
         };
         // Of what is in memory, so that the database is asked only if need be.
-        for algorithm in due(&self.current().ring.schedules()) {
-            let announced = self.carry_out(now, |records| {
+        let ring = self.current().ring.clone();
+        let due_now = due(&ring.schedules());
+        for algorithm in Algorithm::ALL {
+            // Another node was faster.
+            if ring.has(algorithm) && !due_now.contains(&algorithm) {
+                self.workshop.give_up(algorithm);
+            }
+        }
+        for algorithm in due_now {
+            let announced = self.carry_out(now, Making::Background, |records| {
                 let keys = planned(records);
                 if !due(&keys).contains(&algorithm) {
                     return Ok(Draft::default());
@@ -51,10 +59,26 @@ impl Keys {
                 Ok(Draft::of(algorithm, plan))
             });
             if announced.await? {
-                tracing::info!(alg = algorithm.as_str(), "the next signing key is announced");
+                self.tell_of_announced(|of| *of == algorithm, now);
             }
         }
         Ok(())
+    }
+
+    /// Says which keys are announced, of these algorithms.
+    pub(crate) fn tell_of_announced(&self, is_one: impl Fn(&Algorithm) -> bool, now: UnixSeconds) {
+        let current = self.current();
+        let is_announced = |key: &&ScheduledKey| {
+            is_one(&key.key.algorithm()) && key.schedule.state(now) == KeyState::Announced
+        };
+        for ScheduledKey { key, schedule } in current.ring.keys().iter().filter(is_announced) {
+            tracing::info!(
+                alg = key.algorithm().as_str(),
+                kid = key.kid(),
+                latest = date(schedule.active_at),
+                "the next signing key is announced"
+            );
+        }
     }
 
     async fn promote_confirmed(&self, now: UnixSeconds) -> Result<(), KeyError> {
@@ -65,14 +89,14 @@ impl Keys {
         if Algorithm::ALL.into_iter().all(|algorithm| waiting(&schedules, algorithm).is_none()) {
             return Ok(());
         }
-        let reports = self.store.reports(heard_of_since(now)).await?;
+        let reports = self.heard_of(now).await?;
         for algorithm in Algorithm::ALL {
-            let promoted = self.carry_out(now, |records: &[SigningKeyRecord]| {
+            let promoted = self.carry_out(now, Making::Background, |records: &[SigningKeyRecord]| {
                 let keys = planned(records);
                 let waiting = waiting(&keys, algorithm).and_then(|position| records.get(position));
                 let is_held = |key: &SigningKeyRecord| {
-                    let since = key.schedule.announced_at.plus(self.timing.heard_everywhere_s);
-                    is_held_by_all(&key.kid, &reports, since)
+                    let since = self.timing.heard_everywhere_at(&key.schedule);
+                    waited_for(&key.kid, &reports, since).is_empty()
                 };
                 if !waiting.is_some_and(is_held) {
                     return Ok(Draft::default());
@@ -82,8 +106,16 @@ impl Keys {
                 Ok(plan.map(|plan| Draft::of(algorithm, plan)).unwrap_or_default())
             });
             if promoted.await? {
-                let (alg, instances) = (algorithm.as_str(), reports.len());
-                tracing::info!(alg, instances, "every instance holds the next signing key; it signs now");
+                let (alg, from) = (algorithm.as_str(), date(now.plus(self.timing.propagation_bound_s)));
+                match reports.len() {
+                    0 => tracing::info!(alg, from, "no validator reports; the next signing key signs soon"),
+                    instances => tracing::info!(
+                        alg,
+                        instances,
+                        from,
+                        "every instance that is heard of holds the next signing key, which signs soon"
+                    ),
+                }
             }
         }
         Ok(())
@@ -100,13 +132,13 @@ impl Keys {
         };
         let begun: Vec<ScheduledKey> = self.current().ring.keys().iter().filter(has_begun).cloned().collect();
         if !begun.is_empty() {
-            let reports = self.store.reports(heard_of_since(now)).await?;
+            let reports = self.heard_of(now).await?;
             for ScheduledKey { key, schedule } in begun {
                 for broker in holders(key.kid(), &reports).iter().filter(|broker| !broker.missing.is_empty())
                 {
                     tracing::warn!(
                         kid = key.kid(), alg = key.algorithm().as_str(), since = date(schedule.active_at),
-                        broker = %broker.broker, missing = broker.missing.join(","),
+                        broker = %broker.broker, missing = some_of(&broker.missing),
                         "a key signs that not every instance of a broker holds ({broker}); those deny its \
                          tokens until they fetch it"
                     );

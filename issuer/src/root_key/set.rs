@@ -44,8 +44,8 @@ pub struct UnknownRootKey(pub RootKeyId);
 pub enum SealBroken {
     /// This node does not have its root key.
     #[error(
-        "a signing key in the database is under root key {0}, which this node does not have; put that line back \
-         into the file of root keys"
+        "a signing key in the database is under root key {0}, which this node does not have; copy the file of root \
+         keys from another node, or put the line back if it was taken out"
     )]
     RootKey(RootKeyId),
     /// It is not what was sealed.

@@ -171,7 +171,9 @@ async fn a_root_key_follows_another_and_nobody_notices() {
 }
 
 /// Whoever got hold of a former root key, and can write rows, is somebody only
-/// as long as its line stands in the file.
+/// as long as its line stands in the file. Those whose hashes are under it are
+/// told that their secrets are wrong once an operator says so, and not because
+/// this node has lost a line.
 #[tokio::test]
 async fn a_hash_under_a_root_key_that_was_taken_away_is_refused() {
     let fleet = Fleet::new().await;
@@ -183,11 +185,28 @@ async fn a_hash_under_a_root_key_that_was_taken_away_is_refused() {
     fs::write(root_key_file(issuer), text.lines().last().unwrap()).unwrap();
     assert!(fleet.all_are_good().await);
     app.refresh_root_keys().await;
+    let first = list(issuer).await[1]["id"].as_str().unwrap().to_owned();
+    for (client, secret) in [("made", &*fleet.made), ("chosen", CHOSEN), ("nobody", "fbs_x")] {
+        assert_eq!(
+            issuer.token(client, secret, "").await.status,
+            StatusCode::SERVICE_UNAVAILABLE,
+            "{client}"
+        );
+    }
+    assert_eq!(fleet.exchange().await, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(issuer.ops("/readyz").await.status, StatusCode::SERVICE_UNAVAILABLE);
+    let states = async || counts(issuer).await.into_iter().map(|(state, _)| state).collect::<Vec<_>>();
+    assert_eq!(states().await, ["current", "missing"]);
+    let (status, said) = remove(issuer, &first).await;
+    assert_eq!(status, StatusCode::CONFLICT);
+    assert!(said.ends_with(&format!("root-key remove {first} --yes")), "{said}");
+    assert_eq!(remove(issuer, &format!("{first}?although_needed=true")).await.0, StatusCode::NO_CONTENT);
+
+    assert_eq!(issuer.ops("/readyz").await.status, StatusCode::OK);
     assert_eq!(issuer.token("made", &fleet.made, "").await.error(), "invalid_client");
     assert_eq!(issuer.token("chosen", CHOSEN, "").await.error(), "invalid_client");
     assert_eq!(fleet.exchange().await, StatusCode::UNAUTHORIZED);
-    let states: Vec<String> = counts(issuer).await.into_iter().map(|(state, _)| state).collect();
-    assert_eq!(states, ["current", "missing"]);
+    assert_eq!(states().await, ["current", "missing"]);
     // It still signs, also after a restart.
     assert!(app.keys.current().ring.active(Algorithm::ES256, NOW).is_some());
     drop(app);
@@ -236,7 +255,8 @@ async fn a_node_without_the_current_root_key_waits_for_it() {
     other.refresh().await.unwrap();
     assert_eq!(other.check(), Err(RootKeyMissing(second)));
     let states: Vec<_> = other.list(NOW).await.unwrap().into_iter().map(|(_, state, _)| state).collect();
-    assert_eq!(states, [RootKeyState::Current, RootKeyState::Missing]);
+    assert_eq!(states, [RootKeyState::CurrentMissing, RootKeyState::Known]);
+    assert_eq!(other.list(NOW).await.unwrap()[0].0, second);
     // Nor can it be started like that.
     let refused = node("other").await.err().unwrap();
     assert!(matches!(refused, RootKeyError::OtherDatabase { found, .. } if found == second), "{refused}");
@@ -249,7 +269,38 @@ async fn a_node_without_the_current_root_key_waits_for_it() {
     other.make_current(&third.to_string()).await.unwrap();
     one.refresh().await.unwrap();
     assert_eq!((one.check(), one.in_use().now().current()), (Ok(()), third));
-    assert!(matches!(one.remove(&third.to_string(), NOW).await, Err(RootKeyError::Current(_))));
+    assert!(matches!(one.remove(&third.to_string(), true, NOW).await, Err(RootKeyError::Current(_))));
+}
+
+/// Each node has a file of its own, and what one has added the other does not
+/// have yet: it must not make its own key the current one of all.
+#[tokio::test]
+async fn a_root_key_is_not_used_by_a_node_that_lacks_another() {
+    let issuer = TestIssuer::new().await;
+    let app = issuer.app();
+    let first = app.root_keys.in_use().now().current();
+    let before = fs::read_to_string(root_key_file(&issuer)).unwrap();
+    let second = add(&issuer).await;
+    assert_eq!(make_current(&issuer, &second).await, StatusCode::OK);
+    // The file of the other node, which has a key that the first one lacks.
+    let third = key(9);
+    fs::write(root_key_file(&issuer), format!("{before}{}", *third.to_text())).unwrap();
+    let answer = issuer.admin(Method::POST, &format!("/admin/v1/root-keys/{}/use", third.id()), None).await;
+    let said = answer.json()["detail"].as_str().unwrap().to_owned();
+    assert_eq!(answer.status, StatusCode::CONFLICT, "{said}");
+    assert!(said.contains(&second) && said.contains("copy the file from another node"), "{said}");
+    let needed = app.store.root_keys().await.unwrap().unwrap();
+    assert_eq!((needed.current.to_string(), needed.others), (second.clone(), vec![first]));
+    // Nor if the database says nothing of the key that a signing key is under.
+    let made = fs::read_to_string(root_key_file(&issuer)).unwrap();
+    app.store.set_root_key(first, Some(needed.current)).await.unwrap();
+    app.store.forget_root_key(needed.current).await.unwrap();
+    fs::write(root_key_file(&issuer), made).unwrap();
+    let answer = issuer.admin(Method::POST, &format!("/admin/v1/root-keys/{}/use", third.id()), None).await;
+    let said = answer.json()["detail"].as_str().unwrap().to_owned();
+    assert_eq!(answer.status, StatusCode::CONFLICT, "{said}");
+    assert!(said.starts_with("signing key ") && said.contains(&second), "{said}");
+    assert_eq!(app.store.root_keys().await.unwrap().unwrap().current, first);
 }
 
 #[tokio::test]
@@ -266,6 +317,7 @@ async fn without_the_current_root_key_nobody_is_told_that_a_secret_is_wrong() {
     assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(String::from_utf8(ready.body).unwrap().contains(&key(9).id().to_string()));
     assert!(app.store.set_root_key(first, Some(key(9).id())).await.unwrap());
+    app.store.forget_root_key(key(9).id()).await.unwrap();
     app.refresh_root_keys().await;
     assert!(fleet.all_are_good().await);
     assert_eq!(issuer.ops("/readyz").await.status, StatusCode::OK);

@@ -28,15 +28,16 @@ impl Usage {
         self.signing_keys == 0 && self.secrets == 0 && self.passwords == 0
     }
 
-    /// Which clients are in the way, and what to do about them.
-    pub(super) fn example(&self) -> String {
-        let of = |client| {
-            format!(
-                ", one of {client}; they move by themselves when they are next presented, and those that never are \
-                 can be rotated or removed"
-            )
-        };
-        self.client.as_ref().map(of).unwrap_or_default()
+    /// What is in the way of removing it, and what to do about that.
+    pub(super) fn way_out(&self, id: RootKeyId) -> String {
+        if self.signing_keys > 0 {
+            return "; signing keys move by themselves once a node has it and the current one".into();
+        }
+        let client = self.client.as_ref().map_or_else(String::new, |client| format!(", one of {client}"));
+        format!(
+            "{client}; they move by themselves when they are next presented, and those that never are can be rotated \
+             or removed. To refuse them all from now on: root-key remove {id} --yes"
+        )
     }
 
     fn count_client(&mut self, client: &str) {

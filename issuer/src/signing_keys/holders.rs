@@ -60,19 +60,47 @@ pub fn holders(kid: &str, reports: &[ReportRecord]) -> Vec<Holders> {
     by_broker.into_values().collect()
 }
 
-/// Whether all that are heard of hold the key, and said so at `since` or later:
-/// since then no node gives out keys without it. So they do if there are none.
+/// Instances of a broker that a key waits for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitedFor {
+    /// The broker.
+    pub broker: BrokerName,
+    /// Which.
+    pub instances: Vec<Box<str>>,
+}
+
+/// Who has not said, at `since` or later, that they hold the key: since then no
+/// node gives out keys without it. Nobody, if nobody is heard of.
 #[must_use]
-pub fn is_held_by_all(kid: &str, reports: &[ReportRecord], since: UnixSeconds) -> bool {
-    let holds = |record: &ReportRecord| {
-        record.reported_at >= since && record.report.kids.iter().any(|held| held == kid)
-    };
-    reports.iter().all(holds)
+pub fn waited_for(kid: &str, reports: &[ReportRecord], since: UnixSeconds) -> Vec<WaitedFor> {
+    let mut by_broker: BTreeMap<&BrokerName, Vec<Box<str>>> = BTreeMap::new();
+    for ReportRecord { broker, instance, report, reported_at, .. } in reports {
+        if *reported_at < since || !report.kids.iter().any(|held| held == kid) {
+            by_broker.entry(broker).or_default().push(instance.clone());
+        }
+    }
+    let by_broker = by_broker.into_iter();
+    by_broker.map(|(broker, instances)| WaitedFor { broker: broker.clone(), instances }).collect()
+}
+
+/// So many instances as are named where people read.
+const NAMED: usize = 3;
+
+/// Some instances by name, and how many more there are.
+#[must_use]
+pub fn some_of(instances: &[Box<str>]) -> String {
+    let named: Vec<&str> = instances.iter().take(NAMED).map(|name| &**name).collect();
+    let named = named.join(", ");
+    match instances.len().saturating_sub(NAMED) {
+        0 => named,
+        more => format!("{named} and {more} more"),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::credentials::CredentialId;
     use fleetbadge_validator::reports::Report;
 
     fn said(broker: &str, instance: &str, kids: &[&str]) -> ReportRecord {
@@ -80,6 +108,7 @@ mod tests {
         ReportRecord {
             broker: broker.parse().unwrap(),
             instance: instance.into(),
+            secret: CredentialId::from_text("1"),
             report: Report { software: "x/1".into(), kids, revocations: None },
             reported_at: UnixSeconds(1),
         }
@@ -95,10 +124,21 @@ mod tests {
         let texts = |kid| holders(kid, &reports).iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(texts("new"), ["mqtt-1: 1 of 2 instances", "mqtt-2: 1 of 1 instances"]);
         assert_eq!(holders("new", &reports)[0].missing, ["b".into()]);
-        let is_held = |kid, reports| is_held_by_all(kid, reports, UnixSeconds(1));
-        assert!(!is_held("new", &reports[..]) && !is_held("old", &reports[..]));
-        assert!(is_held("new", &reports[..1]) && is_held("new", &[]));
+        let waited_for = |kid, reports, since| {
+            let waited_for = waited_for(kid, reports, UnixSeconds(since)).into_iter();
+            waited_for.map(|of| format!("{} {}", of.broker, some_of(&of.instances))).collect::<Vec<_>>()
+        };
+        assert_eq!(waited_for("new", &reports[..], 1), ["mqtt-1 b"]);
+        assert_eq!(waited_for("old", &reports[..], 1), ["mqtt-2 a"]);
+        assert!(waited_for("new", &reports[..1], 1).is_empty() && waited_for("new", &[], 1).is_empty());
         // Said before every node gave it out: the next fetch may be without it.
-        assert!(!is_held_by_all("new", &reports[..1], UnixSeconds(2)));
+        assert_eq!(waited_for("new", &reports[..1], 2), ["mqtt-1 a"]);
+    }
+
+    #[test]
+    fn few_are_named_and_the_others_counted() {
+        let names: Vec<Box<str>> = (0..64).map(|n| n.to_string().into()).collect();
+        let named = [0, 1, 3, 4, 64].map(|n| some_of(&names[..n]));
+        assert_eq!(named, ["", "0", "0, 1, 2", "0, 1, 2 and 1 more", "0, 1, 2 and 61 more"]);
     }
 }

@@ -190,6 +190,43 @@ impl Pkcs11Signer {
         Ok(())
     }
 
+    /// The same; a key that another node has destroyed is no longer asked for.
+    fn probe_without_lost_key(&self) -> Result<(), SignerFailed> {
+        match self.probe() {
+            Err(SignerFailed::NoSuchKey { id }) => {
+                lock(&self.last_used).take_if(|(last, _)| last.id == id);
+                self.probe()
+            }
+            other => other,
+        }
+    }
+
+    /// That what is published is what signs.
+    fn try_out(
+        &self,
+        id: &[u8],
+        public: &PublicKey,
+        algorithm: Algorithm,
+    ) -> Result<ExternalKey, SignerFailed> {
+        let key = ExternalKey { token: self.token.clone(), id: hex(id), public: public.to_jwk() };
+        let signature = self.sign(&key, algorithm, PROBE)?;
+        let verified = VerifyingKey::new(public).is_ok_and(|key| key.verify(PROBE, &signature).is_ok());
+        if verified { Ok(key) } else { Err(SignerFailed::Unexpected("a public key of another private key")) }
+    }
+
+    fn destroy_by_id(&self, text: &str, id: Vec<u8>) -> Result<(), SignerFailed> {
+        lock(&self.last_used).take_if(|(last, _)| last.id == text);
+        self.in_session(|connection, session| {
+            lock(&connection.private_keys).remove(text);
+            let objects = session.find_objects(&[Attribute::Id(id)]).map_err(|error| gone(&error))?;
+            objects.into_iter().try_for_each(|object| match session.destroy_object(object) {
+                // Another node was faster.
+                Ok(()) | Err(Error::Pkcs11(RvError::ObjectHandleInvalid, _)) => Ok(()),
+                Err(error) => Err(gone(&error)),
+            })
+        })
+    }
+
     /// Whether the token does what it should.
     fn probe(&self) -> Result<(), SignerFailed> {
         let last_used = lock(&self.last_used).clone();
@@ -227,17 +264,19 @@ impl ExternalSigner for Pkcs11Signer {
                 Attribute::Sign(true),
             ])
             .collect();
-        let public = self.in_session(|_, session| {
-            let (public, _) =
-                session.generate_key_pair(&mechanism, &public, &private).map_err(|error| gone(&error))?;
-            read_public(session, public, algorithm)
-        })?;
-        let id = id.iter().map(|byte| format!("{byte:02x}")).collect();
-        let key = ExternalKey { token: self.token.clone(), id, public: public.to_jwk() };
-        // What is published is what signs.
-        let signature = self.sign(&key, algorithm, PROBE)?;
-        let verified = VerifyingKey::new(&public).is_ok_and(|key| key.verify(PROBE, &signature).is_ok());
-        if verified { Ok(key) } else { Err(SignerFailed::Unexpected("a public key of another private key")) }
+        let made = self
+            .in_session(|_, session| {
+                let (public, _) =
+                    session.generate_key_pair(&mechanism, &public, &private).map_err(|error| gone(&error))?;
+                read_public(session, public, algorithm)
+            })
+            .and_then(|public| self.try_out(&id, &public, algorithm));
+        if made.is_err()
+            && let Err(error) = self.destroy_by_id(&hex(&id), id.into())
+        {
+            tracing::warn!(id = hex(&id), %error, "a key that cannot be used may be left in the PKCS #11 token");
+        }
+        made
     }
 
     fn sign(&self, key: &ExternalKey, algorithm: Algorithm, message: &[u8]) -> Result<Vec<u8>, SignerFailed> {
@@ -254,27 +293,23 @@ impl ExternalSigner for Pkcs11Signer {
     }
 
     fn destroy(&self, key: &ExternalKey) -> Result<(), SignerFailed> {
-        let id = id_of(key)?;
-        lock(&self.last_used).take_if(|(last, _)| last.id == key.id);
-        self.in_session(|connection, session| {
-            lock(&connection.private_keys).remove(&key.id);
-            let objects = session.find_objects(&[Attribute::Id(id)]).map_err(|error| gone(&error))?;
-            objects
-                .into_iter()
-                .try_for_each(|object| session.destroy_object(object).map_err(|error| gone(&error)))
-        })
+        self.destroy_by_id(&key.id, id_of(key)?)
     }
 
     fn look_after(&self) {
         let result = match self.probe() {
-            Err(SignerFailed::Gone(_)) => self.begin_anew().and_then(|()| self.probe()),
+            // A key that is not there may be all that is missing, or the first
+            // thing that is noticed of a token that is gone.
+            Err(SignerFailed::Gone(_) | SignerFailed::NoSuchKey { .. }) => {
+                self.begin_anew().and_then(|()| self.probe_without_lost_key())
+            }
             other => other,
         };
         match result {
             Ok(()) if self.is_missed.swap(false, Ordering::Relaxed) => {
                 tracing::info!(token = self.token, "the PKCS #11 token is back");
             }
-            Err(error) if !self.is_missed.swap(true, Ordering::Relaxed) => {
+            Err(error) if !self.is_there() && !self.is_missed.swap(true, Ordering::Relaxed) => {
                 tracing::error!(token = self.token, %error, "the PKCS #11 token is not there; it is looked for");
             }
             Ok(()) | Err(_) => {}
@@ -300,6 +335,11 @@ fn sign(
         Algorithm::RS256 => session.sign(&Mechanism::Sha256RsaPkcs, handle, message),
         Algorithm::EdDSA => return Err(SignerFailed::Algorithm(algorithm)),
     };
+    if let Err(Error::Pkcs11(RvError::KeyHandleInvalid | RvError::ObjectHandleInvalid, _)) = &signed {
+        // Another node has destroyed it.
+        lock(&connection.private_keys).remove(&key.id);
+        return Err(SignerFailed::NoSuchKey { id: key.id.clone() });
+    }
     signed.map_err(|error| gone(&error))
 }
 
@@ -317,6 +357,10 @@ fn private_key(
     let handle = *found.first().ok_or_else(|| SignerFailed::NoSuchKey { id: key.id.clone() })?;
     lock(&connection.private_keys).insert(key.id.clone(), handle);
     Ok(handle)
+}
+
+fn hex(id: &[u8]) -> String {
+    id.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn id_of(key: &ExternalKey) -> Result<Vec<u8>, SignerFailed> {

@@ -150,6 +150,14 @@ pub fn rotation_due_at(active: &Schedule, timing: &KeyTiming, fetch: KeyFetch) -
     }
 }
 
+/// When an announced key signs at the earliest, if everybody holds it by then;
+/// `None` if nobody can know that they do.
+#[must_use]
+pub fn earliest_at(announced: &Schedule, timing: &KeyTiming, fetch: KeyFetch) -> Option<UnixSeconds> {
+    let confirmed_at = announced.announced_at.plus(timing.least_announcement_s(fetch)?);
+    Some(confirmed_at.plus(timing.propagation_bound_s).min(announced.active_at))
+}
+
 /// The announced key of an algorithm whose confirmation is waited for: it has
 /// been announced for long enough, and does not sign soon anyway.
 #[must_use]

@@ -125,6 +125,11 @@ impl KeyTiming {
         self.confirm_deadline_s.max(self.least_announcement_s(fetch).unwrap_or(self.announce_s))
     }
 
+    /// From when on an announced key is in everything that any node gives out.
+    pub(crate) fn heard_everywhere_at(&self, announced: &Schedule) -> UnixSeconds {
+        announced.announced_at.plus(self.heard_everywhere_s)
+    }
+
     /// Whether a successor surely signs from this moment on: it was confirmed,
     /// or its deadline is so near that nothing is to be gained.
     #[must_use]

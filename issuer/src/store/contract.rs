@@ -4,9 +4,9 @@ use fleetbadge_validator::revocations::Revocation;
 use fleetbadge_validator::time::UnixSeconds;
 
 use super::{
-    Attributes, BrokerNotAdded, BrokerNotUpdated, BrokerRecord, CredentialUse, DeviceNotEnrolled,
-    DeviceNotUpdated, DeviceNotWritten, DeviceQuery, DeviceRecord, DeviceStatus, EnrolledBy, EnrolmentRecord,
-    EnrolmentTerms, GroupRecord, NameTaken, SettingsNotChanged, Store, UsedJti,
+    Attributes, BrokerNotAdded, BrokerNotUpdated, BrokerRecord, ChangedSubject, CredentialUse,
+    DeviceNotEnrolled, DeviceNotUpdated, DeviceNotWritten, DeviceQuery, DeviceRecord, DeviceStatus,
+    EnrolledBy, EnrolmentRecord, EnrolmentTerms, GroupRecord, NameTaken, SettingsNotChanged, Store, UsedJti,
 };
 use crate::credentials::{CredentialId, Credentials, KeyRecord, SecretRecord, SecretRecords, SecretVerifier};
 use crate::enrolments::NamePattern;
@@ -437,13 +437,26 @@ fn root_key(byte: u8) -> RootKeyId {
 
 async fn one_root_key_is_current(store: &impl Store) {
     let (one, two) = (root_key(1), root_key(2));
-    assert_eq!(store.root_key().await.unwrap(), None);
+    let needed = async || store.root_keys().await.unwrap().map(|needed| (needed.current, needed.others));
+    assert_eq!(needed().await, None);
     assert!(!store.set_root_key(two, Some(one)).await.unwrap());
     assert!(store.set_root_key(one, None).await.unwrap());
     // Somebody else was faster.
     assert!(!store.set_root_key(two, None).await.unwrap());
-    assert_eq!(store.root_key().await.unwrap(), Some(one));
+    assert_eq!(needed().await, Some((one, vec![])));
     assert!(store.set_root_key(two, Some(one)).await.unwrap());
     assert!(!store.set_root_key(two, Some(one)).await.unwrap());
-    assert_eq!(store.root_key().await.unwrap(), Some(two));
+    assert_eq!(needed().await, Some((two, vec![one])));
+    store.forget_root_key(two).await.unwrap();
+    assert_eq!(needed().await, Some((two, vec![one])), "the current one stays");
+    assert!(store.set_root_key(one, Some(two)).await.unwrap());
+    assert_eq!(needed().await, Some((one, vec![two])));
+    for _ in 0..2 {
+        store.forget_root_key(two).await.unwrap();
+    }
+    assert_eq!(needed().await, Some((one, vec![])));
+    // Whatever changed, the other nodes hear of.
+    let changes = store.changes(0).await.unwrap().changes.unwrap();
+    assert!(changes.iter().all(|change| change.subject == ChangedSubject::RootKeys), "{changes:?}");
+    assert_eq!(changes.len(), 3);
 }

@@ -3,8 +3,10 @@
 use fleetbadge_validator::revocations::{Revocation, RevocationTarget};
 use fleetbadge_validator::time::UnixSeconds;
 
-use super::{BrokerRecord, GroupRecord, SigningKeyRecord};
+use super::row::corrupt;
+use super::{BrokerRecord, GroupRecord, SigningKeyRecord, StoreError};
 use crate::revoker::Revoker;
+use crate::root_key::RootKeyId;
 
 /// What was committed since some change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +49,8 @@ pub enum ChangedSubject {
     Devices,
     /// Groups or brokers.
     Settings,
+    /// Which root keys are needed, or which is current.
+    RootKeys,
     /// Signing keys.
     SigningKeys,
     /// A revocation was added; it has the id of the change.
@@ -71,6 +75,36 @@ pub struct SettingSet {
     pub groups: Vec<GroupRecord>,
     /// In the order of their names' bytes.
     pub brokers: Vec<BrokerRecord>,
+}
+
+/// The root keys of one moment that something may be under.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NeededRootKeys {
+    /// The one that everything new is under.
+    pub current: RootKeyId,
+    /// Those that were current before, until they are removed.
+    pub others: Vec<RootKeyId>,
+}
+
+impl NeededRootKeys {
+    /// All of them, the current one first.
+    pub fn ids(&self) -> impl Iterator<Item = RootKeyId> {
+        [self.current].into_iter().chain(self.others.iter().copied())
+    }
+
+    /// What is stored; `None` in a new database.
+    pub(super) fn from_rows(rows: Vec<(String, i64)>) -> Result<Option<Self>, StoreError> {
+        let (mut current, mut others) = (None, Vec::new());
+        for (id, is_current) in rows {
+            let id = id.parse().map_err(|error| corrupt("root key", &error))?;
+            if is_current == 1 { current = Some(id) } else { others.push(id) }
+        }
+        match (current, others.is_empty()) {
+            (Some(current), _) => Ok(Some(Self { current, others })),
+            (None, true) => Ok(None),
+            (None, false) => Err(corrupt("root key", &"none is current")),
+        }
+    }
 }
 
 /// The signing keys of one moment.
@@ -121,6 +155,7 @@ impl ChangedSubject {
             Self::Device(_) => "device",
             Self::Devices => "devices",
             Self::Settings => "settings",
+            Self::RootKeys => "root_keys",
             Self::SigningKeys => "signing_keys",
             Self::Revocation => "revocation",
         }
@@ -130,13 +165,13 @@ impl ChangedSubject {
     pub(super) fn name(&self) -> &str {
         match self {
             Self::Device(name) => name,
-            Self::Devices | Self::Settings | Self::SigningKeys | Self::Revocation => "",
+            Self::Devices | Self::Settings | Self::RootKeys | Self::SigningKeys | Self::Revocation => "",
         }
     }
 
     /// What was stored.
     pub(super) fn from_kind_and_name(kind: &str, name: &str) -> Option<Self> {
-        let plain = [Self::Devices, Self::Settings, Self::SigningKeys, Self::Revocation];
+        let plain = [Self::Devices, Self::Settings, Self::RootKeys, Self::SigningKeys, Self::Revocation];
         if kind == "device" {
             return Some(Self::Device(name.into()));
         }

@@ -15,9 +15,9 @@ use tokio::sync::{Notify, mpsc};
 use super::migrations::SchemaChange;
 use super::{
     BrokerNotAdded, BrokerNotUpdated, BrokerRecord, ChangeLog, CredentialUse, DeviceNotEnrolled,
-    DeviceNotUpdated, DeviceNotWritten, DeviceQuery, DeviceRecord, EnrolmentRecord, GroupRecord, NewEpoch,
-    NotImported, NumberedRevocation, ReportRecord, SettingSet, SettingsNotChanged, SigningKeyChange,
-    SigningKeySet, SigningKeysNotChanged, Store, StoreError, UsedJti,
+    DeviceNotUpdated, DeviceNotWritten, DeviceQuery, DeviceRecord, EnrolmentRecord, GroupRecord,
+    NeededRootKeys, NewEpoch, NotImported, NumberedRevocation, ReportRecord, SettingSet, SettingsNotChanged,
+    SigningKeyChange, SigningKeySet, SigningKeysNotChanged, Store, StoreError, UsedJti,
 };
 use crate::credentials::CredentialId;
 use crate::root_key::RootKeyId;
@@ -34,7 +34,7 @@ mod listener;
 mod names;
 mod reports;
 mod revocations;
-mod root_key;
+mod root_keys;
 mod rows;
 mod settings;
 mod signing_keys;
@@ -208,8 +208,8 @@ impl Store for PostgresStore {
         self.changed.notified().await;
     }
 
-    async fn set_report(&self, report: &ReportRecord) -> Result<(), StoreError> {
-        bounded(reports::set(&self.pool, report)).await
+    async fn set_report(&self, report: &ReportRecord, kept: u32) -> Result<(), StoreError> {
+        bounded(reports::set(&self.pool, report, kept)).await
     }
 
     async fn reports(&self, since: UnixSeconds) -> Result<Vec<ReportRecord>, StoreError> {
@@ -247,12 +247,16 @@ impl Store for PostgresStore {
         outcome
     }
 
-    async fn root_key(&self) -> Result<Option<RootKeyId>, StoreError> {
-        again_if_lost(|| root_key::get(&self.pool)).await
+    async fn root_keys(&self) -> Result<Option<NeededRootKeys>, StoreError> {
+        again_if_lost(|| root_keys::get(&self.pool)).await
     }
 
     async fn set_root_key(&self, id: RootKeyId, former: Option<RootKeyId>) -> Result<bool, StoreError> {
-        bounded(root_key::set(&self.pool, id, former)).await
+        bounded(root_keys::set(&self.pool, id, former)).await
+    }
+
+    async fn forget_root_key(&self, id: RootKeyId) -> Result<(), StoreError> {
+        bounded(root_keys::forget(&self.pool, id)).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

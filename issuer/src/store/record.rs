@@ -232,6 +232,8 @@ pub struct ReportRecord {
     pub broker: BrokerName,
     /// Which of that broker's processes: text that it keeps.
     pub instance: Box<str>,
+    /// With which of the broker's secrets it came.
+    pub secret: CredentialId,
     /// What it said.
     pub report: Report,
     /// When.

@@ -344,6 +344,7 @@ pub(super) fn wider_revocation(
 pub(super) struct ReportRow {
     pub(super) broker: String,
     pub(super) instance: String,
+    pub(super) secret: String,
     pub(super) document: String,
     pub(super) reported_at: i64,
 }
@@ -355,6 +356,7 @@ impl TryFrom<&ReportRecord> for ReportRow {
         Ok(Self {
             broker: report.broker.to_string(),
             instance: report.instance.to_string(),
+            secret: report.secret.to_string(),
             document: to_json(REPORT, &report.report)?,
             reported_at: time_to_sql(report.reported_at),
         })
@@ -368,6 +370,7 @@ impl TryFrom<ReportRow> for ReportRecord {
         Ok(Self {
             broker: row.broker.parse().map_err(|error| corrupt(REPORT, &error))?,
             instance: row.instance.into(),
+            secret: CredentialId::from_text(&row.secret),
             report: from_json(REPORT, &row.document)?,
             reported_at: time_from_sql(REPORT, row.reported_at)?,
         })

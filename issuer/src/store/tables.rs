@@ -1,8 +1,7 @@
 //! Every table and column that is worth keeping, for those who copy a store
 //! whole: backup, restore, and the move to another database.
 //!
-//! What only tells of the present is left out: the log of changes, and what
-//! validators said last.
+//! What only tells of the present is left out: the log of changes.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -60,7 +59,7 @@ const fn bytes(name: &'static str) -> Column {
 }
 
 /// The tables, each after those that it refers to.
-pub const TABLES: [Table; 12] = [
+pub const TABLES: [Table; 13] = [
     Table {
         name: "state",
         columns: &[
@@ -126,7 +125,7 @@ pub const TABLES: [Table; 12] = [
         key: 1,
     },
     Table { name: "used_jtis", columns: &[bytes("id"), integer("expires_at")], key: 1 },
-    Table { name: "root_key", columns: &[integer("row"), text("id")], key: 1 },
+    Table { name: "root_keys", columns: &[text("id"), integer("is_current")], key: 1 },
     Table {
         name: "signing_keys",
         columns: &[
@@ -144,6 +143,17 @@ pub const TABLES: [Table; 12] = [
         name: "revocations",
         columns: &[integer("id"), text("target"), json("document"), integer("expires_at")],
         key: 1,
+    },
+    Table {
+        name: "reports",
+        columns: &[
+            text("broker"),
+            text("instance"),
+            text("secret"),
+            json("document"),
+            integer("reported_at"),
+        ],
+        key: 2,
     },
 ];
 

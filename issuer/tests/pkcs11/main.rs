@@ -9,8 +9,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
+use fleetbadge_tests::postgres::Postgres;
 use fleetbadge_validator::keys::KeySet;
 use fleetbadge_validator::revocations::RevocationState;
 use fleetbadge_validator::time::{Clock as _, SystemClock};
@@ -78,6 +80,27 @@ impl Fleet {
     }
 }
 
+/// What several nodes have in common beside the token.
+struct Shared {
+    database: String,
+    root_key_file: String,
+}
+
+impl Shared {
+    fn new(fleet: &Fleet, postgres: &Postgres) -> Self {
+        let root_key_file = fleet.place.path("shared.key").to_str().unwrap().to_owned();
+        assert!(fleet.place.run(&["root-key", "new", &root_key_file]).status.success());
+        Self { database: postgres.database(), root_key_file }
+    }
+
+    fn serve(&self, fleet: &Fleet, place: &Place) -> Server {
+        let configuration = fleet.place.path("softhsm2.conf");
+        let environment = [("SOFTHSM2_CONF", configuration.to_str().unwrap())];
+        let shared = ["--database", self.database.as_str(), "--root-key-file", self.root_key_file.as_str()];
+        place.serve_with_env(&[&fleet.arguments("pkcs11")[..], &shared[..]].concat(), &environment)
+    }
+}
+
 fn entries(folder: &Path) -> Vec<PathBuf> {
     fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
 }
@@ -104,7 +127,7 @@ fn until(is_so: impl Fn() -> bool) {
         if is_so() {
             return;
         }
-        std::thread::sleep(Duration::from_millis(50));
+        thread::sleep(Duration::from_millis(50));
     }
     assert!(is_so(), "it did not come about");
 }
@@ -211,9 +234,59 @@ fn a_dropped_key_is_destroyed_in_the_token() {
     let kids = || -> Vec<Value> {
         fleet.place.json_lines(&["key", "list"]).iter().map(|key| key["kid"].clone()).collect()
     };
-    assert_eq!(kids().len(), 1);
+    until(|| kids().len() == 1);
     assert!(!kids().contains(&first.into()));
     assert_eq!(server.token(&device).0, 200);
+}
+
+/// What one node makes and another one has made already is not left there.
+#[test]
+#[cfg_attr(no_postgresql, ignore = "no PostgreSQL")]
+fn nodes_that_start_at_once_leave_one_key_in_the_token() {
+    let (fleet, postgres) = (Fleet::new(), Postgres::start());
+    let shared = Shared::new(&fleet, &postgres);
+    let places: Vec<Place> = (0..3).map(|_| Place::new()).collect();
+    let servers: Vec<Server> = thread::scope(|scope| {
+        let starting: Vec<_> =
+            places.iter().map(|place| scope.spawn(|| shared.serve(&fleet, place))).collect();
+        starting.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    until(|| fleet.objects() == 2);
+    let device = places[0].json(&["device", "add", "pump-1"]);
+    for server in &servers {
+        assert_eq!(server.token(&device).0, 200);
+    }
+    // Two operators at once.
+    thread::scope(|scope| {
+        for place in &places {
+            scope.spawn(|| place.run(&["key", "rotate", "--now"]));
+        }
+    });
+    let keys = places[0].json_lines(&["key", "list"]).len();
+    until(|| fleet.objects() == 2 * keys);
+}
+
+/// It was the last one that this node has signed with.
+#[test]
+#[cfg_attr(no_postgresql, ignore = "no PostgreSQL")]
+fn a_key_that_another_node_has_destroyed_is_not_missed() {
+    let (fleet, postgres) = (Fleet::new(), Postgres::start());
+    let shared = Shared::new(&fleet, &postgres);
+    let places = [Place::new(), Place::new()];
+    let [one, two] = places.each_ref().map(|place| shared.serve(&fleet, place));
+    let device = places[0].json(&["device", "add", "pump-1"]);
+    assert_eq!(two.token(&device).0, 200);
+    let kid = places[0].json(&["key", "list"])["kid"].as_str().unwrap().to_owned();
+    places[0].json_lines(&["key", "revoke", &kid, "--yes"]);
+    until(|| fleet.objects() == 2);
+    // Longer than a token may be silent for.
+    for _ in 0..80 {
+        assert!(is_ready(&two), "{}", places[1].read_log());
+        thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(two.token(&device).0, 200);
+    assert_eq!(one.token(&device).0, 200);
+    assert!(!places[1].read_log().contains("the PKCS #11 token is not there"));
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Several issuers over one PostgreSQL: what one is told, the others know, and
 //! none is needed.
 
+use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,6 +13,7 @@ use fleetbadge_tests::postgres::Postgres;
 use fleetbadge_tests::process::run;
 use fleetbadge_tests::programs::Program;
 use fleetbadge_validator::test_support::TestKey;
+use serde_json::Value;
 
 use crate::assertion;
 use crate::revocations::{self, Feed};
@@ -247,6 +250,116 @@ fn a_node_without_the_root_key_does_not_start() {
     assert_eq!(finished.code, Some(4), "{finished:?}");
     assert!(finished.stderr.contains("root.key: is missing") && finished.stderr.contains("another node"));
     drop((a, b, postgres));
+}
+
+/// As README says it: `add`, the file to the other node, `use`. Devices ask both
+/// nodes all the while.
+#[test]
+#[cfg_attr(no_postgresql, ignore = "no PostgreSQL")]
+fn one_root_key_follows_another_and_neither_node_refuses_anybody() {
+    let Nodes { a, b, .. } = &Nodes::start();
+    let device = a.add_device("pump-1");
+    let is_over = AtomicBool::new(false);
+    let answers = thread::scope(|scope| {
+        let asking = [a, b].map(|node| {
+            let (device, is_over) = (&device, &is_over);
+            scope.spawn(move || {
+                let mut answers = Vec::new();
+                while !is_over.load(Ordering::Acquire) {
+                    answers.push(ask(node, device));
+                }
+                answers
+            })
+        });
+        // Also if something fails.
+        let over = SetOnDrop(&is_over);
+        let mut current = root_keys(a)[0].0.clone();
+        for n in 0..2 {
+            let next = a.json(&["root-key", "add"])["id"].as_str().unwrap().to_owned();
+            copy_root_keys(a, b);
+            // At once: the other node has not looked into the file yet.
+            succeed(a, &["root-key", "use", &next]);
+            let added = a.add_device(&format!("new-{n}"));
+            within(HEARD, "the other node knows the device", || ask(b, &added).status == 200);
+            let of_b = root_keys(b);
+            assert_eq!(of_b[0], owned((&next, "current")));
+            assert!(of_b.contains(&owned((current, "known"))), "{of_b:?}");
+            current = next;
+        }
+        thread::sleep(Duration::from_secs(BOUND_S + 1));
+        drop(over);
+        asking.map(|asking| asking.join().unwrap())
+    });
+    for answers in answers {
+        let refused: Vec<&Response> = answers.iter().filter(|answer| answer.status != 200).collect();
+        assert!(refused.is_empty(), "{} of {}: {:?}", refused.len(), answers.len(), refused[0]);
+        assert!(answers.len() > 20, "too few to see anything");
+    }
+}
+
+/// Each node has a file of its own, and an operator forgets to copy it.
+#[test]
+#[cfg_attr(no_postgresql, ignore = "no PostgreSQL")]
+fn a_node_without_the_root_key_of_the_others_neither_answers_nor_takes_over() {
+    let Nodes { a, b, .. } = &Nodes::start();
+    let device = a.add_device("pump-1");
+    assert_eq!(ask(b, &device).status, 200);
+    let first = root_keys(a)[0].0.clone();
+    let of_a = a.json(&["root-key", "add"])["id"].as_str().unwrap().to_owned();
+    succeed(a, &["root-key", "use", &of_a]);
+    within(HEARD, "not answered", || ask(b, &device).status == 503);
+    let stranger = Device { client_id: "pump-9".into(), ..device.clone() };
+    assert_eq!(ask(b, &stranger).status, 503);
+    assert_eq!(root_keys(b), [(of_a.as_str(), "current_missing"), (&first, "known")].map(owned));
+
+    let of_b = b.json(&["root-key", "add"])["id"].as_str().unwrap().to_owned();
+    let refused = b.command(&["root-key", "use", &of_b]);
+    assert_eq!(refused.code, Some(1), "{}", refused.stderr);
+    let expected = format!("root key {of_a} is needed, and this node does not have it; copy the file");
+    assert!(refused.stderr.contains(&expected), "{}", refused.stderr);
+    // Nothing of it has happened, and the other node goes on.
+    assert_eq!(root_keys(a), [(of_a.as_str(), "current"), (&first, "known")].map(owned));
+    assert_eq!(ask(a, &device).status, 200);
+    assert_eq!(b.log().matches(&format!("root key {of_a} is current, and ")).count(), 1);
+
+    copy_root_keys(a, b);
+    within(Duration::from_secs(2), "answered again", || ask(b, &device).status == 200);
+    // One that it has lost is missed as well: hashes may be under it.
+    let file = b.data_dir().join("root.key");
+    let lines = fs::read_to_string(&file).unwrap();
+    fs::write(&file, lines.lines().last().unwrap()).unwrap();
+    within(Duration::from_secs(10), "not answered", || ask(b, &device).status == 503);
+    assert_eq!(root_keys(b), [(of_a.as_str(), "current"), (&first, "missing")].map(owned));
+    assert_eq!(ask(a, &device).status, 200);
+    // Nobody has the old one any more, and what is under it is given up.
+    succeed(a, &["root-key", "remove", &first, "--yes"]);
+    within(HEARD, "answered again", || ask(b, &device).status != 503);
+}
+
+struct SetOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+fn copy_root_keys(from: &Issuer, to: &Issuer) {
+    let [from, to] = [from, to].map(|node| node.data_dir().join("root.key"));
+    // Whole: it may be read at any moment.
+    let new = to.with_extension("copy");
+    fs::copy(from, &new).unwrap();
+    fs::rename(new, to).unwrap();
+}
+
+/// What a node says of the root keys: which, and the state.
+fn root_keys(node: &Issuer) -> Vec<(String, String)> {
+    let text = |key: &Value, member: &str| key[member].as_str().unwrap().to_owned();
+    node.json_lines(&["root-key", "list"]).iter().map(|key| (text(key, "id"), text(key, "state"))).collect()
+}
+
+fn owned<T: ToString>((id, state): (T, &str)) -> (String, String) {
+    (id.to_string(), state.into())
 }
 
 #[test]

@@ -48,8 +48,11 @@ fn a_new_key_signs_when_every_instance_says_that_it_holds_it_and_survives_power_
     assert_eq!(active(&issuer), first);
     let list = issuer.command(&["key", "list"]);
     let row = list.stdout.lines().find(|line| line.starts_with(&second)).unwrap();
-    assert!(row.contains(" at the latest ") && row.ends_with("  mqtt-1: 1 of 2 instances"), "{row}");
-    let missing = format!("{second} is not held by these instances of mqtt-1");
+    assert!(
+        row.contains(" at the latest, ") && row.ends_with(" at the earliest  mqtt-1: 1 of 2 instances"),
+        "{row}"
+    );
+    let missing = format!("{second} waits until these instances of mqtt-1 say that they hold it: ");
     assert!(list.stderr.contains(&missing) && list.stderr.contains(&instance_id('b')), "{}", list.stderr);
     restart(&mut issuer);
 

@@ -124,27 +124,52 @@ async fn what_cannot_be_used_says_why() {
     assert_eq!(fleet.held_by().await, json!([]));
 }
 
-/// A broker whose state does not last cannot fill the database.
+/// Whoever has a broker's secret makes up instances: those that there are get in
+/// all the same, and other brokers keep their places.
 #[tokio::test]
-async fn a_broker_has_so_many_instances_and_no_more() {
+async fn whoever_was_heard_of_longest_ago_gives_way() {
     let fleet = Fleet::new().await;
+    let count = async || {
+        let held_by = fleet.held_by().await;
+        let of = |broker: &str| {
+            let holders = held_by.as_array().unwrap().iter().find(|holders| holders["broker"] == broker);
+            holders.map(|holders| (holders["instances"].clone(), holders["holding"].clone()))
+        };
+        (of("north"), of("south"))
+    };
+    let said = async |by: &str, n: u32, kids: &[&str]| {
+        assert_eq!(fleet.report(by, &report(n as usize, kids)).await.status, StatusCode::NO_CONTENT);
+    };
+    said(&fleet.south, 0, &[]).await;
     for n in 0..MAX_INSTANCES {
-        assert_eq!(fleet.report(&fleet.north, &report(n, &[])).await.status, StatusCode::NO_CONTENT);
+        fleet.issuer.clock.advance(1);
+        said(&fleet.north, n, &[]).await;
     }
-    let answer = fleet.report(&fleet.north, &report(MAX_INSTANCES, &[])).await;
-    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
-    assert!(
-        answer.json()["error_description"]
-            .as_str()
-            .unwrap()
-            .starts_with("64 other instances of broker north")
-    );
-    // Those that are known go on, and so do other brokers.
-    assert_eq!(fleet.report(&fleet.north, &report(0, &[])).await.status, StatusCode::NO_CONTENT);
-    assert_eq!(fleet.report(&fleet.south, &report(999, &[])).await.status, StatusCode::NO_CONTENT);
-    // A day later there is room.
-    fleet.issuer.clock.advance(86_401);
-    assert_eq!(fleet.report(&fleet.north, &report(999, &[])).await.status, StatusCode::NO_CONTENT);
+    fleet.issuer.clock.advance(1);
+    said(&fleet.north, 0, &[&fleet.kid()]).await;
+    said(&fleet.north, 1_000, &[&fleet.kid()]).await;
+    let south = Some((1.into(), 0.into()));
+    assert_eq!(count().await, (Some((MAX_INSTANCES.into(), 2.into())), south.clone()));
+    said(&fleet.north, 1, &[]).await;
+    assert_eq!(count().await, (Some((MAX_INSTANCES.into(), 2.into())), south));
+}
+
+/// What came with a secret that was taken away says nothing any more.
+#[tokio::test]
+async fn a_report_counts_as_long_as_its_secret() {
+    let fleet = Fleet::new().await;
+    fleet.report(&fleet.north, &report(1, &[])).await;
+    let rotate = json!({"overlap_s": 60});
+    let rotated =
+        fleet.issuer.admin(Method::POST, "/admin/v1/brokers/north/rotate-secret", Some(rotate)).await.json();
+    let next = basic("north", rotated["client_secret"].as_str().unwrap());
+    fleet.report(&next, &report(2, &[])).await;
+    assert_eq!(fleet.held_by().await[0]["instances"], 2);
+    fleet.issuer.clock.advance(61);
+    assert_eq!(fleet.held_by().await[0]["instances"], 1);
+    // The same instance with the other secret is the same.
+    fleet.report(&next, &report(1, &[])).await;
+    assert_eq!(fleet.held_by().await[0]["instances"], 2);
 }
 
 #[tokio::test]

@@ -1,7 +1,9 @@
 //! An external signer that is made up: what a token of PKCS #11 does is in
 //! `tests/pkcs11`.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fleetbadge_validator::time::UnixSeconds;
@@ -25,36 +27,53 @@ const TIMING: KeyTiming = KeyTiming {
     publish_retired_s: 1_000,
 };
 
-/// Signs with a key of its own, as slowly as wanted.
+/// Keeps keys, and is as slow as wanted.
 struct Signer {
-    key: SigningKey,
+    keys: Mutex<HashMap<String, SigningKey>>,
     slowness: Duration,
     is_there: AtomicBool,
-    destroyed: AtomicUsize,
+    hangs: AtomicBool,
 }
 
 impl Signer {
     fn new(slowness: Duration) -> Arc<Self> {
-        let (key, _) = SigningKey::generate(Algorithm::ES256, &sealer()).unwrap();
-        Arc::new(Self { key, slowness, is_there: true.into(), destroyed: 0.into() })
+        Arc::new(Self { keys: Mutex::default(), slowness, is_there: true.into(), hangs: false.into() })
+    }
+
+    /// How many keys it keeps.
+    fn objects(&self) -> usize {
+        self.keys.lock().unwrap().len()
+    }
+
+    fn hang(&self) {
+        while self.hangs.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 
 impl ExternalSigner for Signer {
     fn make(&self, _: Algorithm) -> Result<ExternalKey, SignerFailed> {
-        Ok(ExternalKey { token: "fleet".into(), id: "00".into(), public: self.key.public().to_jwk() })
+        self.hang();
+        let (key, _) = SigningKey::generate(Algorithm::ES256, &sealer()).unwrap();
+        let external =
+            ExternalKey { token: "fleet".into(), id: key.kid().into(), public: key.public().to_jwk() };
+        self.keys.lock().unwrap().insert(key.kid().into(), key);
+        Ok(external)
     }
 
-    fn sign(&self, _: &ExternalKey, _: Algorithm, message: &[u8]) -> Result<Vec<u8>, SignerFailed> {
+    fn sign(&self, key: &ExternalKey, _: Algorithm, message: &[u8]) -> Result<Vec<u8>, SignerFailed> {
         std::thread::sleep(self.slowness);
-        if message == b"short" { Ok(vec![1, 2, 3]) } else { Ok(self.key.try_sign(message).unwrap()) }
+        let signed = self.keys.lock().unwrap()[&key.id].try_sign(message).unwrap();
+        if message == b"short" { Ok(vec![1, 2, 3]) } else { Ok(signed) }
     }
 
-    fn destroy(&self, _: &ExternalKey) -> Result<(), SignerFailed> {
+    fn destroy(&self, key: &ExternalKey) -> Result<(), SignerFailed> {
+        self.hang();
         if !self.is_there() {
             return Err(SignerFailed::Gone("away".into()));
         }
-        self.destroyed.fetch_add(1, Ordering::Relaxed);
+        self.keys.lock().unwrap().remove(&key.id);
         Ok(())
     }
 
@@ -63,6 +82,26 @@ impl ExternalSigner for Signer {
     fn is_there(&self) -> bool {
         self.is_there.load(Ordering::Relaxed)
     }
+}
+
+/// Until this is so.
+async fn until(is_so: impl AsyncFn() -> bool) {
+    let waited = async {
+        while !is_so().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), waited).await.unwrap();
+}
+
+/// A server whose new keys `signer` makes.
+async fn open(store: &Arc<dyn Store>, keepers: Keepers, timing: KeyTiming) -> Result<Keys, KeyError> {
+    let brokers = Arc::new(Brokers::new(Arc::clone(store)));
+    Keys::open(Arc::clone(store), keepers, brokers, "https://id.example", timing, NOW).await
+}
+
+async fn store(folder: &tempfile::TempDir) -> Arc<dyn Store> {
+    Arc::new(SqliteStore::open(&folder.path().join("db")).await.unwrap())
 }
 
 fn sealer() -> KeySealer {
@@ -142,31 +181,100 @@ async fn a_slow_signer_stops_nobody_else() {
 #[tokio::test]
 async fn a_dropped_key_is_destroyed_once_its_signer_is_back() {
     let folder = tempfile::tempdir().unwrap();
-    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&folder.path().join("db")).await.unwrap());
+    let store = store(&folder).await;
     let signer = Signer::new(Duration::ZERO);
-    let open = async |keepers| {
-        let brokers = Arc::new(Brokers::new(Arc::clone(&store)));
-        Keys::open(Arc::clone(&store), keepers, brokers, "https://id.example", TIMING, NOW).await
-    };
-    let first = open(keepers(&signer)).await.unwrap();
+    let first = open(&store, keepers(&signer), TIMING).await.unwrap();
     assert!(first.current().ring.keys()[0].key.is_external());
     // New keys are made here from now on.
     let external: Arc<dyn ExternalSigner> = Arc::<Signer>::clone(&signer);
-    let keys = open(Keepers::local(sealer()).with_signer(Some(external), false)).await.unwrap();
+    let keepers = Keepers::local(sealer()).with_signer(Some(external), false);
+    let keys = open(&store, keepers, TIMING).await.unwrap();
     keys.rotate(None, true, NOW).await.unwrap();
     signer.is_there.store(false, Ordering::Relaxed);
     assert!(!keys.is_signer_missed(NOW));
-    keys.refresh(NOW.plus(1_000)).await.unwrap();
+    for _ in 0..3 {
+        keys.refresh(NOW.plus(1_000)).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     assert_eq!(store.signing_keys().await.unwrap().keys.len(), 2);
     // It is not published any more all the same.
     assert_eq!(keys.current().key_set.key_ids().count(), 1);
     signer.is_there.store(true, Ordering::Relaxed);
-    keys.refresh(NOW.plus(1_001)).await.unwrap();
-    assert_eq!(store.signing_keys().await.unwrap().keys.len(), 1);
-    assert_eq!(signer.destroyed.load(Ordering::Relaxed), 1);
+    until(async || {
+        keys.refresh(NOW.plus(1_001)).await.unwrap();
+        store.signing_keys().await.unwrap().keys.len() == 1
+    })
+    .await;
+    assert_eq!(signer.objects(), 0);
     // Nothing of it is needed from then on.
-    assert!(open(Keepers::local(sealer())).await.is_ok());
+    assert!(open(&store, Keepers::local(sealer()), TIMING).await.is_ok());
     assert!(!matches!(keys.refresh(NOW.plus(1_002)).await, Err(KeyError::Unusable(_))));
+}
+
+/// Nothing waits for it with anything locked: neither for a key that is to be
+/// made nor for one that is to go.
+#[tokio::test]
+async fn a_signer_that_hangs_holds_up_nothing_but_its_own_keys() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(&folder).await;
+    let signer = Signer::new(Duration::ZERO);
+    let keys = open(&store, keepers(&signer), KeyTiming { rotation_s: Some(100), ..TIMING }).await.unwrap();
+    let first = keys.current().ring.keys()[0].key.kid().to_owned();
+    keys.rotate(None, true, NOW).await.unwrap();
+    signer.hangs.store(true, Ordering::Relaxed);
+    let at = |seconds| NOW.plus(seconds);
+    let at_once = async {
+        for second in 0..5 {
+            // One key is to go, another one to be announced.
+            keys.turn(at(1_000 + second)).await.unwrap();
+            keys.reload(at(1_000 + second)).await.unwrap();
+        }
+        let revocation = fleetbadge_validator::revocations::Revocation::of_key(&first, at(9_000));
+        keys.revoke(&first, &revocation, at(1_005)).await.unwrap();
+    };
+    tokio::time::timeout(Duration::from_secs(20), at_once).await.unwrap();
+    assert_eq!(signer.objects(), 2);
+    signer.hangs.store(false, Ordering::Relaxed);
+    until(async || {
+        keys.turn(at(1_006)).await.unwrap();
+        keys.current().ring.keys().len() == 2 && signer.objects() == 2
+    })
+    .await;
+    assert!(!keys.current().ring.keys().iter().any(|key| key.key.kid() == first));
+}
+
+/// What loses a race is not left in the token.
+#[tokio::test]
+async fn a_key_that_was_made_and_not_stored_is_destroyed() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(&folder).await;
+    let signer = Signer::new(Duration::ZERO);
+    let start = || open(&store, keepers(&signer), KeyTiming { rotation_s: Some(100), ..TIMING });
+    let (one, two, three) = tokio::join!(start(), start(), start());
+    let nodes = [one.unwrap(), two.unwrap(), three.unwrap()];
+    let stored = async || store.signing_keys().await.unwrap().keys.len();
+    assert_eq!(stored().await, 1);
+    until(async || signer.objects() == 1).await;
+    // Each node makes the next key by itself, and an operator asks for it too.
+    until(async || {
+        for node in &nodes {
+            node.turn(NOW.plus(100)).await.unwrap();
+        }
+        stored().await == 2
+    })
+    .await;
+    for node in &nodes {
+        node.reload(NOW.plus(100)).await.unwrap();
+        node.turn(NOW.plus(100)).await.unwrap();
+        assert!(node.rotate(None, false, NOW.plus(100)).await.is_err());
+    }
+    until(async || signer.objects() == 2).await;
+    let now = NOW.plus(101);
+    let [one, two, three] = &nodes;
+    let _ =
+        tokio::join!(one.rotate(None, true, now), two.rotate(None, true, now), three.rotate(None, true, now));
+    let stored = stored().await;
+    until(async || signer.objects() == stored).await;
 }
 
 /// A change of the root key reaches what is known of an external key, too.

@@ -1,12 +1,16 @@
 //! Rotations that nobody asks for, and what brokers have to say about them.
 
 use super::*;
-use crate::credentials::SecretRecords;
+use crate::credentials::{CredentialId, SecretRecord, SecretVerifier};
 use crate::profile::Profile;
+use crate::secret::SecretHash;
 use crate::store::{BrokerRecord, ReportRecord};
 use fleetbadge_validator::reports::Report;
 
 const SLOW: KeyTiming = KeyTiming { rotation_s: None, confirm_deadline_s: 10_000, ..TIMING };
+
+/// With which all brokers report.
+const SECRET: &str = "1";
 
 /// Keys, and brokers that report.
 struct Fleet {
@@ -28,7 +32,13 @@ impl Fleet {
             resource: format!("urn:{name}").into(),
             profile,
             algorithm: Algorithm::ES256,
-            secrets: SecretRecords::new(),
+            secrets: [SecretRecord {
+                id: CredentialId::from_text(SECRET),
+                verifier: SecretVerifier::Made(SecretHash::from_bytes([1; 32])),
+                created_at: NOW,
+                expires_at: None,
+            }]
+            .into(),
             created_at: NOW,
             revision: 0,
         };
@@ -41,14 +51,15 @@ impl Fleet {
         let record = ReportRecord {
             broker: broker.parse().unwrap(),
             instance: instance.into(),
+            secret: CredentialId::from_text(SECRET),
             report: Report { software: "x/1".into(), kids: kids.into(), revocations: None },
             reported_at: NOW.plus(at),
         };
-        self.keys.store.set_report(&record).await.unwrap();
+        self.keys.store.set_report(&record, 64).await.unwrap();
     }
 
     async fn turn(&self, at: u64) {
-        self.keys.turn(NOW.plus(at)).await.unwrap();
+        turn(&self.keys, NOW.plus(at)).await.unwrap();
     }
 
     fn active(&self, at: u64) -> String {
@@ -64,7 +75,8 @@ async fn each_key_gets_its_successor_and_a_node_that_was_off_makes_one() {
     assert_eq!(kids(&fleet.keys), [first.as_str()]);
     // Another node of the same database does the same at the same time.
     let other = open(&fleet.folder, NOW.plus(10_000)).await;
-    let (one, two) = tokio::join!(fleet.keys.turn(NOW.plus(10_000)), other.turn(NOW.plus(10_000)));
+    let at = NOW.plus(10_000);
+    let (one, two) = tokio::join!(turn(&fleet.keys, at), turn(&other, at));
     one.unwrap();
     two.unwrap();
     fleet.keys.reload(NOW.plus(10_000)).await.unwrap();
@@ -186,7 +198,7 @@ async fn a_write_that_fails_anywhere_leaves_the_keys_as_they_were() {
             // After it: the statement itself was done.
             let fail = format!("CREATE TRIGGER fail AFTER {statement} BEGIN SELECT RAISE(ABORT, 'no'); END");
             sqlx::raw_sql(sqlx::AssertSqlSafe(fail)).execute(&behind_its_back).await.unwrap();
-            fleet.keys.turn(now).await.unwrap_err();
+            turn(&fleet.keys, now).await.unwrap_err();
             assert_eq!(fleet.keys.store.signing_keys().await.unwrap(), before, "{statement} at {at}");
             let again = open(&fleet.folder, now).await;
             let states =
@@ -194,7 +206,7 @@ async fn a_write_that_fails_anywhere_leaves_the_keys_as_they_were() {
             assert_eq!(states.iter().filter(|state| **state == KeyState::Active).count(), 1, "{states:?}");
             sqlx::raw_sql("DROP TRIGGER fail").execute(&behind_its_back).await.unwrap();
         }
-        fleet.keys.turn(now).await.unwrap();
+        turn(&fleet.keys, now).await.unwrap();
         assert_eq!(kids(&fleet.keys).len(), expected, "at {at}");
     }
     assert_ne!(fleet.active(11_605), first);

@@ -138,19 +138,31 @@ async fn reports_are_replaced_and_go_with_their_broker(store: &impl Store) {
     let report = |instance: &str, kid: &str, age| ReportRecord {
         broker: "b".parse().unwrap(),
         instance: instance.into(),
+        secret: super::id(kid),
         report: Report { software: "x/1".into(), kids: vec![kid.into()], revocations: None },
         reported_at: NOW.minus(age),
     };
-    store.set_report(&report("1", "k", 0)).await.unwrap();
+    let set = async |said: &ReportRecord| store.set_report(said, 3).await.unwrap();
+    set(&report("1", "k", 0)).await;
     assert_eq!(store.reports(NOW.minus(9)).await.unwrap(), []);
     add_broker(store, &broker("b", "urn:b")).await.unwrap();
     for said in [report("2", "k", 5), report("1", "k", 5), report("1", "l", 0)] {
-        store.set_report(&said).await.unwrap();
+        set(&said).await;
     }
     assert_eq!(store.reports(NOW.minus(9)).await.unwrap(), [report("1", "l", 0), report("2", "k", 5)]);
     assert_eq!(store.reports(NOW.minus(4)).await.unwrap(), [report("1", "l", 0)]);
+    // Whoever was heard of longest ago gives way, and never who is heard now.
+    add_broker(store, &broker("c", "urn:c")).await.unwrap();
+    let other = ReportRecord { broker: "c".parse().unwrap(), ..report("9", "k", 9) };
+    set(&other).await;
+    for said in [report("3", "k", 0), report("4", "k", 0), report("5", "k", 8)] {
+        set(&said).await;
+    }
+    let kept: Vec<Box<str>> =
+        store.reports(NOW.minus(9)).await.unwrap().into_iter().map(|kept| kept.instance).collect();
+    assert_eq!(kept, ["1", "3", "5", "9"].map(Box::from));
     store.forget_reports(NOW.minus(4)).await.unwrap();
-    assert_eq!(store.reports(NOW.minus(9)).await.unwrap(), [report("1", "l", 0)]);
+    assert_eq!(store.reports(NOW.minus(9)).await.unwrap(), [report("1", "l", 0), report("3", "k", 0)]);
     assert!(remove_broker(store, "b").await);
     assert_eq!(store.reports(NOW.minus(9)).await.unwrap(), []);
 }

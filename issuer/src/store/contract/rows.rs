@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use fleetbadge_validator::jwk::Algorithm;
+use fleetbadge_validator::reports::Report;
 use fleetbadge_validator::revocations::Revocation;
 use fleetbadge_validator::time::{ManualClock, UnixSeconds};
 use fleetbadge_validator::verify::Verifier;
@@ -13,7 +14,7 @@ use crate::revoker::Revoker;
 use crate::root_key::Sealed;
 use crate::signing_keys::{PrivateHalf, Schedule};
 use crate::store::tables::{ImportedRow, Row, TABLES};
-use crate::store::{NewEpoch, NotImported, SigningKeyChange, SigningKeyRecord, Store, UsedJti};
+use crate::store::{NewEpoch, NotImported, ReportRecord, SigningKeyChange, SigningKeyRecord, Store, UsedJti};
 
 pub(super) async fn check<S: Store, G>(make: &impl AsyncFn() -> (S, G)) {
     let (from, _from) = make().await;
@@ -49,6 +50,14 @@ pub(crate) async fn fill(store: &impl Store) {
     store.reach_clock(NOW).await.unwrap();
     store.allow_token_lifetime(LIFETIME_S).await.unwrap();
     store.revoke(&[Revocation::of_token("j", NOW.plus(60))]).await.unwrap();
+    let report = ReportRecord {
+        broker: "mqtt-1".parse().unwrap(),
+        instance: "i".into(),
+        secret: id("1"),
+        report: Report { software: "x/1".into(), kids: vec!["k".into()], revocations: None },
+        reported_at: NOW,
+    };
+    store.set_report(&report, 1).await.unwrap();
 }
 
 async fn rows_of(store: &impl Store) -> Vec<Row> {

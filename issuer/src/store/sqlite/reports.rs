@@ -6,26 +6,38 @@ use sqlx::sqlite::SqlitePool;
 use crate::store::row::{ReportRow, records, time_to_sql};
 use crate::store::{ReportRecord, StoreError};
 
-pub(super) async fn set(pool: &SqlitePool, report: &ReportRecord) -> Result<(), StoreError> {
+pub(super) async fn set(pool: &SqlitePool, report: &ReportRecord, kept: u32) -> Result<(), StoreError> {
     let row = ReportRow::try_from(report)?;
+    let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
     sqlx::query(
-        "INSERT INTO reports (broker, instance, document, reported_at) \
-         SELECT ?1, ?2, ?3, ?4 WHERE EXISTS (SELECT 1 FROM brokers WHERE name = ?1) \
+        "INSERT INTO reports (broker, instance, secret, document, reported_at) \
+         SELECT ?1, ?2, ?3, ?4, ?5 WHERE EXISTS (SELECT 1 FROM brokers WHERE name = ?1) \
          ON CONFLICT (broker, instance) DO UPDATE SET \
-           document = excluded.document, reported_at = excluded.reported_at",
+           secret = excluded.secret, document = excluded.document, reported_at = excluded.reported_at",
     )
-    .bind(row.broker)
-    .bind(row.instance)
-    .bind(row.document)
+    .bind(&row.broker)
+    .bind(&row.instance)
+    .bind(&row.secret)
+    .bind(&row.document)
     .bind(row.reported_at)
-    .execute(pool)
+    .execute(&mut *transaction)
     .await?;
-    Ok(())
+    sqlx::query(
+        "DELETE FROM reports WHERE broker = ?1 AND instance IN ( \
+           SELECT instance FROM reports WHERE broker = ?1 \
+           ORDER BY instance = ?2 DESC, reported_at DESC, instance LIMIT -1 OFFSET ?3)",
+    )
+    .bind(&row.broker)
+    .bind(&row.instance)
+    .bind(kept)
+    .execute(&mut *transaction)
+    .await?;
+    Ok(transaction.commit().await?)
 }
 
 pub(super) async fn since(pool: &SqlitePool, since: UnixSeconds) -> Result<Vec<ReportRecord>, StoreError> {
     let rows: Vec<ReportRow> = sqlx::query_as(
-        "SELECT broker, instance, document, reported_at FROM reports WHERE reported_at >= ? \
+        "SELECT broker, instance, secret, document, reported_at FROM reports WHERE reported_at >= ? \
          ORDER BY broker, instance",
     )
     .bind(time_to_sql(since))
