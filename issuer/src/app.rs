@@ -33,6 +33,9 @@ use crate::static_password::StaticPasswords;
 use crate::store::{Store, StoreError};
 use crate::used_jtis::UsedJtis;
 
+/// The most revocations that may be in force: validators hold no more.
+pub(crate) const MAX_REVOCATIONS: usize = 500_000;
+
 /// The state of a running issuer.
 pub(crate) struct App {
     pub(crate) issuer: IssuerUrl,
@@ -55,6 +58,8 @@ pub(crate) struct App {
     pub(crate) revoker: Revoker,
     /// Of devices that take back their own tokens.
     pub(crate) own_revocations: RateLimit,
+    /// Of brokers that take back tokens.
+    pub(crate) broker_revocations: RateLimit,
     pub(crate) feeds: Arc<Feeds>,
     pub(crate) node: Node,
     pub(crate) report_gate: ReportGate,
@@ -74,11 +79,11 @@ impl App {
         self.clock.now()
     }
 
-    /// This moment, as of which tokens may be issued: asked before anything is
-    /// looked up, as the model in `tests` shows.
+    /// This moment, as of which tokens may be issued or called good: asked before
+    /// anything is looked up, as the model in `tests` shows.
     pub(crate) fn moment(&self) -> Result<CurrentMoment, TokenError> {
         self.node.moment(self.now()).map_err(|reason| {
-            tracing::debug!(%reason, "no token is issued");
+            tracing::debug!(%reason, "no token is issued or called good");
             TokenError::TemporarilyUnavailable { retry_after_s: 1 }
         })
     }

@@ -15,6 +15,7 @@ use fleetbadge_validator::time::UnixSeconds;
 mod backup;
 mod broker;
 mod broker_secret;
+mod change_terms;
 mod client;
 mod clock;
 mod device;
@@ -75,6 +76,13 @@ enum Noun {
     /// following the revocations. At the end both databases are compared, and
     /// the SQLite one gets another name. If it is interrupted, run it again.
     MigrateStore(migrate_store::MigrateStore),
+    /// Change what all nodes have in common, the issuer and the propagation
+    /// bound, when none runs
+    ///
+    /// What is not given stays as it is. Nodes that run all the same issue nothing
+    /// from then on. Takes the options, the environment and the TOML file of
+    /// `serve`.
+    ChangeTerms(change_terms::ChangeTerms),
     /// Look at the server's clock, and say that it is right
     Clock(clock::Clock),
     /// Take back tokens before their time, and list what is taken back
@@ -96,6 +104,7 @@ pub fn main() -> ExitCode {
         Noun::Key(key) => key.run(),
         Noun::Backup(backup) => backup.run(),
         Noun::MigrateStore(migrate_store) => migrate_store.run(),
+        Noun::ChangeTerms(change_terms) => change_terms.run(),
         Noun::Clock(clock) => clock.run(),
         Noun::Revocation(revocation) => revocation.run(),
         Noun::RootKey(root_key) => root_key.run(),

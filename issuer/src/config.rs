@@ -60,7 +60,9 @@ pub struct Options {
     #[arg(long, env = "FLEETBADGE_OPS_LISTEN", value_name = "IP:PORT", value_parser = socket_address)]
     pub ops_listen: Option<SocketAddr>,
     /// Issuer identifier: the URL under which devices and brokers reach this
-    /// server [default: http://LISTEN or, with TLS, https://LISTEN, on loopback]
+    /// server; the same for all nodes, see change-terms [default: that of the
+    /// database; at its first use http://LISTEN or, with TLS, https://LISTEN,
+    /// on loopback]
     #[arg(long, env = "FLEETBADGE_ISSUER", value_name = "URL")]
     pub issuer: Option<String>,
     /// Accept plain HTTP beyond loopback, from the proxies of --trusted-proxy
@@ -136,8 +138,9 @@ pub struct Options {
     /// longer]
     #[arg(long, env = "FLEETBADGE_KEY_CONFIRM_DEADLINE_S", value_name = "S")]
     pub key_confirm_deadline_s: Option<u64>,
-    /// How long this node may go on issuing tokens without hearing of the
-    /// database, in seconds [default: 5]
+    /// How long a node may go on issuing tokens without hearing of the
+    /// database, in seconds; the same for all nodes, see change-terms [default:
+    /// that of the database; at its first use 5]
     #[arg(long, env = "FLEETBADGE_PROPAGATION_BOUND_S", value_name = "S")]
     pub propagation_bound_s: Option<u64>,
     /// How many devices are kept in memory, where each takes about 1 kB; others
@@ -195,7 +198,28 @@ pub struct Config {
     pub device_cache_capacity: usize,
     pub request_timeout_s: u64,
     pub shutdown_timeout_s: u64,
+    #[serde(skip)]
+    pub(crate) said: Said,
 }
+
+/// What somebody said of that which all nodes have in common: the rest follows
+/// from the database.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Said {
+    pub(crate) issuer: bool,
+    pub(crate) propagation_bound_s: bool,
+    /// Whether the database is to go by this node, should they differ.
+    pub(crate) prevails: bool,
+}
+
+/// The same values are the same configuration, whoever said them.
+impl PartialEq for Said {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Said {}
 
 /// A configuration cannot be used. Each message begins with the field.
 #[derive(Debug, thiserror::Error)]
@@ -374,10 +398,12 @@ impl Options {
         let database =
             self.database.map(|url| Database::resolve(url, allow_insecure_database)).transpose()?;
         let scheme = if is_tls { "https" } else { "http" };
+        let said = Said {
+            issuer: self.issuer.is_some(),
+            propagation_bound_s: self.propagation_bound_s.is_some(),
+            prevails: false,
+        };
         let issuer = match self.issuer {
-            Some(issuer) if is_tls && issuer.starts_with("http://") => {
-                return Err(InvalidConfig::IssuerWithoutTls { issuer });
-            }
             Some(issuer) => issuer,
             None if listen.ip().is_loopback() && listen.port() != 0 => format!("{scheme}://{listen}"),
             None => return Err(InvalidConfig::NoIssuer { listen }),
@@ -398,7 +424,7 @@ impl Options {
             root_key_file: self.root_key_file,
             listen,
             ops_listen: self.ops_listen,
-            issuer: IssuerUrl::parse(&issuer, allow_insecure_http)?,
+            issuer: issuer_url(issuer, is_tls, allow_insecure_http)?,
             allow_insecure_http,
             transport,
             signer,
@@ -447,8 +473,16 @@ impl Options {
                 0,
                 3_600,
             )?,
+            said,
         })
     }
+}
+
+fn issuer_url(issuer: String, is_tls: bool, allow_insecure_http: bool) -> Result<IssuerUrl, InvalidConfig> {
+    if is_tls && issuer.starts_with("http://") {
+        return Err(InvalidConfig::IssuerWithoutTls { issuer });
+    }
+    Ok(IssuerUrl::parse(&issuer, allow_insecure_http)?)
 }
 
 impl Config {
@@ -478,6 +512,20 @@ impl Config {
             Some(_) => self.propagation_bound_s + 2 * MAX_CLOCK_DIFFERENCE_S,
             None => 0,
         }
+    }
+
+    /// The same with the issuer that the database has.
+    pub(crate) fn with_issuer(self, issuer: String) -> Result<Self, InvalidConfig> {
+        let is_tls = self.transport.tls_files().is_some();
+        Ok(Self { issuer: issuer_url(issuer, is_tls, self.allow_insecure_http)?, ..self })
+    }
+
+    /// The same for a program whose address, and so its issuer, may be another
+    /// at every start: the SQLite database goes by it.
+    #[must_use]
+    pub const fn that_prevails(mut self) -> Self {
+        self.said = Said { issuer: true, propagation_bound_s: true, prevails: true };
+        self
     }
 
     /// The TOML that reads as this configuration, but for a password of the

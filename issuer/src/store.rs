@@ -43,7 +43,7 @@ pub use log::{
 };
 pub use record::{
     Attributes, BrokerRecord, CredentialUse, DeviceQuery, DeviceRecord, DeviceStatus, EnrolledBy,
-    EnrolmentRecord, EnrolmentTerms, GroupRecord, NotEnabled, ReportRecord, SigningKeyRecord, UsedJti,
+    EnrolmentRecord, EnrolmentTerms, FleetTerms, GroupRecord, NotEnabled, ReportRecord, SigningKeyRecord, UsedJti,
 };
 
 /// A database of an issuer.
@@ -173,6 +173,14 @@ pub trait Store: Send + Sync {
     /// Makes a root key the current one, if `former` is at present. False, and
     /// nothing written, if it is not.
     async fn set_root_key(&self, id: RootKeyId, former: Option<RootKeyId>) -> Result<bool, StoreError>;
+
+    /// What all nodes have in common. None before the first has started.
+    async fn terms(&self) -> Result<Option<FleetTerms>, StoreError>;
+    /// Says it, if nobody has yet.
+    async fn make_terms(&self, terms: &FleetTerms) -> Result<(), StoreError>;
+    /// Says it anew. It is another database then (its epoch is): nodes that go
+    /// by the former terms find out when they look.
+    async fn change_terms(&self, terms: &FleetTerms) -> Result<(), StoreError>;
 
     /// Whether the database answers.
     async fn ping(&self) -> Result<(), StoreError>;

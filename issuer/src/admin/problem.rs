@@ -60,7 +60,7 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "not-found", "There is no such thing", detail)
     }
 
-    fn conflict(code: &str, title: &str, detail: &dyn Display) -> Self {
+    pub(super) fn conflict(code: &str, title: &str, detail: &dyn Display) -> Self {
         Self::new(StatusCode::CONFLICT, code, title, detail)
     }
 

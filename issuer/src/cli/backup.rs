@@ -5,12 +5,12 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use clap::{Arg, Args, Subcommand};
+use clap::{Args, Subcommand};
 use fleetbadge_validator::time::SystemClock;
 use serde::Serialize;
 
 use super::client::{Failure, Operator};
-use super::serve::Configuration;
+use super::serve::{Configuration, hide_unless};
 use super::{date, note, print, print_json, tell, told};
 use crate::restore::restore;
 
@@ -39,7 +39,7 @@ enum Verb {
     /// knows what has happened after the backup was made, every token is taken
     /// back and new signing keys are made; what operators have changed since is
     /// lost. Takes the options, the environment and the TOML file of `serve`.
-    #[command(mut_args(hide_if_of_no_use))]
+    #[command(mut_args(|argument| hide_unless(&OPTIONS_OF_RESTORE, argument)))]
     Restore {
         /// The file
         #[arg(value_name = "FILE")]
@@ -79,12 +79,6 @@ const OPTIONS_OF_RESTORE: [&str; 12] = [
     "propagation_bound_s",
     "max_token_lifetime_s",
 ];
-
-/// The others are understood, as `serve` has them, and mean nothing here.
-fn hide_if_of_no_use(argument: Arg) -> Arg {
-    let is_of_use = OPTIONS_OF_RESTORE.contains(&argument.get_id().as_str());
-    argument.hide(!is_of_use)
-}
 
 impl Backup {
     pub(super) fn run(self) -> Result<(), Failure> {

@@ -19,6 +19,7 @@ use crate::migrate_store::MigrateFailed;
 use crate::restore::RestoreFailed;
 use crate::root_key::RootKeyFileError;
 use crate::serve::ServeError;
+use crate::terms::NotChanged;
 
 /// However much there is.
 const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(24 * 3_600);
@@ -103,6 +104,9 @@ pub(super) enum Failure {
     /// An issuer cannot be moved.
     #[error(transparent)]
     NotMigrated(#[from] MigrateFailed),
+    /// What nodes have in common cannot be changed.
+    #[error(transparent)]
+    Terms(#[from] NotChanged),
     /// What is not JSON should be.
     #[error(transparent)]
     Json(#[from] serde_json::Error),
@@ -121,6 +125,7 @@ impl Failure {
             Self::NotRestored { .. }
             | Self::RootKey(_)
             | Self::NotMigrated(_)
+            | Self::Terms(_)
             | Self::Open(_)
             | Self::Serve(_)
             | Self::Http(_)

@@ -5,7 +5,7 @@ use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use clap::Args;
+use clap::{Arg, Args};
 use fleetbadge_validator::time::SystemClock;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -34,6 +34,13 @@ impl Configuration {
         let directory = std::env::var_os("CREDENTIALS_DIRECTORY");
         Ok(self.options.over(file).with_credentials(directory.as_deref()).resolve()?)
     }
+}
+
+/// Hides the options that mean nothing to a command which takes those of `serve`;
+/// they are understood all the same.
+pub(super) fn hide_unless(of_use: &[&str], argument: Arg) -> Arg {
+    let is_of_use = of_use.contains(&argument.get_id().as_str());
+    argument.hide(!is_of_use)
 }
 
 #[derive(Args)]

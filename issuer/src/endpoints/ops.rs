@@ -1,14 +1,20 @@
 //! `/healthz`, `/readyz` and `/metrics`, for whoever watches the server.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use fleetbadge_validator::jwk::Algorithm;
 use http::{StatusCode, header};
+use tokio::time::timeout;
 
 use crate::app::App;
 use crate::root_keys::RootKeyMissing;
+use crate::store::StoreError;
+
+/// How long the database may take: whoever probes waits a second, as a rule.
+const PING: Duration = Duration::from_millis(800);
 
 /// The process answers.
 pub(crate) async fn healthz() -> &'static str {
@@ -21,12 +27,17 @@ pub(crate) async fn healthz() -> &'static str {
 /// Without the key that one broker wants the server is ready all the same: the
 /// devices of the other brokers are served, and no other node is further on.
 pub(crate) async fn readyz(State(app): State<Arc<App>>) -> Response {
-    if let Err(error) = app.store.ping().await {
-        app.store_failed(&error);
-        return (StatusCode::SERVICE_UNAVAILABLE, "the database fails\n").into_response();
-    }
     if let Err(reason) = app.node.check_current(app.now()) {
         return (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response();
+    }
+    let failure = match timeout(PING, app.store.ping()).await {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(error),
+        Err(_) => Some(StoreError::TooSlow(PING)),
+    };
+    if let Some(error) = failure {
+        app.store_failed(&error);
+        return (StatusCode::SERVICE_UNAVAILABLE, "the database fails\n").into_response();
     }
     if let Err(RootKeyMissing(id)) = app.root_keys.check() {
         let text = format!("root key {id} is current, and this node does not have it\n");

@@ -50,3 +50,32 @@ async fn among_several_a_revocation_reaches_beyond_the_bound() {
     let alone = TestIssuer::new().await;
     assert_eq!(alone.app().revoker.device("pump-1").before().unwrap(), alone.clock.now().plus(1));
 }
+
+/// Each feed that connects and each change asks what there is: together, once.
+#[tokio::test]
+async fn those_who_wait_together_ask_once_and_not_for_ever() {
+    let options = Options { propagation_bound_s: Some(2), ..Options::default() };
+    let issuer = TestIssuer::with(options).await;
+    let app = issuer.app();
+    let held = app.node.followed.lock().await;
+    let begun = app.node.begun.load(Ordering::Acquire);
+    let waiting: Vec<_> = (0..100)
+        .map(|_| {
+            let app = Arc::clone(&app);
+            tokio::spawn(async move { app.node.catch_up(&app).await })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    drop(held);
+    for one in waiting {
+        one.await.unwrap().unwrap();
+    }
+    // The node itself asks too.
+    assert!(app.node.begun.load(Ordering::Acquire) - begun < 10);
+
+    let held = app.node.followed.lock().await;
+    let refused = app.node.catch_up(&app).await;
+    assert!(matches!(refused, Err(FollowError::TooSlow(_))), "{refused:?}");
+    drop(held);
+    app.node.catch_up(&app).await.unwrap();
+}

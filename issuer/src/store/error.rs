@@ -23,7 +23,7 @@ pub enum StoreError {
     #[error("the database is a standby; give the primary")]
     Standby,
     /// It does not answer.
-    #[error("the database does not answer within {} s", .0.as_secs())]
+    #[error("the database does not answer within {} s", .0.as_secs_f32())]
     TooSlow(Duration),
     /// It could not be reached at the start.
     #[error("database: {address} cannot be used: {reason}; tried for {tried_s} s")]

@@ -15,8 +15,8 @@ use tokio::sync::{Notify, mpsc};
 use super::migrations::SchemaChange;
 use super::{
     BrokerNotAdded, BrokerNotUpdated, BrokerRecord, ChangeLog, CredentialUse, DeviceNotEnrolled,
-    DeviceNotUpdated, DeviceNotWritten, DeviceQuery, DeviceRecord, EnrolmentRecord, GroupRecord, NotImported,
-    NumberedRevocation, ReportRecord, Restoration, SettingSet, SettingsNotChanged, SigningKeyChange,
+    DeviceNotUpdated, DeviceNotWritten, DeviceQuery, DeviceRecord, EnrolmentRecord, FleetTerms, GroupRecord,
+    NotImported, NumberedRevocation, ReportRecord, Restoration, SettingSet, SettingsNotChanged, SigningKeyChange,
     SigningKeySet, SigningKeysNotChanged, Store, StoreError, UsedJti,
 };
 use crate::credentials::CredentialId;
@@ -39,6 +39,7 @@ mod rows;
 mod settings;
 mod signing_keys;
 mod state;
+mod terms;
 #[cfg(test)]
 mod tests;
 mod used_jtis;
@@ -249,6 +250,18 @@ impl Store for PostgresStore {
 
     async fn set_root_key(&self, id: RootKeyId, former: Option<RootKeyId>) -> Result<bool, StoreError> {
         bounded(root_key::set(&self.pool, id, former)).await
+    }
+
+    async fn terms(&self) -> Result<Option<FleetTerms>, StoreError> {
+        again_if_lost(|| terms::get(&self.pool)).await
+    }
+
+    async fn make_terms(&self, terms: &FleetTerms) -> Result<(), StoreError> {
+        bounded(terms::make(&self.pool, terms)).await
+    }
+
+    async fn change_terms(&self, terms: &FleetTerms) -> Result<(), StoreError> {
+        bounded(terms::change(&self.pool, terms)).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

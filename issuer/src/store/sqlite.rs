@@ -16,8 +16,8 @@ use tokio::sync::{Notify, mpsc};
 use super::migrations::{self, SchemaChange};
 use super::{
     BrokerNotAdded, BrokerNotUpdated, BrokerRecord, ChangeLog, CredentialUse, DeviceNotEnrolled,
-    DeviceNotUpdated, DeviceNotWritten, DeviceQuery, DeviceRecord, EnrolmentRecord, GroupRecord, NotImported,
-    NumberedRevocation, ReportRecord, Restoration, SettingSet, SettingsNotChanged, SigningKeyChange,
+    DeviceNotUpdated, DeviceNotWritten, DeviceQuery, DeviceRecord, EnrolmentRecord, FleetTerms, GroupRecord,
+    NotImported, NumberedRevocation, ReportRecord, Restoration, SettingSet, SettingsNotChanged, SigningKeyChange,
     SigningKeySet, SigningKeysNotChanged, Store, StoreError, UsedJti,
 };
 use crate::credentials::CredentialId;
@@ -38,6 +38,7 @@ mod rows;
 mod settings;
 mod signing_keys;
 mod state;
+mod terms;
 mod used_jtis;
 
 /// Every change of the schema, in order. None is ever edited.
@@ -276,6 +277,18 @@ impl Store for SqliteStore {
 
     async fn set_root_key(&self, id: RootKeyId, former: Option<RootKeyId>) -> Result<bool, StoreError> {
         root_key::set(&self.pool, id, former).await
+    }
+
+    async fn terms(&self) -> Result<Option<FleetTerms>, StoreError> {
+        terms::get(&self.pool).await
+    }
+
+    async fn make_terms(&self, terms: &FleetTerms) -> Result<(), StoreError> {
+        terms::make(&self.pool, terms).await
+    }
+
+    async fn change_terms(&self, terms: &FleetTerms) -> Result<(), StoreError> {
+        self.told(terms::change(&self.pool, terms).await)
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -60,7 +60,7 @@ const fn bytes(name: &'static str) -> Column {
 }
 
 /// The tables, each after those that it refers to.
-pub const TABLES: [Table; 12] = [
+pub const TABLES: [Table; 13] = [
     Table {
         name: "state",
         columns: &[
@@ -125,6 +125,11 @@ pub const TABLES: [Table; 12] = [
         key: 1,
     },
     Table { name: "used_jtis", columns: &[bytes("id"), integer("expires_at")], key: 1 },
+    Table {
+        name: "terms",
+        columns: &[integer("row"), text("issuer"), integer("propagation_bound_s")],
+        key: 1,
+    },
     Table { name: "root_key", columns: &[integer("row"), text("id")], key: 1 },
     Table {
         name: "signing_keys",
