@@ -91,7 +91,12 @@ impl App {
     /// Logs and counts a failure of the database.
     pub(crate) fn store_failed(&self, error: &StoreError) -> StoreFailed {
         self.metrics.store_errors.increment(1);
-        tracing::error!(%error, "a request could not be answered");
+        if self.store.is_away() {
+            // Said once, by who follows it.
+            tracing::debug!(%error, "a request could not be answered");
+        } else {
+            tracing::error!(%error, "a request could not be answered");
+        }
         StoreFailed
     }
 
@@ -155,6 +160,9 @@ impl App {
     /// Takes up what has become of the root keys: every few seconds, and when
     /// somebody asks for it.
     pub(crate) async fn refresh_root_keys(&self) {
+        if self.store.is_away() {
+            return;
+        }
         if let Err(error) = self.root_keys.refresh().await {
             tracing::error!(%error, "the root keys could not be brought up to date");
         } else if self.root_keys.check().is_ok()
@@ -166,6 +174,12 @@ impl App {
 
     /// What has to be done every second.
     pub(crate) async fn tick(&self) {
+        if self.store.is_away() {
+            // Nothing of this can be done, and it was said why.
+            self.keys.look_after_signer();
+            self.metrics.run_upkeep();
+            return;
+        }
         for algorithm in self.algorithms() {
             if let Err(error) = self.keys.ensure(algorithm, self.now()).await {
                 tracing::error!(%error, alg = algorithm.as_str(), "the first key could not be made");

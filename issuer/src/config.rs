@@ -16,6 +16,7 @@ use tracing_subscriber::EnvFilter;
 use crate::issuer_url::{InvalidIssuerUrl, IssuerUrl};
 use crate::node::MAX_CLOCK_DIFFERENCE_S;
 use crate::peer::Network;
+use crate::private_file::{self, PrivateFileError};
 use crate::policy::MIN_TOKEN_LIFETIME_S;
 use crate::signing_keys::KeyTiming;
 
@@ -38,8 +39,9 @@ pub struct Options {
     #[arg(long, env = "FLEETBADGE_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// PostgreSQL database that several issuers share, such as
-    /// postgres://USER@HOST/NAME; a password is better kept in the environment,
-    /// the TOML file or ~/.pgpass [default: SQLite in the data directory]
+    /// postgres://USER@HOST/NAME. A password is better kept in the environment
+    /// (here or in PGPASSWORD), in a TOML file that others cannot read, in
+    /// ~/.pgpass, or in the file that PGPASSFILE names [default: SQLite in the data directory]
     #[arg(long, env = "FLEETBADGE_DATABASE", hide_env_values = true, value_name = "URL")]
     pub database: Option<DatabaseUrl>,
     /// Accept a database on another machine whose TLS certificate and name are
@@ -241,6 +243,9 @@ pub enum InvalidConfig {
         /// What and where; says nothing of other lines.
         reason: Box<toml::de::Error>,
     },
+    /// Others can read the database's password.
+    #[error("database: its password is in a file that is not this program's alone: {0}")]
+    ShownPassword(PrivateFileError),
     /// Nothing said where data are kept.
     #[error("data_dir: is missing; give --data-dir DIR or set FLEETBADGE_DATA_DIR")]
     NoDataDir,
@@ -316,7 +321,7 @@ impl Options {
     pub fn from_file(path: &Path) -> Result<Self, InvalidConfig> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| InvalidConfig::File { path: path.into(), source })?;
-        toml::from_str(&text).map_err(|mut reason: toml::de::Error| {
+        let options: Self = toml::from_str(&text).map_err(|mut reason: toml::de::Error| {
             // An error shows its line, and that one has a password in it.
             let line = reason
                 .span()
@@ -326,7 +331,11 @@ impl Options {
                 reason.set_input(None);
             }
             InvalidConfig::Toml { path: path.into(), reason: reason.into() }
-        })
+        })?;
+        if options.database.as_ref().is_some_and(DatabaseUrl::has_password) {
+            private_file::open_given(path).map_err(InvalidConfig::ShownPassword)?;
+        }
+        Ok(options)
     }
 
     /// These options, and those of `weaker` where these say nothing.

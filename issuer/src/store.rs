@@ -182,6 +182,10 @@ pub trait Store: Send + Sync {
     /// by the former terms find out when they look.
     async fn change_terms(&self, terms: &FleetTerms) -> Result<(), StoreError>;
 
+    /// Whether the way to the database is lost, which has been said.
+    fn is_away(&self) -> bool {
+        false
+    }
     /// Whether the database answers.
     async fn ping(&self) -> Result<(), StoreError>;
 }

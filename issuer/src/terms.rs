@@ -168,3 +168,6 @@ pub(crate) fn of(config: &Config) -> FleetTerms {
     let propagation_bound_s = config.propagation_bound_s;
     FleetTerms { issuer: config.issuer.as_str().into(), propagation_bound_s }
 }
+
+#[cfg(test)]
+mod tests;

@@ -295,6 +295,14 @@ impl From<RootKeyError> for Problem {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
-        Self::internal(&error)
+        match error {
+            StoreError::Away { .. } | StoreError::TooSlow(_) => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "database-away",
+                "The database cannot be reached",
+                &error,
+            ),
+            other => Self::internal(&other),
+        }
     }
 }

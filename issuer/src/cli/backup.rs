@@ -86,11 +86,15 @@ impl Backup {
             Verb::Create { file, operator } => operator.run(async |client| {
                 let unfinished = unfinished(&file)?;
                 let result = async {
-                    let mut to = create_private(&unfinished)?;
-                    let bytes = client.download(&["backup"], &mut to).await?;
-                    to.sync_all()?;
+                    let at_file = |error| Failure::Input { path: file.clone(), error };
+                    let mut to = create_private(&unfinished).map_err(at_file)?;
+                    let bytes = match client.download(&["backup"], &mut to).await {
+                        Err(Failure::Io(error)) => return Err(at_file(error)),
+                        other => other?,
+                    };
+                    to.sync_all().map_err(at_file)?;
                     // Fails if the file came into being meanwhile.
-                    std::fs::hard_link(&unfinished, &file)?;
+                    std::fs::hard_link(&unfinished, &file).map_err(at_file)?;
                     Ok::<_, Failure>(bytes)
                 };
                 let result = result.await;
@@ -139,7 +143,6 @@ fn unfinished(file: &Path) -> Result<PathBuf, Failure> {
     Ok(file.with_file_name(name))
 }
 
-fn create_private(path: &Path) -> Result<File, Failure> {
-    let created = File::options().write(true).create_new(true).mode(0o600).open(path);
-    created.map_err(|error| Failure::Input { path: path.into(), error })
+fn create_private(path: &Path) -> std::io::Result<File> {
+    File::options().write(true).create_new(true).mode(0o600).open(path)
 }

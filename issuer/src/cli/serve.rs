@@ -119,9 +119,19 @@ fn welcome(bound: &BoundIssuer) -> Result<String, Failure> {
     Ok(text)
 }
 
+/// PostgreSQL's notices, that a table is there already for instance, are no news.
+fn log_filter(filter: &str) -> EnvFilter {
+    let without_notices = "sqlx::postgres::notice=warn".parse();
+    let filter = EnvFilter::new(filter);
+    match without_notices {
+        Ok(directive) => filter.add_directive(directive),
+        Err(_) => filter,
+    }
+}
+
 fn start_log(config: &Config) {
     let log =
-        tracing_subscriber::fmt().with_env_filter(EnvFilter::new(&config.log)).with_writer(std::io::stderr);
+        tracing_subscriber::fmt().with_env_filter(log_filter(&config.log)).with_writer(std::io::stderr);
     match config.log_format {
         LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
         LogFormat::Json => log.json().flatten_event(true).init(),

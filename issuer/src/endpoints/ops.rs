@@ -10,6 +10,8 @@ use http::{StatusCode, header};
 use tokio::time::timeout;
 
 use crate::app::App;
+use crate::metrics::NodeState;
+use crate::node::NotCurrent;
 use crate::root_keys::RootKeyMissing;
 use crate::store::StoreError;
 
@@ -57,5 +59,15 @@ pub(crate) async fn readyz(State(app): State<Arc<App>>) -> Response {
 
 /// Prometheus' text format.
 pub(crate) async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
+    let current = app.node.check_current(app.now());
+    app.metrics.node(&NodeState {
+        is_current: current.is_ok(),
+        is_clock_refused: match current {
+            Err(NotCurrent::ClockDiffers | NotCurrent::ClockBehind { .. }) => true,
+            Err(NotCurrent::Behind { .. }) | Ok(()) => false,
+        },
+        feeds: app.feeds.count(),
+        revocations: app.revocations.current().len(),
+    });
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], app.metrics.render())
 }
