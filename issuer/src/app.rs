@@ -20,7 +20,7 @@ use crate::groups::{GroupError, Groups};
 use crate::imported_secrets::ImportedSecrets;
 use crate::issued_revocations::IssuedRevocations;
 use crate::issuer_url::IssuerUrl;
-use crate::keys::Keys;
+use crate::keys::{KeyError, Keys};
 use crate::metrics::Metrics;
 use crate::node::{CurrentMoment, FollowError, Node};
 use crate::random::Random;
@@ -91,12 +91,7 @@ impl App {
     /// Logs and counts a failure of the database.
     pub(crate) fn store_failed(&self, error: &StoreError) -> StoreFailed {
         self.metrics.store_errors.increment(1);
-        if self.store.is_away() {
-            // Said once, by who follows it.
-            tracing::debug!(%error, "a request could not be answered");
-        } else {
-            tracing::error!(%error, "a request could not be answered");
-        }
+        tell(error, "a request could not be answered");
         StoreFailed
     }
 
@@ -135,7 +130,7 @@ impl App {
     /// Writes what waits to be written: every second, and at the end.
     pub(crate) async fn flush(&self) {
         if let Err(error) = self.credential_uses.flush().await {
-            tracing::warn!(%error, "when credentials were used could not be written");
+            tell(&error, "when credentials were used could not be written");
         }
     }
 
@@ -144,16 +139,16 @@ impl App {
         let now = self.now();
         self.revocations.forget_expired(now);
         if let Err(error) = self.store.forget_revocations(now).await {
-            tracing::warn!(%error, "revocations of tokens that have died could not be forgotten");
+            tell(&error, "revocations of tokens that have died could not be forgotten");
         }
         if let Err(error) = self.used_jtis.forget_ended(now).await {
-            tracing::warn!(%error, "statements that have ended could not be forgotten");
+            tell(&error, "statements that have ended could not be forgotten");
         }
         if let Err(error) = self.store.forget_reports(heard_of_since(now)).await {
-            tracing::warn!(%error, "old reports of validators could not be forgotten");
+            tell(&error, "old reports of validators could not be forgotten");
         }
         if let Err(error) = self.node.forget_old_changes(self).await {
-            tracing::warn!(%error, "old changes could not be forgotten");
+            tell(&error, "old changes could not be forgotten");
         }
     }
 
@@ -190,7 +185,12 @@ impl App {
         if self.node.check_current(self.now()).is_ok()
             && let Err(error) = self.keys.turn(self.now()).await
         {
-            tracing::error!(%error, "the signing keys could not be brought up to date");
+            let what = "the signing keys could not be brought up to date";
+            if let KeyError::Store(error) = &error {
+                tell(error, what);
+            } else {
+                tracing::error!(%error, "{what}");
+            }
         }
         self.keys.look_after_signer();
         self.flush().await;
@@ -200,6 +200,16 @@ impl App {
         }
         self.metrics.signing_keys_missing(&self.algorithms_without_key());
         self.metrics.run_upkeep();
+    }
+}
+
+/// Logs a failure of the database, but for one that is away: whoever follows it
+/// says so, once.
+pub(crate) fn tell(error: &StoreError, what: &'static str) {
+    if matches!(error, StoreError::Away { .. }) {
+        tracing::debug!(%error, "{what}");
+    } else {
+        tracing::warn!(%error, "{what}");
     }
 }
 

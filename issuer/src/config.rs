@@ -16,8 +16,8 @@ use tracing_subscriber::EnvFilter;
 use crate::issuer_url::{InvalidIssuerUrl, IssuerUrl};
 use crate::node::MAX_CLOCK_DIFFERENCE_S;
 use crate::peer::Network;
-use crate::private_file::{self, PrivateFileError};
 use crate::policy::MIN_TOKEN_LIFETIME_S;
+use crate::private_file::{self, PrivateFileError};
 use crate::signing_keys::KeyTiming;
 
 pub mod database;

@@ -92,9 +92,9 @@ mod started;
 pub mod static_password;
 pub mod storage;
 pub mod store;
+pub mod terms;
 #[cfg(test)]
 mod test_support;
-pub mod terms;
 pub mod tls;
 pub mod used_jtis;
 

@@ -16,7 +16,7 @@ use fleetbadge_validator::time::UnixSeconds;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use crate::app::App;
+use crate::app::{App, tell};
 use crate::clock_guard::{ClockGuard, ClockState};
 use crate::date::date;
 use crate::groups::GroupError;
@@ -225,7 +225,7 @@ impl Node {
                     self.clock_high.fetch_max(now.0, Ordering::AcqRel);
                     self.looked_at_clock().written = Some(now);
                 }
-                Err(error) => tracing::warn!(%error, "the time could not be written"),
+                Err(error) => tell(&error, "the time could not be written"),
             }
         }
         true

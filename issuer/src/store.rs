@@ -43,7 +43,8 @@ pub use log::{
 };
 pub use record::{
     Attributes, BrokerRecord, CredentialUse, DeviceQuery, DeviceRecord, DeviceStatus, EnrolledBy,
-    EnrolmentRecord, EnrolmentTerms, FleetTerms, GroupRecord, NotEnabled, ReportRecord, SigningKeyRecord, UsedJti,
+    EnrolmentRecord, EnrolmentTerms, FleetTerms, GroupRecord, NotEnabled, ReportRecord, SigningKeyRecord,
+    UsedJti,
 };
 
 /// A database of an issuer.

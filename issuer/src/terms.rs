@@ -85,7 +85,11 @@ pub(crate) async fn agree(config: Config, store: &dyn Store) -> Result<Config, T
     }
     let agreed = FleetTerms {
         issuer: if takes_own_issuer { own.issuer } else { found.issuer.clone() },
-        propagation_bound_s: if takes_own_bound { own.propagation_bound_s } else { found.propagation_bound_s },
+        propagation_bound_s: if takes_own_bound {
+            own.propagation_bound_s
+        } else {
+            found.propagation_bound_s
+        },
     };
     if agreed != found {
         store.change_terms(&agreed).await?;

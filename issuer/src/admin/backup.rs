@@ -11,7 +11,7 @@ use http::header;
 use tokio::sync::mpsc;
 
 use super::problem::Problem;
-use crate::app::App;
+use crate::app::{App, tell};
 use crate::backup::{self, BackupFailed, BackupHeader};
 use crate::random::random_bytes;
 
@@ -34,6 +34,7 @@ pub(crate) async fn get(State(app): State<Arc<App>>) -> Result<Response, Problem
         let written = backup::write(&*app.store, &root_keys, salt, &header, sender).await;
         match &written {
             Ok(()) => app.metrics.backed_up(app.now()),
+            Err(BackupFailed::Store(error)) => tell(error, "the backup failed"),
             Err(error) => tracing::error!(%error, "the backup failed"),
         }
         written

@@ -295,14 +295,10 @@ impl From<RootKeyError> for Problem {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Away { .. } | StoreError::TooSlow(_) => Self::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "database-away",
-                "The database cannot be reached",
-                &error,
-            ),
-            other => Self::internal(&other),
+        if !matches!(error, StoreError::Away { .. } | StoreError::TooSlow(_)) {
+            return Self::internal(&error);
         }
+        let title = "The database cannot be reached";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "database-away", title, &error)
     }
 }

@@ -145,9 +145,9 @@ impl From<FollowError> for Problem {
             FollowError::Groups(_)
             | FollowError::Keys(_)
             | FollowError::Terms(_)
-            | FollowError::TooSlow(_) => Self::internal(
-                &format_args!("it was written, but this node has not taken it up yet: {error}"),
-            ),
+            | FollowError::TooSlow(_) => Self::internal(&format_args!(
+                "it was written, but this node has not taken it up yet: {error}"
+            )),
         }
     }
 }

@@ -30,7 +30,11 @@ impl Failure {
             Self::Refused(_) | Self::Denied => return 1,
             Self::NotRunning { .. } => return 3,
             Self::Usage(_) | Self::Config(_) => true,
-            Self::Input { error, .. } => is_io_lasting(error),
+            // What is in it is wrong, as a rule.
+            Self::Input { error, .. } => !matches!(
+                error.kind(),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+            ),
             Self::NotRestored { reason, .. } => is_restore_lasting(reason),
             Self::RootKey(error) => is_root_key_lasting(error),
             Self::NotMigrated(error) => is_migration_lasting(error),

@@ -119,9 +119,10 @@ fn welcome(bound: &BoundIssuer) -> Result<String, Failure> {
     Ok(text)
 }
 
-/// PostgreSQL's notices, that a table is there already for instance, are no news.
+/// PostgreSQL's notices, that a table is there already or that it ends, are no
+/// news: what follows from them is said.
 fn log_filter(filter: &str) -> EnvFilter {
-    let without_notices = "sqlx::postgres::notice=warn".parse();
+    let without_notices = "sqlx::postgres::notice=off".parse();
     let filter = EnvFilter::new(filter);
     match without_notices {
         Ok(directive) => filter.add_directive(directive),
@@ -130,8 +131,7 @@ fn log_filter(filter: &str) -> EnvFilter {
 }
 
 fn start_log(config: &Config) {
-    let log =
-        tracing_subscriber::fmt().with_env_filter(log_filter(&config.log)).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt().with_env_filter(log_filter(&config.log)).with_writer(std::io::stderr);
     match config.log_format {
         LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
         LogFormat::Json => log.json().flatten_event(true).init(),

@@ -257,7 +257,8 @@ mod tests {
     #[test]
     fn files_that_are_not_there_are_said_even_where_nobody_needs_them() {
         for name in FILES {
-            let error = resolve(&format!("postgres://u@localhost/n?{name}=/nope"), false).unwrap_err().to_string();
+            let error =
+                resolve(&format!("postgres://u@localhost/n?{name}=/nope"), false).unwrap_err().to_string();
             assert!(error.starts_with(&format!("database: {name}: /nope: No such file")), "{error}");
         }
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -299,12 +300,18 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "database = 'postgres://u:secret@h/n'").unwrap();
         assert!(Options::from_file(file.path()).is_ok());
-        for (mode, password, is_refused) in [(0o644, ":secret", true), (0o640, ":secret", true), (0o644, "", false)] {
+        for (mode, password, is_refused) in
+            [(0o644, ":secret", true), (0o640, ":secret", true), (0o644, "", false)]
+        {
             std::fs::write(file.path(), format!("database = 'postgres://u{password}@h/n'")).unwrap();
             let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
             std::fs::set_permissions(file.path(), permissions).unwrap();
             let read = Options::from_file(file.path());
-            assert_eq!(read.as_ref().is_err_and(|error| error.to_string().contains("chmod 600")), is_refused, "{read:?}");
+            assert_eq!(
+                read.as_ref().is_err_and(|error| error.to_string().contains("chmod 600")),
+                is_refused,
+                "{read:?}"
+            );
         }
         for line in ["database = postgres://u:secret@h/n", "database = [\"postgres://u:secret@h/n\"]"] {
             std::fs::write(file.path(), format!("skew_s = 1\n{line}\n")).unwrap();

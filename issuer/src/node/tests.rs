@@ -79,3 +79,36 @@ async fn those_who_wait_together_ask_once_and_not_for_ever() {
     drop(held);
     app.node.catch_up(&app).await.unwrap();
 }
+
+#[tokio::test]
+async fn the_metrics_say_what_a_node_is() {
+    let issuer = TestIssuer::new().await;
+    let app = issuer.app();
+    let values = async || {
+        let text = String::from_utf8(issuer.ops("/metrics").await.body).unwrap();
+        let names = [
+            "node_current",
+            "clock_refused",
+            "revocation_feeds",
+            "revocations",
+            "last_backup_timestamp_seconds",
+        ];
+        names.map(|name| {
+            let start = format!("fleetbadge_{name} ");
+            let line = text
+                .lines()
+                .find_map(|line| line.strip_prefix(&start))
+                .unwrap_or_else(|| panic!("{name}: {text}"));
+            line.parse::<f64>().unwrap()
+        })
+    };
+    assert_eq!(values().await, [1.0, 0.0, 0.0, 0.0, 0.0]);
+    app.revoke(app.revoker.token_id("j")).await.unwrap();
+    assert_eq!(issuer.admin(http::Method::GET, "/admin/v1/backup", None).await.status, StatusCode::OK);
+    #[expect(clippy::cast_precision_loss, reason = "small")]
+    let now = app.now().0 as f64;
+    assert_eq!(values().await, [1.0, 0.0, 0.0, 1.0, now]);
+    app.store.reach_clock(app.now().plus(100)).await.unwrap();
+    app.node.catch_up(&app).await.unwrap();
+    assert_eq!(values().await[..2], [0.0, 1.0]);
+}

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use sqlx::migrate::MigrateError;
+
 /// The database does not do what it should.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -56,31 +58,27 @@ pub enum StoreError {
     },
     /// A migration failed.
     #[error("the database's schema cannot be brought up to date: {}", describe_migration(.0))]
-    Migration(#[from] sqlx::migrate::MigrateError),
+    Migration(#[from] MigrateError),
 }
 
 /// Without what it was that failed, for whoever says so already.
 pub(super) fn bare(error: &StoreError) -> String {
-    match error {
-        StoreError::Database(error) => describe(error),
-        other => other.to_string(),
-    }
+    if let StoreError::Database(error) = error { describe(error) } else { error.to_string() }
 }
 
 /// What a database said, and not where in its source.
 pub(super) fn describe(error: &sqlx::Error) -> String {
-    match error {
-        sqlx::Error::Database(error) => error.message().into(),
-        sqlx::Error::Io(error) => error.to_string(),
-        other => other.to_string(),
+    if let sqlx::Error::Io(error) = error {
+        return error.to_string();
     }
+    error.as_database_error().map_or_else(|| error.to_string(), |error| error.message().into())
 }
 
-fn describe_migration(error: &sqlx::migrate::MigrateError) -> String {
-    match error {
-        sqlx::migrate::MigrateError::Execute(error)
-        | sqlx::migrate::MigrateError::ExecuteMigration(error, _) => describe(error),
-        other => other.to_string(),
+fn describe_migration(error: &MigrateError) -> String {
+    if let MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) = error {
+        describe(error)
+    } else {
+        error.to_string()
     }
 }
 

@@ -16,8 +16,8 @@ use super::migrations::SchemaChange;
 use super::{
     BrokerNotAdded, BrokerNotUpdated, BrokerRecord, ChangeLog, CredentialUse, DeviceNotEnrolled,
     DeviceNotUpdated, DeviceNotWritten, DeviceQuery, DeviceRecord, EnrolmentRecord, FleetTerms, GroupRecord,
-    NotImported, NumberedRevocation, ReportRecord, Restoration, SettingSet, SettingsNotChanged, SigningKeyChange,
-    SigningKeySet, SigningKeysNotChanged, Store, StoreError, UsedJti,
+    NotImported, NumberedRevocation, ReportRecord, Restoration, SettingSet, SettingsNotChanged,
+    SigningKeyChange, SigningKeySet, SigningKeysNotChanged, Store, StoreError, UsedJti,
 };
 use crate::credentials::CredentialId;
 use crate::root_key::RootKeyId;

@@ -191,7 +191,10 @@ async fn a_node_that_is_not_current_calls_nothing_good() {
     let authorization = basic("north", &fleet.north);
     let answer = fleet.introspect(Some(&authorization), &format!("token={token}")).await;
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!((answer.error().as_str(), answer.header("retry-after")), ("temporarily_unavailable", Some("1")));
+    assert_eq!(
+        (answer.error().as_str(), answer.header("retry-after")),
+        ("temporarily_unavailable", Some("1"))
+    );
 }
 
 #[tokio::test]

@@ -62,7 +62,12 @@ async fn connect_at_start(options: &PgConnectOptions) -> Result<PgConnection, St
         }
         if !std::mem::replace(&mut is_told, true) {
             let wait_s = START.as_secs();
-            tracing::warn!(database = address(options), reason = bare(&reason), wait_s, "waiting for the database");
+            tracing::warn!(
+                database = address(options),
+                reason = bare(&reason),
+                wait_s,
+                "waiting for the database"
+            );
         }
         sleep(START_PAUSE).await;
     }

@@ -42,15 +42,20 @@ impl Reach {
 
     /// Says why there is no connection, if that is what failed.
     pub(super) fn explain(&self, error: StoreError) -> StoreError {
-        let reason = match &error {
-            StoreError::Database(sqlx::Error::PoolTimedOut) => {
-                self.state().reason.clone().unwrap_or_else(|| "no connection comes free".into())
-            }
-            StoreError::Database(error @ sqlx::Error::Io(_)) => {
-                self.state().reason.clone().unwrap_or_else(|| describe(error))
-            }
-            _ => return error,
+        let own = match &error {
+            StoreError::Database(sqlx::Error::PoolTimedOut) => "no connection comes free".into(),
+            StoreError::Database(error @ sqlx::Error::Io(_)) => describe(error),
+            StoreError::Database(_)
+            | StoreError::NewerSchema { .. }
+            | StoreError::OpenElsewhere
+            | StoreError::Standby
+            | StoreError::TooSlow(_)
+            | StoreError::Unreachable { .. }
+            | StoreError::Corrupt { .. }
+            | StoreError::Away { .. }
+            | StoreError::Migration(_) => return error,
         };
+        let reason = self.state().reason.clone().unwrap_or(own);
         StoreError::Away { address: self.address.clone(), reason }
     }
 

@@ -24,9 +24,7 @@ pub(super) async fn make(pool: &SqlitePool, terms: &FleetTerms) -> Result<(), St
 pub(super) async fn change(pool: &SqlitePool, terms: &FleetTerms) -> Result<(), StoreError> {
     let mut transaction = pool.begin().await?;
     // Nodes that go by the former ones look again, and find themselves out.
-    sqlx::query("UPDATE state SET epoch = lower(hex(randomblob(16)))")
-        .execute(&mut *transaction)
-        .await?;
+    sqlx::query("UPDATE state SET epoch = lower(hex(randomblob(16)))").execute(&mut *transaction).await?;
     sqlx::query("DELETE FROM terms").execute(&mut *transaction).await?;
     sqlx::query("INSERT INTO terms VALUES (1, ?, ?)")
         .bind(&terms.issuer)
