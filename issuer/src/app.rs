@@ -34,6 +34,9 @@ use crate::static_password::StaticPasswords;
 use crate::store::{Store, StoreError};
 use crate::used_jtis::UsedJtis;
 
+/// The most revocations that may be in force: validators hold no more.
+pub(crate) const MAX_REVOCATIONS: usize = 500_000;
+
 /// The state of a running issuer.
 pub(crate) struct App {
     pub(crate) issuer: IssuerUrl,
@@ -58,6 +61,8 @@ pub(crate) struct App {
     pub(crate) revoker: Revoker,
     /// Of devices that take back their own tokens.
     pub(crate) own_revocations: RateLimit,
+    /// Of brokers that take back tokens.
+    pub(crate) broker_revocations: RateLimit,
     pub(crate) feeds: Arc<Feeds>,
     pub(crate) node: Node,
     pub(crate) metrics: Metrics,
@@ -76,11 +81,11 @@ impl App {
         self.clock.now()
     }
 
-    /// This moment, as of which tokens may be issued: asked before anything is
-    /// looked up, as the model in `tests` shows.
+    /// This moment, as of which tokens may be issued or called good: asked before
+    /// anything is looked up, as the model in `tests` shows.
     pub(crate) fn moment(&self) -> Result<CurrentMoment, TokenError> {
         self.node.moment(self.now()).map_err(|reason| {
-            tracing::debug!(%reason, "no token is issued");
+            tracing::debug!(%reason, "no token is issued or called good");
             TokenError::TemporarilyUnavailable { retry_after_s: 1 }
         })
     }
@@ -88,7 +93,7 @@ impl App {
     /// Logs and counts a failure of the database.
     pub(crate) fn store_failed(&self, error: &StoreError) -> StoreFailed {
         self.metrics.store_errors.increment(1);
-        tracing::error!(%error, "a request could not be answered");
+        tell(error, "a request could not be answered");
         StoreFailed
     }
 
@@ -127,7 +132,7 @@ impl App {
     /// Writes what waits to be written: every second, and at the end.
     pub(crate) async fn flush(&self) {
         if let Err(error) = self.credential_uses.flush().await {
-            tracing::warn!(%error, "when credentials were used could not be written");
+            tell(&error, "when credentials were used could not be written");
         }
     }
 
@@ -135,22 +140,25 @@ impl App {
     async fn forget_ended(&self, now: UnixSeconds) {
         self.revocations.forget_expired(now);
         if let Err(error) = self.store.forget_revocations(now).await {
-            tracing::warn!(%error, "revocations of tokens that have died could not be forgotten");
+            tell(&error, "revocations of tokens that have died could not be forgotten");
         }
         if let Err(error) = self.used_jtis.forget_ended(now).await {
-            tracing::warn!(%error, "statements that have ended could not be forgotten");
+            tell(&error, "statements that have ended could not be forgotten");
         }
         if let Err(error) = self.store.forget_reports(heard_of_since(now)).await {
-            tracing::warn!(%error, "old reports of validators could not be forgotten");
+            tell(&error, "old reports of validators could not be forgotten");
         }
         if let Err(error) = self.node.forget_old_changes(self).await {
-            tracing::warn!(%error, "old changes could not be forgotten");
+            tell(&error, "old changes could not be forgotten");
         }
     }
 
     /// Takes up what has become of the root keys: every few seconds, and when
     /// somebody asks for it.
     pub(crate) async fn refresh_root_keys(&self) {
+        if self.store.is_away() {
+            return;
+        }
         if let Err(error) = self.root_keys.refresh().await {
             tracing::error!(%error, "the root keys could not be brought up to date");
         } else if self.root_keys.check().is_ok() {
@@ -180,6 +188,12 @@ impl App {
 
     /// What has to be done every second.
     pub(crate) async fn tick(&self) {
+        if self.store.is_away() {
+            // Nothing of this can be done, and it was said why.
+            self.keys.look_after_signer();
+            self.metrics.run_upkeep();
+            return;
+        }
         for algorithm in self.algorithms() {
             if let Err(error) = self.keys.ensure(algorithm, self.now()).await {
                 tracing::error!(%error, alg = algorithm.as_str(), "the first key could not be made");
@@ -190,7 +204,12 @@ impl App {
         if believed.is_some()
             && let Err(error) = self.keys.turn(self.now()).await
         {
-            tracing::error!(%error, "the signing keys could not be brought up to date");
+            let what = "the signing keys could not be brought up to date";
+            if let KeyError::Store(error) = &error {
+                tell(error, what);
+            } else {
+                tracing::error!(%error, "{what}");
+            }
         }
         self.keys.look_after_signer();
         self.flush().await;
@@ -200,6 +219,16 @@ impl App {
         }
         self.metrics.signing_keys_missing(&self.algorithms_without_key());
         self.metrics.run_upkeep();
+    }
+}
+
+/// Logs a failure of the database, but for one that is away: whoever follows it
+/// says so, once.
+pub(crate) fn tell(error: &StoreError, what: &'static str) {
+    if matches!(error, StoreError::Away { .. }) {
+        tracing::debug!(%error, "{what}");
+    } else {
+        tracing::warn!(%error, "{what}");
     }
 }
 

@@ -1,20 +1,22 @@
 //! The command line: `serve`, and what operators say to a server that runs.
 //!
 //! Exit codes do not change: 0 done, 1 refused (what the server said no to, or
-//! there is no such thing), 2 wrong usage or configuration, 3 no server runs
-//! with this data directory, 4 anything else.
+//! there is no such thing), 2 wrong usage or configuration, which will never
+//! work, 3 no server runs with this data directory, 4 anything else, which may
+//! work later; see `exit_code`.
 //!
 //! With `--json` a command prints one object, a list one object per line.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use fleetbadge_validator::time::UnixSeconds;
 
 mod backup;
 mod broker;
 mod broker_secret;
+mod change_terms;
 mod client;
 mod clock;
 mod device;
@@ -23,6 +25,8 @@ mod device_key;
 mod device_secret;
 mod duration;
 mod enrolment;
+mod environment;
+mod exit_code;
 mod group;
 mod input;
 mod key;
@@ -43,8 +47,9 @@ use crate::date::date;
 #[derive(Parser)]
 #[command(version, name = "fleetbadge-issuer", max_term_width = 100)]
 #[command(
-    after_help = "Exit codes: 0 done, 1 refused, 2 wrong usage or configuration, 3 no server runs with this data \
-                        directory, 4 anything else"
+    after_help = "Exit codes: 0 done, 1 refused, 2 wrong usage, configuration, files or credentials of the database: \
+                  trying again will never help, 3 no server runs with this data directory, 4 anything else, such as \
+                  a database that is away or a data directory in use: try again"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -75,6 +80,13 @@ enum Noun {
     /// following the revocations. At the end both databases are compared, and
     /// the SQLite one gets another name. If it is interrupted, run it again.
     MigrateStore(migrate_store::MigrateStore),
+    /// Change what all nodes have in common, the issuer and the propagation
+    /// bound, when none runs
+    ///
+    /// What is not given stays as it is. Nodes that run all the same issue nothing
+    /// from then on. Takes the options, the environment and the TOML file of
+    /// `serve`.
+    ChangeTerms(change_terms::ChangeTerms),
     /// Look at the server's clock, and say that it is right
     Clock(clock::Clock),
     /// Take back tokens before their time, and list what is taken back
@@ -86,7 +98,18 @@ enum Noun {
 /// Runs the command line of this process.
 #[must_use]
 pub fn main() -> ExitCode {
-    let result = match Cli::parse().noun {
+    let cli = Cli::parse();
+    let names: Vec<_> = std::env::vars_os().map(|(name, _)| name).collect();
+    if let Err(error) = environment::check(&Cli::command(), names.iter().map(|name| &**name)) {
+        return fail(&Failure::Usage(error.to_string()));
+    }
+    if std::env::args().any(|argument| shows_password(&argument)) {
+        note(
+            "every user of this machine can read the database's password in the command line; put it into \
+             FLEETBADGE_DATABASE, the TOML file, ~/.pgpass, or the file that PGPASSFILE names",
+        );
+    }
+    let result = match cli.noun {
         Noun::Serve(serve) => serve.run(),
         Noun::Device(device) => device.run(),
         Noun::Enrolment(enrolment) => enrolment.run(),
@@ -96,6 +119,7 @@ pub fn main() -> ExitCode {
         Noun::Key(key) => key.run(),
         Noun::Backup(backup) => backup.run(),
         Noun::MigrateStore(migrate_store) => migrate_store.run(),
+        Noun::ChangeTerms(change_terms) => change_terms.run(),
         Noun::Clock(clock) => clock.run(),
         Noun::Revocation(revocation) => revocation.run(),
         Noun::RootKey(root_key) => root_key.run(),
@@ -104,11 +128,20 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         // The answer was printed.
         Err(Failure::Denied) => ExitCode::from(Failure::Denied.exit_code()),
-        Err(failure) => {
-            let _ = writeln!(io::stderr(), "fleetbadge-issuer: {failure}");
-            ExitCode::from(failure.exit_code())
-        }
+        Err(failure) => fail(&failure),
     }
+}
+
+fn fail(failure: &Failure) -> ExitCode {
+    let _ = writeln!(io::stderr(), "fleetbadge-issuer: {failure}");
+    ExitCode::from(failure.exit_code())
+}
+
+/// Whether it is, or ends with, the URL of a database with a password.
+fn shows_password(argument: &str) -> bool {
+    let begin = ["postgres://", "postgresql://"].iter().find_map(|scheme| argument.find(scheme));
+    let url = begin.and_then(|begin| argument.get(begin..)?.parse::<url::Url>().ok());
+    url.is_some_and(|url| url.password().is_some())
 }
 
 /// When a credential was last used, as people read it.

@@ -17,6 +17,7 @@ use crate::issuer_url::{InvalidIssuerUrl, IssuerUrl};
 use crate::node::MAX_CLOCK_DIFFERENCE_S;
 use crate::peer::Network;
 use crate::policy::MIN_TOKEN_LIFETIME_S;
+use crate::private_file::{self, PrivateFileError};
 use crate::signing_keys::KeyTiming;
 
 pub mod database;
@@ -38,8 +39,9 @@ pub struct Options {
     #[arg(long, env = "FLEETBADGE_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// PostgreSQL database that several issuers share, such as
-    /// postgres://USER@HOST/NAME; a password is better kept in the environment,
-    /// the TOML file or ~/.pgpass [default: SQLite in the data directory]
+    /// postgres://USER@HOST/NAME. A password is better kept in the environment
+    /// (here or in PGPASSWORD), in a TOML file that others cannot read, in
+    /// ~/.pgpass, or in the file that PGPASSFILE names [default: SQLite in the data directory]
     #[arg(long, env = "FLEETBADGE_DATABASE", hide_env_values = true, value_name = "URL")]
     pub database: Option<DatabaseUrl>,
     /// Accept a database on another machine whose TLS certificate and name are
@@ -60,7 +62,9 @@ pub struct Options {
     #[arg(long, env = "FLEETBADGE_OPS_LISTEN", value_name = "IP:PORT", value_parser = socket_address)]
     pub ops_listen: Option<SocketAddr>,
     /// Issuer identifier: the URL under which devices and brokers reach this
-    /// server [default: http://LISTEN or, with TLS, https://LISTEN, on loopback]
+    /// server; the same for all nodes, see change-terms [default: that of the
+    /// database; at its first use http://LISTEN or, with TLS, https://LISTEN,
+    /// on loopback]
     #[arg(long, env = "FLEETBADGE_ISSUER", value_name = "URL")]
     pub issuer: Option<String>,
     /// Accept plain HTTP beyond loopback, from the proxies of --trusted-proxy
@@ -136,8 +140,9 @@ pub struct Options {
     /// longer]
     #[arg(long, env = "FLEETBADGE_KEY_CONFIRM_DEADLINE_S", value_name = "S")]
     pub key_confirm_deadline_s: Option<u64>,
-    /// How long this node may go on issuing tokens without hearing of the
-    /// database, in seconds [default: 5]
+    /// How long a node may go on issuing tokens without hearing of the
+    /// database, in seconds; the same for all nodes, see change-terms [default:
+    /// that of the database; at its first use 5]
     #[arg(long, env = "FLEETBADGE_PROPAGATION_BOUND_S", value_name = "S")]
     pub propagation_bound_s: Option<u64>,
     /// How many devices are kept in memory, where each takes about 1 kB; others
@@ -195,7 +200,28 @@ pub struct Config {
     pub device_cache_capacity: usize,
     pub request_timeout_s: u64,
     pub shutdown_timeout_s: u64,
+    #[serde(skip)]
+    pub(crate) said: Said,
 }
+
+/// What somebody said of that which all nodes have in common: the rest follows
+/// from the database.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Said {
+    pub(crate) issuer: bool,
+    pub(crate) propagation_bound_s: bool,
+    /// Whether the database is to go by this node, should they differ.
+    pub(crate) prevails: bool,
+}
+
+/// The same values are the same configuration, whoever said them.
+impl PartialEq for Said {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Said {}
 
 /// A configuration cannot be used. Each message begins with the field.
 #[derive(Debug, thiserror::Error)]
@@ -217,6 +243,9 @@ pub enum InvalidConfig {
         /// What and where; says nothing of other lines.
         reason: Box<toml::de::Error>,
     },
+    /// Others can read the database's password.
+    #[error("database: its password is in a file that is not this program's alone: {0}")]
+    ShownPassword(PrivateFileError),
     /// Nothing said where data are kept.
     #[error("data_dir: is missing; give --data-dir DIR or set FLEETBADGE_DATA_DIR")]
     NoDataDir,
@@ -292,7 +321,7 @@ impl Options {
     pub fn from_file(path: &Path) -> Result<Self, InvalidConfig> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| InvalidConfig::File { path: path.into(), source })?;
-        toml::from_str(&text).map_err(|mut reason: toml::de::Error| {
+        let options: Self = toml::from_str(&text).map_err(|mut reason: toml::de::Error| {
             // An error shows its line, and that one has a password in it.
             let line = reason
                 .span()
@@ -302,7 +331,11 @@ impl Options {
                 reason.set_input(None);
             }
             InvalidConfig::Toml { path: path.into(), reason: reason.into() }
-        })
+        })?;
+        if options.database.as_ref().is_some_and(DatabaseUrl::has_password) {
+            private_file::open_given(path).map_err(InvalidConfig::ShownPassword)?;
+        }
+        Ok(options)
     }
 
     /// These options, and those of `weaker` where these say nothing.
@@ -374,10 +407,12 @@ impl Options {
         let database =
             self.database.map(|url| Database::resolve(url, allow_insecure_database)).transpose()?;
         let scheme = if is_tls { "https" } else { "http" };
+        let said = Said {
+            issuer: self.issuer.is_some(),
+            propagation_bound_s: self.propagation_bound_s.is_some(),
+            prevails: false,
+        };
         let issuer = match self.issuer {
-            Some(issuer) if is_tls && issuer.starts_with("http://") => {
-                return Err(InvalidConfig::IssuerWithoutTls { issuer });
-            }
             Some(issuer) => issuer,
             None if listen.ip().is_loopback() && listen.port() != 0 => format!("{scheme}://{listen}"),
             None => return Err(InvalidConfig::NoIssuer { listen }),
@@ -398,7 +433,7 @@ impl Options {
             root_key_file: self.root_key_file,
             listen,
             ops_listen: self.ops_listen,
-            issuer: IssuerUrl::parse(&issuer, allow_insecure_http)?,
+            issuer: issuer_url(issuer, is_tls, allow_insecure_http)?,
             allow_insecure_http,
             transport,
             signer,
@@ -447,8 +482,16 @@ impl Options {
                 0,
                 3_600,
             )?,
+            said,
         })
     }
+}
+
+fn issuer_url(issuer: String, is_tls: bool, allow_insecure_http: bool) -> Result<IssuerUrl, InvalidConfig> {
+    if is_tls && issuer.starts_with("http://") {
+        return Err(InvalidConfig::IssuerWithoutTls { issuer });
+    }
+    Ok(IssuerUrl::parse(&issuer, allow_insecure_http)?)
 }
 
 impl Config {
@@ -478,6 +521,20 @@ impl Config {
             Some(_) => self.propagation_bound_s + 2 * MAX_CLOCK_DIFFERENCE_S,
             None => 0,
         }
+    }
+
+    /// The same with the issuer that the database has.
+    pub(crate) fn with_issuer(self, issuer: String) -> Result<Self, InvalidConfig> {
+        let is_tls = self.transport.tls_files().is_some();
+        Ok(Self { issuer: issuer_url(issuer, is_tls, self.allow_insecure_http)?, ..self })
+    }
+
+    /// The same for a program whose address, and so its issuer, may be another
+    /// at every start: the SQLite database goes by it.
+    #[must_use]
+    pub const fn that_prevails(mut self) -> Self {
+        self.said = Said { issuer: true, propagation_bound_s: true, prevails: true };
+        self
     }
 
     /// The TOML that reads as this configuration, but for a password of the

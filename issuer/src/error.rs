@@ -47,8 +47,8 @@ pub(crate) enum TokenError {
         /// In seconds.
         retry_after_s: u64,
     },
-    /// The device takes back too many tokens; after how many seconds to try
-    /// again.
+    /// The client, or all together, take back too many tokens; after how many
+    /// seconds to try again.
     TooManyRevocations {
         /// In seconds.
         retry_after_s: u64,

@@ -92,6 +92,7 @@ mod started;
 pub mod static_password;
 pub mod storage;
 pub mod store;
+pub mod terms;
 #[cfg(test)]
 mod test_support;
 pub mod tls;
@@ -123,6 +124,7 @@ use signing_keys::ExternalSigner;
 use static_password::StaticPasswords;
 use storage::StorageError;
 use store::{DeviceRecord, StoreError};
+use terms::TermsError;
 use used_jtis::UsedJtis;
 
 /// An issuer whose data directory is open. No listener is bound yet.
@@ -142,6 +144,8 @@ pub enum OpenError {
     Storage(#[from] StorageError),
     #[error(transparent)]
     RootKeys(#[from] RootKeyError),
+    #[error(transparent)]
+    Terms(#[from] TermsError),
     #[error("pkcs11_pin_file: {0}")]
     Pin(PrivateFileError),
     #[error(transparent)]
@@ -176,6 +180,7 @@ impl Issuer {
         let (root_key_file, keys, store) = storage::open(&config, &data_dir, &*random).await?;
         let root_keys = RootKeys::open(root_key_file, &keys, Arc::clone(&store), Arc::clone(&random)).await?;
         drop(keys);
+        let config = terms::agree(config, &*store).await?;
         let in_use = root_keys.in_use();
         let issuer = config.issuer.clone();
         let brokers = Arc::new(Brokers::new(Arc::clone(&store)));
@@ -224,8 +229,9 @@ impl Issuer {
             revocations: IssuedRevocations::new(),
             revoker,
             own_revocations: endpoints::revoke::own_revocation_limit(),
+            broker_revocations: endpoints::revoke::broker_revocation_limit(),
             feeds: Arc::default(),
-            node: Node::new(config.propagation_bound_s, config.skew_s),
+            node: Node::new(terms::of(&config), config.skew_s),
             metadata: endpoints::metadata::document(&issuer, config.transport.has_client_certificates())?,
             jwks_cache_control: format!("public, max-age={}", config.jwks_max_age_s),
             request_timeout: Duration::from_secs(config.request_timeout_s),
@@ -239,7 +245,9 @@ impl Issuer {
             metrics,
         };
         let app = Arc::new(app);
-        app.node.catch_up(&app).await?;
+        app.node.catch_up_patiently(&app).await?;
+        // What took long to read is old already.
+        app.node.catch_up_patiently(&app).await?;
         node::start(&app);
         Ok(Self { app, config, data_dir })
     }

@@ -3,6 +3,7 @@
 //! The handles are made once: counting is an atomic addition.
 
 use fleetbadge_validator::jwk::Algorithm;
+use fleetbadge_validator::time::UnixSeconds;
 use metrics::{Counter, Gauge, Histogram, with_local_recorder};
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
 
@@ -14,9 +15,26 @@ const DURATION: &str = "fleetbadge_token_request_duration_seconds";
 const CACHE_MISSES: &str = "fleetbadge_device_cache_misses_total";
 const STORE_ERRORS: &str = "fleetbadge_store_errors_total";
 const KEY_MISSING: &str = "fleetbadge_signing_key_missing";
+const NODE_CURRENT: &str = "fleetbadge_node_current";
+const CLOCK_REFUSED: &str = "fleetbadge_clock_refused";
+const FEEDS: &str = "fleetbadge_revocation_feeds";
+const REVOCATIONS: &str = "fleetbadge_revocations";
+const LAST_BACKUP: &str = "fleetbadge_last_backup_timestamp_seconds";
 const CONNECTIONS_REFUSED: &str = "fleetbadge_connections_refused_total";
 /// From half of what a token costs to the time after which clients give up.
 const BUCKETS_S: [f64; 10] = [0.000_05, 0.000_1, 0.000_25, 0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0];
+
+/// What a node is at a moment.
+pub(crate) struct NodeState {
+    /// Whether it knows what the others know.
+    pub(crate) is_current: bool,
+    /// Whether it issues nothing for a clock.
+    pub(crate) is_clock_refused: bool,
+    /// How many follow its revocations.
+    pub(crate) feeds: usize,
+    /// How many are in force.
+    pub(crate) revocations: usize,
+}
 
 /// The metrics of an issuer.
 pub(crate) struct Metrics {
@@ -25,6 +43,11 @@ pub(crate) struct Metrics {
     refused: [(&'static str, Counter); TokenError::CODES.len()],
     duration: Histogram,
     key_missing: [(Algorithm, Gauge); Algorithm::ALL.len()],
+    node_current: Gauge,
+    clock_refused: Gauge,
+    feeds: Gauge,
+    revocations: Gauge,
+    last_backup: Gauge,
     /// How often a device was not in memory.
     pub(crate) device_cache_misses: Counter,
     /// How often the database failed a token request or a probe.
@@ -48,6 +71,20 @@ impl Metrics {
                 KEY_MISSING,
                 "1 while a broker wants tokens of this algorithm and no key of it signs yet."
             );
+            metrics::describe_gauge!(
+                NODE_CURRENT,
+                "1 while this node knows what the others know; else it issues nothing."
+            );
+            metrics::describe_gauge!(
+                CLOCK_REFUSED,
+                "1 while nothing is issued as a clock is wrong: this node's or the database's."
+            );
+            metrics::describe_gauge!(FEEDS, "Validators that follow the revocations at this node.");
+            metrics::describe_gauge!(REVOCATIONS, "Revocations in force; validators hold 500000.");
+            metrics::describe_gauge!(
+                LAST_BACKUP,
+                "When this node last gave out a whole backup; 0 if not since it was started."
+            );
             metrics::describe_counter!(
                 CONNECTIONS_REFUSED,
                 "Connections that were closed at once: too many, or plain HTTP from no trusted proxy."
@@ -59,6 +96,11 @@ impl Metrics {
                 duration: metrics::histogram!(DURATION),
                 key_missing: Algorithm::ALL
                     .map(|algorithm| (algorithm, metrics::gauge!(KEY_MISSING, "alg" => algorithm.as_str()))),
+                node_current: metrics::gauge!(NODE_CURRENT),
+                clock_refused: metrics::gauge!(CLOCK_REFUSED),
+                feeds: metrics::gauge!(FEEDS),
+                revocations: metrics::gauge!(REVOCATIONS),
+                last_backup: metrics::gauge!(LAST_BACKUP),
                 device_cache_misses: metrics::counter!(CACHE_MISSES),
                 store_errors: metrics::counter!(STORE_ERRORS),
                 connections_refused: metrics::counter!(CONNECTIONS_REFUSED),
@@ -85,6 +127,22 @@ impl Metrics {
         for (algorithm, gauge) in &self.key_missing {
             gauge.set(f64::from(u8::from(missing.contains(algorithm))));
         }
+    }
+
+    /// A whole backup was given out.
+    pub(crate) fn backed_up(&self, now: UnixSeconds) {
+        #[expect(clippy::cast_precision_loss, reason = "exact for some hundred million years")]
+        self.last_backup.set(now.0 as f64);
+    }
+
+    /// What a node is at this moment.
+    pub(crate) fn node(&self, node: &NodeState) {
+        #[expect(clippy::cast_precision_loss, reason = "there are not so many")]
+        let count = |gauge: &Gauge, count: usize| gauge.set(count as f64);
+        count(&self.node_current, node.is_current.into());
+        count(&self.clock_refused, node.is_clock_refused.into());
+        count(&self.feeds, node.feeds);
+        count(&self.revocations, node.revocations);
     }
 
     /// Prometheus' text format.

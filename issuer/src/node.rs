@@ -21,7 +21,8 @@ use crate::date::date;
 use crate::groups::GroupError;
 use crate::keys::KeyError;
 use crate::started::Started;
-use crate::store::{ChangeLog, ChangedSubject, StoreError};
+use crate::store::{ChangeLog, ChangedSubject, FleetTerms, StoreError};
+use crate::terms::{self, TermsError};
 
 mod clock;
 
@@ -76,6 +77,9 @@ pub enum FollowError {
     /// Signing keys cannot be used.
     #[error(transparent)]
     Keys(#[from] KeyError),
+    /// This node is no longer one of those over its database.
+    #[error(transparent)]
+    Terms(#[from] TermsError),
     /// Nobody waits longer.
     #[error("the database does not answer within {} s", .0.as_secs())]
     TooSlow(Duration),
@@ -89,6 +93,7 @@ struct Followed {
 
 /// This node.
 pub(crate) struct Node {
+    terms: FleetTerms,
     bound: Duration,
     started: Started,
     /// When the question was asked whose answer proved it current, in
@@ -101,12 +106,17 @@ pub(crate) struct Node {
     skew_s: u64,
     clock: std::sync::Mutex<LookedAtClock>,
     followed: Mutex<Followed>,
+    /// How many times it began to take up what was changed, and the last of
+    /// them that came to its end.
+    begun: AtomicU64,
+    ended: AtomicU64,
 }
 
 impl Node {
-    pub(crate) fn new(propagation_bound_s: u64, skew_s: u64) -> Self {
+    pub(crate) fn new(terms: FleetTerms, skew_s: u64) -> Self {
         Self {
-            bound: Duration::from_secs(propagation_bound_s),
+            bound: Duration::from_secs(terms.propagation_bound_s),
+            terms,
             started: Started::now(),
             proven_ms: AtomicU64::new(0),
             clock_differs: AtomicBool::new(false),
@@ -114,6 +124,8 @@ impl Node {
             skew_s,
             clock: std::sync::Mutex::default(),
             followed: Mutex::default(),
+            begun: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
         }
     }
 
@@ -167,13 +179,28 @@ impl Node {
         }
     }
 
-    /// Takes up what was changed until now.
+    /// Takes up what was changed until now, for whoever waits for it: not
+    /// longer than the propagation bound.
     pub(crate) async fn catch_up(&self, app: &App) -> Result<(), FollowError> {
+        let answer = timeout(self.bound, self.catch_up_patiently(app)).await;
+        answer.map_err(|_| FollowError::TooSlow(self.bound))?
+    }
+
+    /// The same, however much that is: each question to the database has its
+    /// own limit.
+    pub(crate) async fn catch_up_patiently(&self, app: &App) -> Result<(), FollowError> {
+        // Whatever begins from here on asks for what was changed until now:
+        // of those who wait together, one asks.
+        let enough = self.begun.load(Ordering::Acquire) + 1;
         let mut followed = self.followed.lock().await;
+        if self.ended.load(Ordering::Acquire) >= enough {
+            return Ok(());
+        }
+        let this = self.begun.fetch_add(1, Ordering::AcqRel) + 1;
         let asked = self.started.elapsed();
-        let answer = timeout(self.bound, self.take_up(app, &mut followed)).await;
-        answer.map_err(|_| FollowError::TooSlow(self.bound))??;
+        self.take_up(app, &mut followed).await?;
         self.proven_ms.store(asked.as_millis().try_into().unwrap_or(u64::MAX), Ordering::Release);
+        self.ended.store(this, Ordering::Release);
         Ok(())
     }
 
@@ -208,6 +235,7 @@ impl Node {
                 }
             }
             _ => {
+                terms::check(&self.terms, &*app.store).await?;
                 if *followed.epoch != *log.epoch {
                     self.forget_clock();
                 }
@@ -254,7 +282,7 @@ async fn follow(app: &Weak<App>) -> Option<Result<(), FollowError>> {
     let _ = timeout(POLL, store.changed()).await;
     drop(store);
     let app = app.upgrade()?;
-    Some(app.node.catch_up(&app).await)
+    Some(app.node.catch_up_patiently(&app).await)
 }
 
 #[cfg(test)]

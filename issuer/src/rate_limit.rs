@@ -1,5 +1,5 @@
 //! Slows down whoever does something too often: [`RateLimit::burst`] times at
-//! once, then once each [`RateLimit::interval_s`] seconds (the generic cell rate
+//! once, then once each [`RateLimit::interval_ms`] (the generic cell rate
 //! algorithm).
 //!
 //! Memory is fixed, whatever names and addresses are invented: the counters
@@ -9,6 +9,7 @@
 
 use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use fleetbadge_validator::time::UnixSeconds;
 
@@ -23,18 +24,19 @@ pub(crate) struct RetryAfter(pub(crate) u64);
 pub(crate) struct RateLimit {
     /// How often it may be done at once.
     burst: u64,
-    /// How long each time counts, in seconds.
-    interval_s: u64,
+    /// How long each time counts, in milliseconds.
+    interval_ms: u64,
     hasher: RandomState,
-    /// When what a cell has counted is forgotten, in seconds since 1970.
+    /// When what a cell has counted is forgotten, in milliseconds since 1970.
     cells: Box<[AtomicU64]>,
 }
 
 impl RateLimit {
-    /// So often at once, and then once in so many seconds.
-    pub(crate) fn new(burst: u64, interval_s: u64) -> Self {
+    /// So often at once, and then once in such a time.
+    pub(crate) fn new(burst: u64, interval: Duration) -> Self {
+        let interval_ms = interval.as_millis().try_into().unwrap_or(u64::MAX);
         let cells = (0..CELLS).map(|_| AtomicU64::new(0)).collect();
-        Self { burst, interval_s, hasher: RandomState::new(), cells }
+        Self { burst, interval_ms, hasher: RandomState::new(), cells }
     }
 
     /// Counts that this one did it.
@@ -45,21 +47,25 @@ impl RateLimit {
     pub(crate) fn count(&self, who: &(impl Hash + ?Sized), now: UnixSeconds) -> Result<(), RetryAfter> {
         #[expect(clippy::cast_possible_truncation, reason = "any bits of the hash will do")]
         let position = self.hasher.hash_one(who) as usize % self.cells.len();
-        let most_s = (self.burst - 1) * self.interval_s;
+        let most_ms = (self.burst - 1) * self.interval_ms;
+        let now_ms = now.0.saturating_mul(1_000);
         let add = |forgotten_at| {
-            let counted_s = self.counted_s(forgotten_at, now);
-            (counted_s <= most_s).then_some(now.plus(counted_s + self.interval_s).0)
+            let counted_ms = self.counted_ms(forgotten_at, now_ms);
+            (counted_ms <= most_ms).then_some(now_ms.saturating_add(counted_ms + self.interval_ms))
         };
         match self.cells[position].fetch_update(Ordering::Relaxed, Ordering::Relaxed, add) {
             Ok(_) => Ok(()),
-            Err(forgotten_at) => Err(RetryAfter(self.counted_s(forgotten_at, now).saturating_sub(most_s))),
+            Err(forgotten_at) => {
+                let wait_ms = self.counted_ms(forgotten_at, now_ms).saturating_sub(most_ms);
+                Err(RetryAfter(wait_ms.div_ceil(1_000)))
+            }
         }
     }
 
     /// How long what a cell has counted still counts. A clock that was set back
     /// makes it no longer than all of it takes.
-    fn counted_s(&self, forgotten_at: u64, now: UnixSeconds) -> u64 {
-        UnixSeconds(forgotten_at).since(now).min(self.burst * self.interval_s)
+    fn counted_ms(&self, forgotten_at: u64, now_ms: u64) -> u64 {
+        forgotten_at.saturating_sub(now_ms).min(self.burst * self.interval_ms)
     }
 }
 
@@ -72,7 +78,7 @@ mod tests {
     const INTERVAL_S: u64 = 6;
 
     fn limit() -> RateLimit {
-        RateLimit::new(BURST, INTERVAL_S)
+        RateLimit::new(BURST, Duration::from_secs(INTERVAL_S))
     }
 
     /// Does it until told to slow down: how often, and how long then.
@@ -94,6 +100,14 @@ mod tests {
         // What Retry-After says is true.
         assert_eq!(exhaust(&limit, "pump", NOW.plus(INTERVAL_S)), (1, INTERVAL_S));
         assert_eq!(exhaust(&limit, "pump", NOW.plus(100 * INTERVAL_S)), (BURST, INTERVAL_S));
+    }
+
+    #[test]
+    fn several_in_a_second() {
+        let limit = RateLimit::new(100, Duration::from_millis(100));
+        assert_eq!(exhaust(&limit, "site", NOW), (100, 1));
+        assert_eq!(exhaust(&limit, "site", NOW.plus(1)), (10, 1));
+        assert_eq!(exhaust(&limit, "site", NOW.plus(4)), (30, 1));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::data_dir::{DataDir, DataDirError, DatabaseFileError};
 use crate::revoker::Revoker;
 use crate::root_key::{RootKey, RootKeyFileError, RootKeySet, UnknownRootKey};
 use crate::storage::{self, StorageError};
-use crate::store::{NewEpoch, Store};
+use crate::store::{NewEpoch, NotImported, Store};
 use crate::used_jtis::MAX_STATEMENT_LIFE_S;
 
 /// Nothing was restored.
@@ -33,6 +33,21 @@ pub enum RestoreFailed {
     UnknownRootKey(#[from] UnknownRootKey),
     #[error(transparent)]
     NotRestored(#[from] NotRestored),
+}
+
+impl RestoreFailed {
+    /// Whether it is the backup that cannot be used, and not what it is to fill.
+    pub(crate) const fn is_of_backup(&self) -> bool {
+        match self {
+            Self::NotRestored(NotRestored::NotImported(NotImported::NotEmpty | NotImported::Store(_)))
+            | Self::DataDir(_)
+            | Self::DatabaseFile(_)
+            | Self::Storage(_)
+            | Self::RootKey(_)
+            | Self::NoRootKey => false,
+            Self::NotRestored(_) | Self::UnknownRootKey(_) => true,
+        }
+    }
 }
 
 /// Restores a backup into the empty data directory or database of `config`.

@@ -43,8 +43,8 @@ pub use log::{
 };
 pub use record::{
     Attributes, BrokerRecord, CredentialUse, DeviceQuery, DeviceRecord, DeviceStatus, EnrolledBy,
-    EnrolmentRecord, EnrolmentTerms, GroupRecord, MqttClientIds, NotEnabled, ReportRecord, SigningKeyRecord,
-    UsedJti,
+    EnrolmentRecord, EnrolmentTerms, FleetTerms, GroupRecord, MqttClientIds, NotEnabled, ReportRecord,
+    SigningKeyRecord, UsedJti,
 };
 
 /// A database of an issuer.
@@ -182,6 +182,18 @@ pub trait Store: Send + Sync {
     /// Needs a root key no longer, unless it is the current one.
     async fn forget_root_key(&self, id: RootKeyId) -> Result<(), StoreError>;
 
+    /// What all nodes have in common. None before the first has started.
+    async fn terms(&self) -> Result<Option<FleetTerms>, StoreError>;
+    /// Says it, if nobody has yet.
+    async fn make_terms(&self, terms: &FleetTerms) -> Result<(), StoreError>;
+    /// Says it anew. It is another database then (its epoch is): nodes that go
+    /// by the former terms find out when they look.
+    async fn change_terms(&self, terms: &FleetTerms) -> Result<(), StoreError>;
+
+    /// Whether the way to the database is lost, which has been said.
+    fn is_away(&self) -> bool {
+        false
+    }
     /// Whether the database answers.
     async fn ping(&self) -> Result<(), StoreError>;
 }

@@ -115,6 +115,13 @@ CREATE TABLE root_keys (
 ) STRICT;
 CREATE UNIQUE INDEX one_root_key_is_current ON root_keys (is_current) WHERE is_current = 1;
 
+-- What all nodes have in common: one row, from when the first one starts.
+CREATE TABLE terms (
+    row                 INTEGER NOT NULL PRIMARY KEY CHECK (row = 1),
+    issuer              TEXT    NOT NULL,
+    propagation_bound_s INTEGER NOT NULL
+) STRICT;
+
 CREATE TABLE signing_keys (
     kid          TEXT    NOT NULL PRIMARY KEY,
     algorithm    TEXT    NOT NULL CHECK (algorithm IN ('ES256', 'RS256', 'EdDSA')),

@@ -66,7 +66,9 @@ impl Quickstart {
             shutdown_timeout_s: Some(SHUTDOWN_TIMEOUT_S),
             ..Options::default()
         };
-        let issuer = Issuer::open(options.resolve()?, Arc::clone(&clock)).await?;
+        // Its port is another one at times.
+        let config = options.resolve()?.that_prevails();
+        let issuer = Issuer::open(config, Arc::clone(&clock)).await?;
         let secret_file = demo_device::secret_file(Path::new(&data_dir));
         demo_device::make_or_find(&issuer, &secret_file).await?;
         let (keys, revocations) = (issuer.key_source(), issuer.revocation_source());

@@ -6,13 +6,13 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use http::header;
 use tokio::sync::mpsc;
 
 use super::problem::Problem;
-use crate::app::App;
-use crate::backup::{self, BackupHeader};
+use crate::app::{App, tell};
+use crate::backup::{self, BackupFailed, BackupHeader};
 use crate::random::random_bytes;
 
 /// How many parts wait for a slow reader.
@@ -28,16 +28,27 @@ pub(crate) async fn get(State(app): State<Arc<App>>) -> Result<Response, Problem
         made_at: app.now(),
     };
     tracing::info!("a backup is being made");
-    let (sender, receiver) = mpsc::channel::<Bytes>(WAITING);
+    let (sender, mut receiver) = mpsc::channel::<Bytes>(WAITING);
     let root_keys = app.root_keys.in_use().now();
     let writing = tokio::spawn(async move {
         let written = backup::write(&*app.store, &root_keys, salt, &header, sender).await;
-        if let Err(error) = &written {
-            tracing::error!(%error, "the backup failed");
+        match &written {
+            Ok(()) => app.metrics.backed_up(app.now()),
+            Err(BackupFailed::Store(error)) => tell(error, "the backup failed"),
+            Err(error) => tracing::error!(%error, "the backup failed"),
         }
         written
     });
-    let body = stream::unfold(Some((receiver, writing)), async |state| {
+    // A database that is not there is told as such, not by half an answer.
+    let (first, writing) = match receiver.recv().await {
+        Some(part) => (Some(part), writing),
+        None => match writing.await {
+            Ok(Err(BackupFailed::Store(error))) => return Err(error.into()),
+            Ok(Err(error)) => return Err(Problem::internal(&error)),
+            Ok(Ok(())) | Err(_) => return Err(Problem::internal(&"the backup ended early")),
+        },
+    };
+    let rest = stream::unfold(Some((receiver, writing)), async |state| {
         let (mut receiver, writing) = state?;
         if let Some(part) = receiver.recv().await {
             return Some((Ok(part), Some((receiver, writing))));
@@ -48,6 +59,7 @@ pub(crate) async fn get(State(app): State<Arc<App>>) -> Result<Response, Problem
             Err(error) => Some((Err(Box::<dyn std::error::Error + Send + Sync>::from(error)), None)),
         }
     });
+    let body = stream::iter(first.map(Ok)).chain(rest);
     let kind = [(header::CONTENT_TYPE, "application/octet-stream")];
     Ok((kind, Body::from_stream(body)).into_response())
 }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::device_certificate::{self, CertificateDocument};
 use super::device_keys::{DeviceKeyDocument, set_last_used};
 use super::problem::{Json, Problem, Query};
+use super::revocations::check_room_for_one;
 use super::secrets::{self, SecretDocument};
 use super::static_password::PasswordDocument;
 use crate::app::App;
@@ -178,6 +179,7 @@ pub(crate) async fn remove(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
 ) -> Result<StatusCode, Problem> {
+    check_room_for_one(&app)?;
     app.devices.remove(&name).await?;
     app.node.catch_up(&app).await?;
     tracing::info!(device = ?name, "device removed");
@@ -212,6 +214,9 @@ async fn set_status(
     name: &str,
     status: DeviceStatus,
 ) -> Result<axum::Json<DeviceDocument>, Problem> {
+    if status == DeviceStatus::Disabled {
+        check_room_for_one(app)?;
+    }
     let device = app.devices.set_status(name, status).await?;
     // Its tokens, too, are refused once this is answered.
     app.node.catch_up(app).await?;

@@ -60,7 +60,7 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "not-found", "There is no such thing", detail)
     }
 
-    fn conflict(code: &str, title: &str, detail: &dyn Display) -> Self {
+    pub(super) fn conflict(code: &str, title: &str, detail: &dyn Display) -> Self {
         Self::new(StatusCode::CONFLICT, code, title, detail)
     }
 
@@ -301,6 +301,10 @@ impl From<RootKeyError> for Problem {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
-        Self::internal(&error)
+        if !matches!(error, StoreError::Away { .. } | StoreError::TooSlow(_)) {
+            return Self::internal(&error);
+        }
+        let title = "The database cannot be reached";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "database-away", title, &error)
     }
 }

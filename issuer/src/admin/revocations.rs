@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use fleetbadge_validator::revocations::Revocation;
+use fleetbadge_validator::revocations::{Revocation, RevocationTarget};
 use fleetbadge_validator::verify::Verifier;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use super::problem::{Json, Problem, Query};
-use crate::app::App;
+use crate::app::{App, MAX_REVOCATIONS};
 use crate::endpoints::issued_token::IssuedToken;
 use crate::mint::TokenId;
 use crate::node::FollowError;
@@ -72,12 +72,32 @@ pub(crate) async fn add(
     Json(revoke): Json<Revoke>,
 ) -> Result<(StatusCode, axum::Json<Revocation>), Problem> {
     let revocation = revocation(&app, revoke).await?;
+    match revocation.target {
+        RevocationTarget::Token(_) | RevocationTarget::Device(_) => check_room_for_one(&app)?,
+        // There are few of them, and they are the way out.
+        RevocationTarget::Group(_) | RevocationTarget::Key(_) | RevocationTarget::All => {}
+    }
     app.revoke(revocation.clone()).await?;
     tracing::info!(what = %revocation.target, before = revocation.before().map(|before| before.0), "tokens revoked");
     // It may have had to be made wider, or been so already.
     let target = &revocation.target;
     let in_force = app.revocations.current().iter().find(|found| found.target == *target);
     Ok((StatusCode::CREATED, axum::Json(in_force.unwrap_or(revocation))))
+}
+
+/// That validators would hold one more revocation.
+pub(super) fn check_room_for_one(app: &App) -> Result<(), Problem> {
+    if app.revocations.current().len() < MAX_REVOCATIONS {
+        return Ok(());
+    }
+    Err(Problem::conflict(
+        "too-many",
+        "There are too many",
+        &format_args!(
+            "{MAX_REVOCATIONS} revocations are in force, and validators hold no more; they go as the tokens die \
+             that they name. To take back many at once: fleetbadge-issuer revocation add --group GROUP, or --all"
+        ),
+    ))
 }
 
 async fn revocation(app: &App, revoke: Revoke) -> Result<Revocation, Problem> {
@@ -122,9 +142,12 @@ impl From<FollowError> for Problem {
     fn from(error: FollowError) -> Self {
         match error {
             FollowError::Store(error) => error.into(),
-            FollowError::Groups(_) | FollowError::Keys(_) | FollowError::TooSlow(_) => Self::internal(
-                &format_args!("it was written, but this node has not taken it up yet: {error}"),
-            ),
+            FollowError::Groups(_)
+            | FollowError::Keys(_)
+            | FollowError::Terms(_)
+            | FollowError::TooSlow(_) => Self::internal(&format_args!(
+                "it was written, but this node has not taken it up yet: {error}"
+            )),
         }
     }
 }

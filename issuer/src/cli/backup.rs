@@ -5,12 +5,12 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use clap::{Arg, Args, Subcommand};
+use clap::{Args, Subcommand};
 use fleetbadge_validator::time::SystemClock;
 use serde::Serialize;
 
 use super::client::{Failure, Operator};
-use super::serve::Configuration;
+use super::serve::{Configuration, hide_unless};
 use super::{date, note, print, print_json, tell, told};
 use crate::restore::restore;
 
@@ -39,7 +39,7 @@ enum Verb {
     /// knows what has happened after the backup was made, every token is taken
     /// back and new signing keys are made; what operators have changed since is
     /// lost. Takes the options, the environment and the TOML file of `serve`.
-    #[command(mut_args(hide_if_of_no_use))]
+    #[command(mut_args(|argument| hide_unless(&OPTIONS_OF_RESTORE, argument)))]
     Restore {
         /// The file
         #[arg(value_name = "FILE")]
@@ -80,23 +80,21 @@ const OPTIONS_OF_RESTORE: [&str; 12] = [
     "max_token_lifetime_s",
 ];
 
-/// The others are understood, as `serve` has them, and mean nothing here.
-fn hide_if_of_no_use(argument: Arg) -> Arg {
-    let is_of_use = OPTIONS_OF_RESTORE.contains(&argument.get_id().as_str());
-    argument.hide(!is_of_use)
-}
-
 impl Backup {
     pub(super) fn run(self) -> Result<(), Failure> {
         match self.verb {
             Verb::Create { file, operator } => operator.run(async |client| {
                 let unfinished = unfinished(&file)?;
                 let result = async {
-                    let mut to = create_private(&unfinished)?;
-                    let bytes = client.download(&["backup"], &mut to).await?;
-                    to.sync_all()?;
+                    let at_file = |error| Failure::Input { path: file.clone(), error };
+                    let mut to = create_private(&unfinished).map_err(at_file)?;
+                    let bytes = match client.download(&["backup"], &mut to).await {
+                        Err(Failure::Io(error)) => return Err(at_file(error)),
+                        other => other?,
+                    };
+                    to.sync_all().map_err(at_file)?;
                     // Fails if the file came into being meanwhile.
-                    std::fs::hard_link(&unfinished, &file)?;
+                    std::fs::hard_link(&unfinished, &file).map_err(at_file)?;
                     Ok::<_, Failure>(bytes)
                 };
                 let result = result.await;
@@ -145,7 +143,6 @@ fn unfinished(file: &Path) -> Result<PathBuf, Failure> {
     Ok(file.with_file_name(name))
 }
 
-fn create_private(path: &Path) -> Result<File, Failure> {
-    let created = File::options().write(true).create_new(true).mode(0o600).open(path);
-    created.map_err(|error| Failure::Input { path: path.into(), error })
+fn create_private(path: &Path) -> std::io::Result<File> {
+    File::options().write(true).create_new(true).mode(0o600).open(path)
 }

@@ -19,6 +19,7 @@ use crate::migrate_store::MigrateFailed;
 use crate::restore::RestoreFailed;
 use crate::root_key::RootKeyFileError;
 use crate::serve::ServeError;
+use crate::terms::NotChanged;
 
 /// However much there is.
 const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(24 * 3_600);
@@ -93,7 +94,7 @@ pub(super) enum Failure {
         error: io::Error,
     },
     /// A backup cannot be restored.
-    #[error("{}: {reason}", path.display())]
+    #[error("{}{reason}", if reason.is_of_backup() { format!("{}: ", path.display()) } else { String::new() })]
     NotRestored {
         /// Which.
         path: PathBuf,
@@ -103,32 +104,15 @@ pub(super) enum Failure {
     /// An issuer cannot be moved.
     #[error(transparent)]
     NotMigrated(#[from] MigrateFailed),
+    /// What nodes have in common cannot be changed.
+    #[error(transparent)]
+    Terms(#[from] NotChanged),
     /// What is not JSON should be.
     #[error(transparent)]
     Json(#[from] serde_json::Error),
     /// The configuration cannot be written.
     #[error("the configuration cannot be written: {0}")]
     Toml(#[from] toml::ser::Error),
-}
-
-impl Failure {
-    /// See [`crate::cli`].
-    pub(super) const fn exit_code(&self) -> u8 {
-        match self {
-            Self::Refused(_) | Self::Denied => 1,
-            Self::Usage(_) | Self::Config(_) | Self::Input { .. } => 2,
-            Self::NotRunning { .. } => 3,
-            Self::NotRestored { .. }
-            | Self::RootKey(_)
-            | Self::NotMigrated(_)
-            | Self::Open(_)
-            | Self::Serve(_)
-            | Self::Http(_)
-            | Self::Io(_)
-            | Self::Json(_)
-            | Self::Toml(_) => 4,
-        }
-    }
 }
 
 /// A client of the admin API.
@@ -195,7 +179,8 @@ impl AdminClient {
             return Err(Failure::Refused(json(&body)?));
         }
         let mut length = 0;
-        while let Some(part) = response.chunk().await.map_err(|error| self.unreachable(&error))? {
+        let cut_off = |_| Failure::Http("the server broke off in the middle; its log says why".into());
+        while let Some(part) = response.chunk().await.map_err(cut_off)? {
             to.write_all(&part)?;
             length += part.len() as u64;
         }

@@ -17,8 +17,9 @@ pub(super) struct MigrateStore {
     /// Data directory of the issuer, which keeps its root key
     #[arg(long, env = "FLEETBADGE_DATA_DIR", value_name = "DIR")]
     data_dir: PathBuf,
-    /// The empty PostgreSQL database, such as postgres://USER@HOST/NAME; a
-    /// password is better kept in the environment or ~/.pgpass
+    /// The empty PostgreSQL database, such as postgres://USER@HOST/NAME. A
+    /// password is better kept in the environment (here or in PGPASSWORD), in
+    /// ~/.pgpass, or in the file that PGPASSFILE names
     #[arg(long, env = "FLEETBADGE_DATABASE", hide_env_values = true, value_name = "URL")]
     to: DatabaseUrl,
     /// Accept a database on another machine whose TLS certificate and name are

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Arg, Args};
 use fleetbadge_validator::time::SystemClock;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -39,6 +39,13 @@ impl Configuration {
         let directory = std::env::var_os("CREDENTIALS_DIRECTORY");
         Ok(self.options.over(file).with_credentials(directory.as_deref()).resolve()?)
     }
+}
+
+/// Hides the options that mean nothing to a command which takes those of `serve`;
+/// they are understood all the same.
+pub(super) fn hide_unless(of_use: &[&str], argument: Arg) -> Arg {
+    let is_of_use = of_use.contains(&argument.get_id().as_str());
+    argument.hide(!is_of_use)
 }
 
 #[derive(Args)]
@@ -119,9 +126,19 @@ fn welcome(bound: &BoundIssuer) -> Result<String, Failure> {
     Ok(text)
 }
 
+/// PostgreSQL's notices, that a table is there already or that it ends, are no
+/// news: what follows from them is said.
+fn log_filter(filter: &str) -> EnvFilter {
+    let without_notices = "sqlx::postgres::notice=off".parse();
+    let filter = EnvFilter::new(filter);
+    match without_notices {
+        Ok(directive) => filter.add_directive(directive),
+        Err(_) => filter,
+    }
+}
+
 fn start_log(config: &Config) {
-    let log =
-        tracing_subscriber::fmt().with_env_filter(EnvFilter::new(&config.log)).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt().with_env_filter(log_filter(&config.log)).with_writer(std::io::stderr);
     match config.log_format {
         LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
         LogFormat::Json => log.json().flatten_event(true).init(),

@@ -15,6 +15,9 @@ use zeroize::Zeroizing;
 const PARAMETERS: [&str; 8] =
     ["application_name", "dbname", "host", "port", "sslcert", "sslkey", "sslmode", "sslrootcert"];
 
+/// Those that name files.
+const FILES: [&str; 3] = ["sslcert", "sslkey", "sslrootcert"];
+
 /// What was given as a URL, which may have a password in it: never shown.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(from = "String")]
@@ -23,6 +26,13 @@ pub struct DatabaseUrl(Zeroizing<String>);
 impl From<String> for DatabaseUrl {
     fn from(url: String) -> Self {
         Self(Zeroizing::new(url))
+    }
+}
+
+impl DatabaseUrl {
+    /// Whether a password is in it.
+    pub(super) fn has_password(&self) -> bool {
+        Url::parse(&self.0).is_ok_and(|url| url.password().is_some())
     }
 }
 
@@ -66,6 +76,22 @@ pub enum InvalidDatabase {
         /// Its name.
         found: String,
     },
+    /// Which of the two would count is not for everybody to know.
+    #[error("parameter {found:?} is given twice")]
+    Twice {
+        /// Its name.
+        found: String,
+    },
+    /// A file that it names cannot be read.
+    #[error("{parameter}: {path}: {source}")]
+    File {
+        /// Which parameter.
+        parameter: &'static str,
+        /// Which file.
+        path: String,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// Somebody on the way could be the database.
     #[error(
         "{host} is another machine, and sslmode is {found}: whoever is in between could read and change \
@@ -94,6 +120,19 @@ impl Database {
             |name: &str| url.query_pairs().find_map(|(key, value)| (key == name).then(|| value.into_owned()));
         if let Some((found, _)) = url.query_pairs().find(|(key, _)| !PARAMETERS.contains(&&**key)) {
             return Err(InvalidDatabase::Parameter { found: found.into() });
+        }
+        for name in PARAMETERS {
+            if url.query_pairs().filter(|(key, _)| key == name).count() > 1 {
+                return Err(InvalidDatabase::Twice { found: name.into() });
+            }
+        }
+        for name in FILES {
+            // It may also be the PEM itself.
+            if let Some(path) = parameter(name).filter(|value| !value.trim_start().starts_with("-----BEGIN"))
+                && let Err(source) = std::fs::read(&path)
+            {
+                return Err(InvalidDatabase::File { parameter: name, path, source });
+            }
         }
         if url.host_str().unwrap_or_default().is_empty() && parameter("host").is_none() {
             return Err(InvalidDatabase::NoHost);
@@ -202,6 +241,31 @@ mod tests {
         }
     }
 
+    /// The last of them would count, and the first be looked at.
+    #[test]
+    fn no_second_mode_weakens_the_first() {
+        for url in [
+            "postgres://u@db.example/n?sslmode=verify-full&sslmode=disable",
+            "postgres://u@db.example/n?host=localhost&host=db.example&sslmode=disable",
+            "postgres://u@db.example/n?sslmode=verify-full&ssl-mode=disable",
+        ] {
+            let error = resolve(url, false).unwrap_err().to_string();
+            assert!(error.contains("is given twice") || error.contains("is not known"), "{error}");
+        }
+    }
+
+    #[test]
+    fn files_that_are_not_there_are_said_even_where_nobody_needs_them() {
+        for name in FILES {
+            let error =
+                resolve(&format!("postgres://u@localhost/n?{name}=/nope"), false).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("database: {name}: /nope: No such file")), "{error}");
+        }
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let url = format!("postgres://u@localhost/n?sslrootcert={}", file.path().display());
+        assert!(resolve(&url, false).is_ok());
+    }
+
     #[test]
     fn what_is_wrong_is_said_without_the_password() {
         for (url, reason) in [
@@ -234,6 +298,21 @@ mod tests {
     #[test]
     fn a_file_that_cannot_be_read_does_not_tell_it_either() {
         let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "database = 'postgres://u:secret@h/n'").unwrap();
+        assert!(Options::from_file(file.path()).is_ok());
+        for (mode, password, is_refused) in
+            [(0o644, ":secret", true), (0o640, ":secret", true), (0o644, "", false)]
+        {
+            std::fs::write(file.path(), format!("database = 'postgres://u{password}@h/n'")).unwrap();
+            let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
+            std::fs::set_permissions(file.path(), permissions).unwrap();
+            let read = Options::from_file(file.path());
+            assert_eq!(
+                read.as_ref().is_err_and(|error| error.to_string().contains("chmod 600")),
+                is_refused,
+                "{read:?}"
+            );
+        }
         for line in ["database = postgres://u:secret@h/n", "database = [\"postgres://u:secret@h/n\"]"] {
             std::fs::write(file.path(), format!("skew_s = 1\n{line}\n")).unwrap();
             let error = Options::from_file(file.path()).unwrap_err();

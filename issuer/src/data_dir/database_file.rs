@@ -51,7 +51,11 @@ pub enum DatabaseFileError {
         source: io::Error,
     },
     /// There is no such folder.
-    #[error("{}: there is no such folder; give the data directory that has the root key in it", path.display())]
+    #[error(
+        "{}: there is no such folder; give the data directory of the issuer, or make it (mkdir -m 700) and put \
+         root.key into it, from where it was saved or from another node",
+        path.display()
+    )]
     NoDataDir {
         /// Where it should be.
         path: PathBuf,

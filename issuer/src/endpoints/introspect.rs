@@ -2,12 +2,13 @@
 //! (RFC 7662), for registered brokers.
 //!
 //! 1. read the request as strictly as at the token endpoint;
-//! 2. authenticate the broker: nobody else may ask (§2.1). A device that has
+//! 2. know what the other nodes know, as for a token: else 503;
+//! 3. authenticate the broker: nobody else may ask (§2.1). A device that has
 //!    proven who it is gets 403 `unauthorized_client`, everybody else 401;
-//! 3. check the token: signed by this issuer, of a kind that brokers take, in
+//! 4. check the token: signed by this issuer, of a kind that brokers take, in
 //!    time, for the very audience of this broker, not taken back, its device
 //!    still enabled;
-//! 4. answer with its claims, or with `{"active":false}` and not a word more
+//! 5. answer with its claims, or with `{"active":false}` and not a word more
 //!    (§2.2): another broker's token looks like one that never was.
 //!
 //! The issuer's own clock is the measure: no skew is allowed for.
@@ -28,6 +29,7 @@ use crate::app::App;
 use crate::client_auth::{AuthenticatedBroker, PresentedCredentials, authenticate};
 use crate::error::TokenError;
 use crate::form::Form;
+use crate::node::CurrentMoment;
 use crate::peer::Peer;
 use crate::store::NotEnabled;
 
@@ -83,9 +85,12 @@ async fn answer(app: &App, request: Request<Body>) -> Result<Introspection, Toke
     let form = Form::parse(&body)?;
     let credentials =
         PresentedCredentials::from_request(&parts.headers, &form, &Peer::of(&parts.extensions))?;
+    // A node that has not heard of the others would call a token good that is
+    // not; before anything is looked up that others may change.
+    let moment = app.moment()?;
     let broker = authenticate(app, &credentials).await?.into_broker()?;
     let token = form.get("token").ok_or(TokenError::InvalidRequest("token is missing".into()))?;
-    match check(app, &broker, token).await? {
+    match check(app, &broker, token, moment).await? {
         Ok(claims) => Ok(Introspection::Active {
             active: true,
             client_id: claims.device().into(),
@@ -109,13 +114,14 @@ async fn check(
     app: &App,
     broker: &AuthenticatedBroker,
     token: &str,
+    moment: CurrentMoment,
 ) -> Result<Result<IssuedClaims, Inactive>, TokenError> {
     let token = match IssuedToken::read(app, token) {
         Ok(token) => token,
         Err(reason) => return Ok(Err(reason.into())),
     };
     let claims = &token.claims;
-    if let Err(reason) = check_claims(claims, app.issuer.as_str(), &broker.audience, app.now()) {
+    if let Err(reason) = check_claims(claims, app.issuer.as_str(), &broker.audience, moment.now()) {
         return Ok(Err(reason));
     }
     if token.revoked_by(app).is_some() {

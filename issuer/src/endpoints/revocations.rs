@@ -258,6 +258,11 @@ impl Feeds {
         self.ended.send_replace(true);
     }
 
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.by_broker.lock().unwrap_or_else(PoisonError::into_inner).values().sum()
+    }
+
     fn take_place(self: &Arc<Self>, broker: &AuthenticatedBroker) -> Result<Place, TokenError> {
         let mut by_broker = self.by_broker.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = by_broker.entry(broker.name.clone()).or_default();

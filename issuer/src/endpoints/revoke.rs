@@ -7,13 +7,15 @@
 //!    invents tokens cannot fill the database with them;
 //! 4. the token must be the client's (§2.1): a device takes back its own, the one
 //!    for the issuer too; a broker those that are for its audience alone;
-//! 5. write it, and answer once this node refuses it.
+//! 5. nobody does so too often, nor are there too many: brokers hold them all;
+//! 6. write it, and answer once this node refuses it.
 //!
 //! A broker may, as it is who meets a token in the wrong hands, and nobody else
 //! loses by it: it could refuse the token anyway. What devices say of the kind
 //! of token, `token_type_hint`, is no help here: there is one kind.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
@@ -23,7 +25,7 @@ use http::{Request, StatusCode};
 
 use super::form_request::read_form;
 use super::issued_token::{IssuedClaims, IssuedToken};
-use crate::app::App;
+use crate::app::{App, MAX_REVOCATIONS};
 use crate::client_auth::{Client, PresentedCredentials, authenticate};
 use crate::error::TokenError;
 use crate::form::Form;
@@ -33,8 +35,21 @@ use crate::rate_limit::{RateLimit, RetryAfter};
 /// How many of its tokens a device may take back: so many that no honest one
 /// meets it, and so few that no stolen one fills what brokers remember.
 pub(crate) fn own_revocation_limit() -> RateLimit {
-    RateLimit::new(30, 30)
+    RateLimit::new(30, Duration::from_secs(30))
 }
+
+/// How many tokens a broker may take back: more than a site has in an emergency,
+/// where an operator takes back a group at once.
+pub(crate) fn broker_revocation_limit() -> RateLimit {
+    RateLimit::new(1_000, Duration::from_millis(100))
+}
+
+/// How many revocations may be in force for a client to add one. What is above
+/// is left to operators.
+const MAX_IN_FORCE: usize = MAX_REVOCATIONS / 2;
+/// After how long to try again when there are as many, in seconds: they go with
+/// the tokens that they name.
+const RETRY_WHEN_FULL_S: u64 = 60;
 
 pub(crate) async fn post(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
     match revoke(&app, request).await {
@@ -66,9 +81,16 @@ async fn revoke(app: &App, request: Request<Body>) -> Result<(), TokenError> {
     if token.revoked_by(app).is_some() {
         return Ok(());
     }
-    if let Client::Device(device) = &client {
-        let counted = app.own_revocations.count(device.name.as_str(), now);
-        counted.map_err(|RetryAfter(retry_after_s)| TokenError::TooManyRevocations { retry_after_s })?;
+    let counted = match &client {
+        Client::Device(device) => app.own_revocations.count(device.name.as_str(), now),
+        Client::Broker(broker) => app.broker_revocations.count(broker.name.as_str(), now),
+    };
+    counted.map_err(|RetryAfter(retry_after_s)| TokenError::TooManyRevocations { retry_after_s })?;
+    if app.revocations.current().len() >= MAX_IN_FORCE {
+        tracing::error!(
+            "{MAX_IN_FORCE} revocations are in force, and clients can take back no more tokens; take back those              of a group or of all at once: fleetbadge-issuer revocation add"
+        );
+        return Err(TokenError::TooManyRevocations { retry_after_s: RETRY_WHEN_FULL_S });
     }
     app.revoke(app.revoker.token(jti, claims.exp)).await.map_err(|error| {
         // What was written is not undone: to ask again does no harm (§2.2.1).

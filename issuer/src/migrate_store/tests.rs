@@ -79,6 +79,23 @@ async fn everything_is_the_same_at_the_new_place() {
 
 #[tokio::test]
 #[cfg_attr(no_postgresql, ignore = "no PostgreSQL")]
+async fn each_row_is_told_of_twice_as_it_goes() {
+    let place = Place::new().await;
+    let told = std::sync::Mutex::default();
+    let tell = |progress| {
+        let mut told: std::sync::MutexGuard<'_, Vec<Progress>> = told.lock().unwrap();
+        told.push(progress);
+    };
+    let migrated = migrate_store(&place.data_dir(), &place.database, tell).await.unwrap();
+    let Migrated::Now { tables, .. } = migrated else { panic!("{migrated:?}") };
+    let rows = tables.iter().map(|count| count.rows).sum();
+    let expected: Vec<_> =
+        (1..=rows).map(Progress::Copied).chain((1..=rows).map(Progress::Compared)).collect();
+    assert_eq!(told.into_inner().unwrap(), expected);
+}
+
+#[tokio::test]
+#[cfg_attr(no_postgresql, ignore = "no PostgreSQL")]
 async fn an_interrupted_move_is_finished_wherever_it_was() {
     // PostgreSQL has it, and nobody has compared it.
     let place = Place::new().await;

@@ -8,7 +8,7 @@ use fleetbadge_validator::revocations::RevocationTarget;
 use fleetbadge_validator::time::UnixSeconds;
 
 use super::{FollowError, Node, NotCurrent};
-use crate::app::App;
+use crate::app::{App, tell};
 use crate::clock_guard::{ClockGuard, ClockState};
 use crate::date::date;
 use crate::keys::KeyError;
@@ -121,7 +121,7 @@ impl Node {
                     self.clock_high.fetch_max(now.0, Ordering::AcqRel);
                     self.looked_at_clock().written = Some(now);
                 }
-                Err(error) => tracing::warn!(%error, "the time could not be written"),
+                Err(error) => tell(&error, "the time could not be written"),
             }
         }
         // By no later time than the one that is written, so that whoever works at

@@ -50,3 +50,65 @@ async fn among_several_a_revocation_reaches_beyond_the_bound() {
     let alone = TestIssuer::new().await;
     assert_eq!(alone.app().revoker.device("pump-1").before().unwrap(), alone.clock.now().plus(1));
 }
+
+/// Each feed that connects and each change asks what there is: together, once.
+#[tokio::test]
+async fn those_who_wait_together_ask_once_and_not_for_ever() {
+    let options = Options { propagation_bound_s: Some(2), ..Options::default() };
+    let issuer = TestIssuer::with(options).await;
+    let app = issuer.app();
+    let held = app.node.followed.lock().await;
+    let begun = app.node.begun.load(Ordering::Acquire);
+    let waiting: Vec<_> = (0..100)
+        .map(|_| {
+            let app = Arc::clone(&app);
+            tokio::spawn(async move { app.node.catch_up(&app).await })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    drop(held);
+    for one in waiting {
+        one.await.unwrap().unwrap();
+    }
+    // The node itself asks too.
+    assert!(app.node.begun.load(Ordering::Acquire) - begun < 10);
+
+    let held = app.node.followed.lock().await;
+    let refused = app.node.catch_up(&app).await;
+    assert!(matches!(refused, Err(FollowError::TooSlow(_))), "{refused:?}");
+    drop(held);
+    app.node.catch_up(&app).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_metrics_say_what_a_node_is() {
+    let issuer = TestIssuer::new().await;
+    let app = issuer.app();
+    let values = async || {
+        let text = String::from_utf8(issuer.ops("/metrics").await.body).unwrap();
+        let names = [
+            "node_current",
+            "clock_refused",
+            "revocation_feeds",
+            "revocations",
+            "last_backup_timestamp_seconds",
+        ];
+        names.map(|name| {
+            let start = format!("fleetbadge_{name} ");
+            let line = text
+                .lines()
+                .find_map(|line| line.strip_prefix(&start))
+                .unwrap_or_else(|| panic!("{name}: {text}"));
+            line.parse::<f64>().unwrap()
+        })
+    };
+    assert_eq!(values().await, [1.0, 0.0, 0.0, 0.0, 0.0]);
+    app.revoke(app.revoker.token_id("j")).await.unwrap();
+    assert_eq!(issuer.admin(http::Method::GET, "/admin/v1/backup", None).await.status, StatusCode::OK);
+    #[expect(clippy::cast_precision_loss, reason = "small")]
+    let now = app.now().0 as f64;
+    assert_eq!(values().await, [1.0, 0.0, 0.0, 1.0, now]);
+    app.store.reach_clock(app.now().plus(100)).await.unwrap();
+    app.node.catch_up(&app).await.unwrap();
+    assert_eq!(values().await[..2], [0.0, 1.0]);
+}

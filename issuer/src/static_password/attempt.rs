@@ -1,6 +1,7 @@
 //! Who tries passwords: what guesses are counted by.
 
 use std::net::{IpAddr, Ipv6Addr};
+use std::time::Duration;
 
 use crate::rate_limit::RateLimit;
 
@@ -8,7 +9,7 @@ use crate::rate_limit::RateLimit;
 /// right one: asked only after a password has proved wrong. Ten failures at
 /// once, then one each six seconds, for each [`Attempt`].
 pub(crate) fn failure_limit() -> RateLimit {
-    RateLimit::new(10, 6)
+    RateLimit::new(10, Duration::from_secs(6))
 }
 
 /// Who tried what where. IPv6 addresses count by their /64, which one client

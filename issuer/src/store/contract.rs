@@ -6,7 +6,8 @@ use fleetbadge_validator::time::UnixSeconds;
 use super::{
     Attributes, BrokerNotAdded, BrokerNotUpdated, BrokerRecord, ChangedSubject, CredentialUse,
     DeviceNotEnrolled, DeviceNotUpdated, DeviceNotWritten, DeviceQuery, DeviceRecord, DeviceStatus,
-    EnrolledBy, EnrolmentRecord, EnrolmentTerms, GroupRecord, NameTaken, SettingsNotChanged, Store, UsedJti,
+    EnrolledBy, EnrolmentRecord, EnrolmentTerms, FleetTerms, GroupRecord, NameTaken, SettingsNotChanged,
+    Store, UsedJti,
 };
 use crate::credentials::{CredentialId, Credentials, KeyRecord, SecretRecord, SecretRecords, SecretVerifier};
 use crate::enrolments::NamePattern;
@@ -37,6 +38,7 @@ pub(super) async fn check<S: Store, G>(make: impl AsyncFn() -> (S, G)) {
     groups_are_replaced(&make().await.0).await;
     settings_are_changed_by_who_has_seen_them(&make().await.0).await;
     one_root_key_is_current(&make().await.0).await;
+    all_nodes_have_the_same_terms(&make().await.0).await;
     log::check(&make).await;
     rows::check(&make).await;
 }
@@ -459,4 +461,21 @@ async fn one_root_key_is_current(store: &impl Store) {
     let changes = store.changes(0).await.unwrap().changes.unwrap();
     assert!(changes.iter().all(|change| change.subject == ChangedSubject::RootKeys), "{changes:?}");
     assert_eq!(changes.len(), 3);
+}
+
+pub(super) fn terms(issuer: &str, propagation_bound_s: u64) -> FleetTerms {
+    FleetTerms { issuer: issuer.into(), propagation_bound_s }
+}
+
+async fn all_nodes_have_the_same_terms(store: &impl Store) {
+    let (first, other) = (terms("https://a.example", 5), terms("https://b.example", 60));
+    assert_eq!(store.terms().await.unwrap(), None);
+    for terms in [&first, &other] {
+        store.make_terms(terms).await.unwrap();
+        assert_eq!(store.terms().await.unwrap().as_ref(), Some(&first));
+    }
+    let before = store.changes(0).await.unwrap();
+    store.change_terms(&other).await.unwrap();
+    assert_eq!(store.terms().await.unwrap(), Some(other));
+    assert_ne!(store.changes(0).await.unwrap().epoch, before.epoch, "whoever follows looks at everything");
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use sqlx::migrate::MigrateError;
+
 /// The database does not do what it should.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -30,10 +32,10 @@ pub enum StoreError {
     #[error("the database is a standby; give the primary")]
     Standby,
     /// It does not answer.
-    #[error("the database does not answer within {} s", .0.as_secs())]
+    #[error("the database does not answer within {} s", .0.as_secs_f32())]
     TooSlow(Duration),
     /// It could not be reached at the start.
-    #[error("database: {address} cannot be used: {reason}; tried for {tried_s} s")]
+    #[error("database: {address} cannot be used: {}{}", bare(reason), tried(*tried_s))]
     Unreachable {
         /// Where it should be, without a password.
         address: String,
@@ -51,12 +53,97 @@ pub enum StoreError {
         reason: String,
     },
     /// The database or the way to it failed.
-    #[error("the database failed: {0}")]
+    #[error("the database failed: {}", describe(.0))]
     Database(#[from] sqlx::Error),
+    /// The way to it is lost.
+    #[error("the database {address} cannot be reached: {reason}")]
+    Away {
+        /// Where it should be, without a password.
+        address: String,
+        /// Why not.
+        reason: String,
+    },
     /// A migration failed.
-    #[error("the database's schema cannot be brought up to date: {0}")]
-    Migration(#[from] sqlx::migrate::MigrateError),
+    #[error("the database's schema cannot be brought up to date: {}", describe_migration(.0))]
+    Migration(#[from] MigrateError),
 }
+
+/// Without what it was that failed, for whoever says so already.
+pub(super) fn bare(error: &StoreError) -> String {
+    if let StoreError::Database(error) = error { describe(error) } else { error.to_string() }
+}
+
+/// What a database said, and not where in its source.
+pub(super) fn describe(error: &sqlx::Error) -> String {
+    if let sqlx::Error::Io(error) = error {
+        return error.to_string();
+    }
+    error.as_database_error().map_or_else(|| error.to_string(), |error| error.message().into())
+}
+
+fn describe_migration(error: &MigrateError) -> String {
+    if let MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) = error {
+        describe(error)
+    } else {
+        error.to_string()
+    }
+}
+
+fn tried(tried_s: u64) -> String {
+    if tried_s == 0 { String::new() } else { format!("; tried for {tried_s} s") }
+}
+
+/// An error that may be the database's own.
+pub(super) trait MayBeStoreError: From<StoreError> {
+    /// The same, with another word for that.
+    #[must_use]
+    fn map_store_error(self, say: impl FnOnce(StoreError) -> StoreError) -> Self;
+}
+
+impl MayBeStoreError for StoreError {
+    fn map_store_error(self, say: impl FnOnce(StoreError) -> StoreError) -> Self {
+        say(self)
+    }
+}
+
+/// Errors whose variant `Store` is the database's own.
+macro_rules! may_be_store_error {
+    ($($error:ident),*) => {
+        $(impl MayBeStoreError for $error {
+            fn map_store_error(self, say: impl FnOnce(StoreError) -> StoreError) -> Self {
+                match self {
+                    Self::Store(error) => Self::Store(say(error)),
+                    other => other,
+                }
+            }
+        })*
+    };
+}
+
+may_be_store_error!(
+    DeviceNotWritten,
+    BrokerNotAdded,
+    BrokerNotUpdated,
+    SettingsNotChanged,
+    SigningKeysNotChanged,
+    NotImported
+);
+
+/// Errors whose variant `NotWritten` may be.
+macro_rules! may_be_not_written {
+    ($($error:ident),*) => {
+        $(impl MayBeStoreError for $error {
+            fn map_store_error(self, say: impl FnOnce(StoreError) -> StoreError) -> Self {
+                match self {
+                    Self::NotWritten(error) => Self::NotWritten(error.map_store_error(say)),
+                    other => other,
+                }
+            }
+        })*
+    };
+}
+
+may_be_not_written!(DeviceNotUpdated, DeviceNotEnrolled);
 
 /// A name cannot be had: it is, or was, another client's, or differs from
 /// such a one only by case.

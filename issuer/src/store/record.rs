@@ -239,3 +239,14 @@ pub struct ReportRecord {
     /// When.
     pub reported_at: UnixSeconds,
 }
+
+/// What all nodes over one database must have in common: tokens of another
+/// issuer are none, and a revocation reaches as far ahead as the slowest node may
+/// be behind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FleetTerms {
+    /// The issuer identifier.
+    pub issuer: String,
+    /// How long a node may go on that does not hear of the database, in seconds.
+    pub propagation_bound_s: u64,
+}

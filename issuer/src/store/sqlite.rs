@@ -16,7 +16,7 @@ use tokio::sync::{Notify, mpsc};
 use super::migrations::{self, SchemaChange};
 use super::{
     BrokerNotAdded, BrokerNotUpdated, BrokerRecord, ChangeLog, CredentialUse, DeviceNotEnrolled,
-    DeviceNotUpdated, DeviceNotWritten, DeviceQuery, DeviceRecord, EnrolmentRecord, GroupRecord,
+    DeviceNotUpdated, DeviceNotWritten, DeviceQuery, DeviceRecord, EnrolmentRecord, FleetTerms, GroupRecord,
     NeededRootKeys, NewEpoch, NotImported, NumberedRevocation, ReportRecord, SettingSet, SettingsNotChanged,
     SigningKeyChange, SigningKeySet, SigningKeysNotChanged, Store, StoreError, UsedJti,
 };
@@ -38,6 +38,7 @@ mod rows;
 mod settings;
 mod signing_keys;
 mod state;
+mod terms;
 mod used_jtis;
 
 /// Every change of the schema, in order. None is ever edited.
@@ -316,6 +317,18 @@ impl Store for SqliteStore {
 
     async fn forget_root_key(&self, id: RootKeyId) -> Result<(), StoreError> {
         root_keys::forget(&self.pool, id).await
+    }
+
+    async fn terms(&self) -> Result<Option<FleetTerms>, StoreError> {
+        terms::get(&self.pool).await
+    }
+
+    async fn make_terms(&self, terms: &FleetTerms) -> Result<(), StoreError> {
+        terms::make(&self.pool, terms).await
+    }
+
+    async fn change_terms(&self, terms: &FleetTerms) -> Result<(), StoreError> {
+        self.told(terms::change(&self.pool, terms).await)
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

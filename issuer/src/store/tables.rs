@@ -59,7 +59,7 @@ const fn bytes(name: &'static str) -> Column {
 }
 
 /// The tables, each after those that it refers to.
-pub const TABLES: [Table; 13] = [
+pub const TABLES: [Table; 14] = [
     Table {
         name: "state",
         columns: &[
@@ -126,6 +126,11 @@ pub const TABLES: [Table; 13] = [
     },
     Table { name: "used_jtis", columns: &[bytes("id"), integer("expires_at")], key: 1 },
     Table { name: "root_keys", columns: &[text("id"), integer("is_current")], key: 1 },
+    Table {
+        name: "terms",
+        columns: &[integer("row"), text("issuer"), integer("propagation_bound_s")],
+        key: 1,
+    },
     Table {
         name: "signing_keys",
         columns: &[

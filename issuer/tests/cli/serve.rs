@@ -75,7 +75,7 @@ fn a_server_that_cannot_be_safe_does_not_start() {
     }
     let file = place.file("file", "");
     let (code, said) = refused(&["--issuer", ISSUER, "--data-dir", &file]);
-    assert_eq!((code, said.contains(&format!("data_dir: {file}: is no folder"))), (4, true), "{said}");
+    assert_eq!((code, said.contains(&format!("data_dir: {file}: is no folder"))), (2, true), "{said}");
 
     let server = place.serve(&[]);
     let other = Place::new();
@@ -88,10 +88,10 @@ fn a_server_that_cannot_be_safe_does_not_start() {
     drop(server);
     fs::set_permissions(place.data_dir().join("root.key"), Permissions::from_mode(0o644)).unwrap();
     let (code, said) = refused(&["--issuer", ISSUER]);
-    assert_eq!((code, said.contains("chmod 600")), (4, true), "{said}");
+    assert_eq!((code, said.contains("chmod 600")), (2, true), "{said}");
     fs::remove_file(place.data_dir().join("root.key")).unwrap();
     let (code, said) = refused(&["--issuer", ISSUER]);
-    assert_eq!((code, said.contains("put it there")), (4, true), "{said}");
+    assert_eq!((code, said.contains("put it there")), (2, true), "{said}");
 }
 
 #[test]
@@ -137,5 +137,69 @@ fn slow_clients_are_cut_off_and_probes_are_answered() {
     for path in ["/healthz", "/readyz", "/metrics"] {
         assert!(Server::get(&server.ops, path).starts_with("HTTP/1.1 200"), "{path}");
         assert!(Server::get(&server.address, path).starts_with("HTTP/1.1 404"), "{path}");
+    }
+}
+
+#[test]
+fn an_issuer_stays_what_it_is_until_somebody_says_otherwise() {
+    let place = Place::new();
+    place.serve(&[]).stop("-TERM");
+    let other = "http://127.0.0.1:2";
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--issuer", other];
+    let (code, said) = place.refused(&serve);
+    assert_eq!(
+        (code, said.contains(&format!("is that of {ISSUER}, and this node is to be {other}"))),
+        (2, true),
+        "{said}"
+    );
+    let (code, said) = place.refused(&["change-terms"]);
+    assert_eq!((code, said.contains("give --issuer")), (2, true), "{said}");
+    let changed = place.json(&["change-terms", "--issuer", other]);
+    assert_eq!(changed, serde_json::json!({"issuer": other, "propagation_bound_s": 5}));
+    let (code, said) = place.refused(&["serve", "--listen", "127.0.0.1:0", "--issuer", ISSUER]);
+    assert_eq!((code, said.contains(&format!("is that of {other}"))), (2, true), "{said}");
+    let help = place.text(&["change-terms", "--help"]);
+    assert!(help.contains("--propagation-bound-s") && !help.contains("--listen"), "{help}");
+    let empty = Place::new();
+    fs::create_dir(empty.data_dir()).unwrap();
+    let (code, said) = empty.refused(&["change-terms", "--issuer", other]);
+    assert_eq!((code, said.contains("no database in this data directory")), (2, true), "{said}");
+}
+
+#[test]
+fn a_misspelt_variable_is_no_silent_one() {
+    let place = Place::new();
+    let mut command = place.command(&["serve", "--listen", "127.0.0.1:0", "--issuer", ISSUER]);
+    let output = command.env("FLEETBADGE_DATABSE", "postgres://u@h/n").output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.contains("FLEETBADGE_DATABSE in the environment means nothing; FLEETBADGE_DATABASE does"),
+        "{said}"
+    );
+    assert_eq!(output.status.code(), Some(2));
+    assert!(!place.data_dir().exists());
+}
+
+#[test]
+fn a_password_that_all_can_read_is_told_of_and_in_a_file_refused() {
+    let place = Place::new();
+    let database = "postgres://u:secret@127.0.0.1:1/n";
+    let listen = ["serve", "--print-config", "--listen", "127.0.0.1:1"];
+    let told = |more: &[&str]| {
+        let output = place.run(&[&listen[..], more].concat());
+        assert!(output.status.success(), "{output:?}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(!said.contains("secret"), "{said}");
+        said.contains("every user of this machine can read the database's password")
+    };
+    assert!(told(&["--database", database]) && told(&[&format!("--database={database}")]));
+    assert!(!told(&["--database", "postgres://u@127.0.0.1:1/n"]));
+    let file = place.file("issuer.toml", &format!("database = '{database}'\n"));
+    for (mode, is_told) in [(0o644, true), (0o600, false)] {
+        fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
+        let output = place.run(&[&listen[..], &["--config", &file]].concat());
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.success(), said.contains("chmod 600")), (!is_told, is_told), "{said}");
+        assert!(!said.contains("secret"), "{said}");
     }
 }

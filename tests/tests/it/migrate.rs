@@ -104,7 +104,7 @@ fn an_issuer_moves_with_all_that_it_has_however_often_it_is_interrupted() {
     assert_eq!(again.code, Some(0), "{again:?}");
     assert!(again.stdout.contains("\"migrated\":false"), "{again:?}");
     let old = serve(issuer.data_dir());
-    assert!(old.code == Some(4) && old.stderr.contains("with --database"), "{old:?}");
+    assert!(old.code == Some(2) && old.stderr.contains("with --database"), "{old:?}");
     assert!(!issuer.data_dir().join("issuer.sqlite3").exists());
     assert!(!issuer.data_dir().join("issuer.sqlite3-wal").exists());
     // Whatever somebody calls it: what is taken back from now on is not in it.
@@ -145,7 +145,7 @@ fn tokens_from_before_stay_good_and_what_is_in_a_database_stays_there() {
     assert_eq!(migrate(other.data_dir(), &database).code, Some(0));
     issuer.stop();
     let refused = migrate(issuer.data_dir(), &database);
-    assert!(refused.code == Some(4) && refused.stderr.contains("is not empty"), "{refused:?}");
+    assert!(refused.code == Some(2) && refused.stderr.contains("is not empty"), "{refused:?}");
     issuer.restart();
     assert_eq!(issuer.token(&device).split('.').count(), 3);
     issuer.stop();
@@ -160,7 +160,7 @@ fn tokens_from_before_stay_good_and_what_is_in_a_database_stays_there() {
     // Nowhere to move from.
     let folder = tempfile::tempdir().unwrap();
     let refused = migrate(folder.path(), &database);
-    assert!(refused.code == Some(4) && refused.stderr.contains("no SQLite database"), "{refused:?}");
+    assert!(refused.code == Some(2) && refused.stderr.contains("no SQLite database"), "{refused:?}");
     let wrong = migrate(folder.path(), "mysql://u:secret@h/n");
     assert!(wrong.code == Some(2) && !wrong.stderr.contains("secret"), "{wrong:?}");
     issuer.stop();

@@ -128,6 +128,79 @@ fn what_one_node_takes_back_the_feed_of_the_other_tells_within_a_second() {
     assert!(took[6] < HEARD, "{took:?}");
 }
 
+/// Nobody hears the database call; each node asks.
+#[test]
+#[cfg_attr(no_postgresql, ignore = "no PostgreSQL")]
+fn what_is_not_called_out_is_asked_for_within_a_second() {
+    let nodes = Nodes::start();
+    let Nodes { a, b, postgres, .. } = &nodes;
+    let devices = ["pump-1", "pump-2", "pump-3"].map(|name| a.add_device(name));
+    let deafen = "DO $$ BEGIN LOOP PERFORM pg_stat_clear_snapshot(); \
+                  PERFORM pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'; \
+                  PERFORM pg_sleep(0.01); END LOOP; END $$";
+    let deaf = postgres.session("postgres", deafen);
+    within(PATIENCE, "nobody listens", || {
+        let listeners = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'";
+        postgres.sql("postgres", listeners) == "0"
+    });
+    for device in &devices {
+        assert_eq!(ask(b, device).status, 200);
+        succeed(a, &["device", "disable", &device.client_id]);
+        within(HEARD, "disabled", || ask(b, device).status == 401);
+    }
+    drop(deaf);
+}
+
+/// What an operator is told, and what the log says of it: once.
+#[test]
+#[cfg_attr(no_postgresql, ignore = "no PostgreSQL")]
+fn a_database_that_is_gone_is_said_by_its_name_and_once() {
+    let nodes = Nodes::start();
+    let (node, folder) = (&nodes.a, tempfile::tempdir().unwrap());
+    let backup = folder.path().join("backup");
+    let complaints = || {
+        let log = node.log();
+        log.lines()
+            .filter(|line| line.contains("ERROR") || line.contains("WARN"))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let before = complaints().len();
+    nodes.postgres.stop();
+    thread::sleep(Duration::from_secs(1));
+    for command in [
+        &["device", "add", "pump-1"][..],
+        &["device", "list"],
+        &["backup", "create", backup.to_str().unwrap()],
+    ] {
+        let finished = node.command(command);
+        assert_eq!(finished.code, Some(4), "{finished:?}");
+        assert!(
+            finished.stderr.contains("the database test_0 at /")
+                && finished.stderr.contains("cannot be reached: "),
+            "{finished:?}"
+        );
+    }
+    let stranger = Device {
+        client_id: "pump-9".into(),
+        ..serde_json::from_str(
+            r#"{"client_id":"x","client_secret":"x","mqtt_client_ids":[],"group":"default"}"#,
+        )
+        .unwrap()
+    };
+    for _ in 0..10 {
+        assert_eq!(ask(node, &stranger).status, 503);
+        thread::sleep(Duration::from_millis(500));
+    }
+    let said = complaints();
+    assert_eq!(said.len() - before, 1, "{said:#?}");
+    assert!(said.last().unwrap().contains("cannot be reached"), "{said:?}");
+    nodes.postgres.resume();
+    within(Duration::from_secs(5), "with the database again", || ask(node, &stranger).status == 401);
+    assert!(node.log().contains("can be read again"));
+    assert!(!node.log().contains("already exists, skipping"));
+}
+
 #[test]
 #[cfg_attr(no_postgresql, ignore = "no PostgreSQL")]
 fn an_assertion_is_good_once_at_all_nodes_together() {
@@ -176,6 +249,9 @@ fn a_node_that_is_killed_is_not_needed() {
 fn without_the_database_nothing_is_issued_and_with_it_everything_again() {
     let nodes = Nodes::start();
     let device = nodes.a.add_device("pump-1");
+    let broker = nodes.a.json(&["broker", "add", "site-1", "--audience", "mqtt", "--profile", "fleetbadge"]);
+    let user = format!("site-1:{}", broker["client_secret"].as_str().unwrap());
+    let data = format!("token={}", nodes.a.token(&device));
     for node in nodes.each() {
         assert_eq!(ask(node, &device).status, 200);
     }
@@ -190,6 +266,9 @@ fn without_the_database_nothing_is_issued_and_with_it_everything_again() {
             // Whoever is not in memory is told the same, and soon.
             let stranger = Device { client_id: "pump-9".into(), ..device.clone() };
             assert_eq!(ask(node, &stranger).status, 503);
+            // Another node may have taken it back.
+            let answer = curl(["--user", &user, "--data", &data, &(node.url() + "/oauth2/introspect")]);
+            assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")), "{answer:?}");
         }
         nodes.postgres.resume();
         for node in nodes.each() {
@@ -247,7 +326,7 @@ fn a_node_without_the_root_key_does_not_start() {
     let mut command = Program::Issuer.command();
     command.arg("serve").arg("--data-dir").arg(folder.path().join("data")).args(["--database", &database]);
     let finished = run(command);
-    assert_eq!(finished.code, Some(4), "{finished:?}");
+    assert_eq!(finished.code, Some(2), "{finished:?}");
     assert!(finished.stderr.contains("root.key: is missing") && finished.stderr.contains("another node"));
     drop((a, b, postgres));
 }

@@ -180,6 +180,23 @@ async fn a_token_dies_with_the_rights_of_its_device() {
     fleet.assert_inactive(&token, "removed").await;
 }
 
+/// A node that has not heard of the others would call good what they have taken
+/// back.
+#[tokio::test]
+async fn a_node_that_is_not_current_calls_nothing_good() {
+    let fleet = Fleet::new().await;
+    let (app, token) = (fleet.issuer.app(), fleet.token().await);
+    app.store.reach_clock(app.now().plus(100)).await.unwrap();
+    app.node.catch_up(&app).await.unwrap();
+    let authorization = basic("north", &fleet.north);
+    let answer = fleet.introspect(Some(&authorization), &format!("token={token}")).await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(
+        (answer.error().as_str(), answer.header("retry-after")),
+        ("temporarily_unavailable", Some("1"))
+    );
+}
+
 #[tokio::test]
 async fn tokens_of_native_profiles_are_read_too() {
     let fleet = Fleet::new().await;

@@ -125,7 +125,7 @@ async fn no_device_takes_back_anothers_token() {
 /// Whoever has a device's secret must not fill what every node and every broker
 /// keeps in memory.
 #[tokio::test]
-async fn a_device_takes_back_so_many_and_is_told_when_to_go_on_and_a_broker_is_not() {
+async fn a_device_takes_back_so_many_and_is_told_when_to_go_on() {
     let fleet = Fleet::new().await;
     let mut taken_back = 0;
     let refused = loop {
@@ -149,6 +149,55 @@ async fn a_device_takes_back_so_many_and_is_told_when_to_go_on_and_a_broker_is_n
     for _ in 0..3 {
         assert_eq!(fleet.revoke(&fleet.pump(), &token).await, done());
     }
+}
+
+/// Whoever has a broker's secret must not either.
+#[tokio::test]
+async fn a_broker_takes_back_more_and_is_slowed_down_too() {
+    let fleet = Fleet::new().await;
+    let app = fleet.issuer.app();
+    let before = (0..).take_while(|_| app.broker_revocations.count("north", app.now()).is_ok()).count();
+    assert_eq!(before, 1_000);
+    let token = fleet.token().await;
+    let refused = fleet.ask("/oauth2/revoke", &fleet.north, &format!("token={token}")).await;
+    assert_eq!((refused.status, refused.header("retry-after")), (StatusCode::SERVICE_UNAVAILABLE, Some("1")));
+    assert_eq!(fleet.revoke(&fleet.pump(), &token).await, done());
+    fleet.issuer.clock.advance(1);
+    assert_eq!(fleet.revoke(&fleet.north, &fleet.token().await).await, done());
+}
+
+/// As many as clients may add: a node starts with them, however long it takes to
+/// read them, and operators go on.
+#[tokio::test]
+async fn what_is_left_of_what_brokers_hold_is_for_operators() {
+    let fleet = Fleet::new().await;
+    let fill = sqlx::query(
+        "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < ?1) \
+         INSERT INTO revocations (id, target, document, expires_at) \
+         SELECT last_change + n, 'token many-' || n, \
+                json_object('jti', 'many-' || n, 'expires_at', ?2), ?2 FROM numbers, state",
+    );
+    let end = i64::try_from(NOW.0 + 600).unwrap();
+    let most = i64::try_from(MAX_IN_FORCE).unwrap();
+    let database = fleet.issuer.database().await;
+    fill.bind(most - 1).bind(end).execute(&database).await.unwrap();
+    let count_up = sqlx::query("UPDATE state SET last_change = last_change + ?");
+    count_up.bind(most).execute(&database).await.unwrap();
+    let Fleet { issuer, north, south, pump, valve } = fleet;
+    let fleet = Fleet { issuer: issuer.restart().await, north, south, pump, valve };
+    assert_eq!(fleet.issuer.app().revocations.current().len(), MAX_IN_FORCE - 1);
+
+    let (last, next) = (fleet.token().await, fleet.token().await);
+    assert_eq!(fleet.revoke(&fleet.pump(), &last).await, done());
+    for client in [&fleet.pump(), &fleet.north] {
+        let refused = fleet.ask("/oauth2/revoke", client, &format!("token={next}")).await;
+        assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(refused.header("retry-after"), Some("60"));
+    }
+    let by_operator = json!({"token": next});
+    let answer = fleet.issuer.admin(Method::POST, "/admin/v1/revocations", Some(by_operator)).await;
+    assert_eq!(answer.status, StatusCode::CREATED);
+    assert!(!fleet.is_active(&next).await);
 }
 
 /// Whoever invents tokens must not fill the database with them.

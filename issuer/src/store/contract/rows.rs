@@ -47,6 +47,7 @@ pub(crate) async fn fill(store: &impl Store) {
     let key = SigningKeyRecord { kid: "k".into(), algorithm: Algorithm::ES256, private, schedule };
     let first = SigningKeyChange { set: &[key], ..SigningKeyChange::default() };
     store.change_signing_keys(&first).await.unwrap();
+    store.make_terms(&super::terms("https://id.example", 5)).await.unwrap();
     store.reach_clock(NOW).await.unwrap();
     store.allow_token_lifetime(LIFETIME_S).await.unwrap();
     store.revoke(&[Revocation::of_token("j", NOW.plus(60))]).await.unwrap();

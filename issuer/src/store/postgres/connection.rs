@@ -10,6 +10,7 @@ use tokio::time::{sleep, timeout};
 
 use super::MIGRATIONS;
 use crate::started::Started;
+use crate::store::error::bare;
 use crate::store::{StoreError, migrations};
 
 /// How long a server is waited for that is not there, or starts, when the
@@ -48,23 +49,40 @@ pub(super) async fn prepare(options: &PgConnectOptions) -> Result<(), StoreError
 
 async fn connect_at_start(options: &PgConnectOptions) -> Result<PgConnection, StoreError> {
     let started = Started::now();
+    let mut is_told = false;
     loop {
-        let reason = match timeout(ACQUIRE, options.connect()).await {
-            Ok(Ok(connection)) => return Ok(connection),
-            Ok(Err(error)) => StoreError::from(error),
-            Err(_) => StoreError::TooSlow(ACQUIRE),
+        let reason = match connect(options).await {
+            Ok(connection) => return Ok(connection),
+            Err(error) => error,
         };
         let tried = started.elapsed();
         if !may_pass(&reason) || tried > START {
             let address = address(options);
             return Err(StoreError::Unreachable { address, reason: reason.into(), tried_s: tried.as_secs() });
         }
+        if !std::mem::replace(&mut is_told, true) {
+            let wait_s = START.as_secs();
+            tracing::warn!(
+                database = address(options),
+                reason = bare(&reason),
+                wait_s,
+                "waiting for the database"
+            );
+        }
         sleep(START_PAUSE).await;
     }
 }
 
+/// Makes a new connection, if that does not take too long.
+pub(super) async fn connect(options: &PgConnectOptions) -> Result<PgConnection, StoreError> {
+    match timeout(ACQUIRE, options.connect()).await {
+        Ok(connected) => Ok(connected?),
+        Err(_) => Err(StoreError::TooSlow(ACQUIRE)),
+    }
+}
+
 /// Where a database is, for people.
-fn address(options: &PgConnectOptions) -> String {
+pub(super) fn address(options: &PgConnectOptions) -> String {
     let place = options.get_socket().map_or_else(
         || format!("{}:{}", options.get_host(), options.get_port()),
         |socket| socket.display().to_string(),
@@ -138,7 +156,7 @@ where
 }
 
 /// Whether the server has ended the connection.
-fn is_lost(error: &StoreError) -> bool {
+pub(super) fn is_lost(error: &StoreError) -> bool {
     has_code(error, &["57P", "08"])
 }
 

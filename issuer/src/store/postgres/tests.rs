@@ -207,7 +207,8 @@ async fn a_server_that_is_not_there_is_said_and_one_that_comes_is_found() {
     store.revoke(&[Revocation::of_token("1", NOW)]).await.unwrap();
     server.stop();
     let error = store.changes(0).await.unwrap_err();
-    assert!(matches!(error, StoreError::Database(_)), "{error}");
+    let StoreError::Away { address, reason } = &error else { panic!("{error}") };
+    assert!(address.starts_with("test_0 at /") && reason.contains("No such file"), "{error}");
     let starting = tokio::spawn(PostgresStore::open(options(&url)));
     tokio::time::sleep(Duration::from_millis(300)).await;
     server.resume();
@@ -224,5 +225,5 @@ async fn a_wrong_name_is_said_at_once() {
     let url = SHARED.database() + "-no";
     let Err(error) = PostgresStore::open(options(&url)).await else { panic!("there is none") };
     let error = error.to_string();
-    assert!(error.contains("does not exist") && error.ends_with("tried for 0 s"), "{error}");
+    assert!(error.ends_with("does not exist") && !error.contains("tried"), "{error}");
 }

@@ -61,18 +61,18 @@ fn a_full_disk_takes_no_change_and_loses_none() {
             Some((name, finished))
         });
         let (refused, finished) = refused.expect("the disk is full");
-        assert_eq!(finished.code, Some(1), "{finished:?}");
+        assert_eq!(finished.code, Some(4), "{finished:?}");
         assert!(finished.stderr.contains("full"), "{}", finished.stderr);
         // What is refused is not half done.
         let disabling = issuer.command(&["device", "disable", "pump-1"]);
         let asked = soon(|| issuer.request_token(&known, &[]));
         match disabling.code {
-            Some(1) => assert!(asked.status == 200 || is_refused_for_now(&asked), "{asked:?}"),
+            Some(4) => assert!(asked.status == 200 || is_refused_for_now(&asked), "{asked:?}"),
             _ => panic!("{disabling:?}"),
         }
         assert!(is_active(issuer, &user, &tokens[0]));
         let revoking = issuer.command(&["revocation", "add", "--device", "pump-2"]);
-        assert_eq!((revoking.code, snapshot(issuer, &user).len()), (Some(1), round), "{revoking:?}");
+        assert_eq!((revoking.code, snapshot(issuer, &user).len()), (Some(4), round), "{revoking:?}");
         // Nobody could say later that it was used.
         let answer = ask(&format!("full-{round}"));
         assert!(is_refused_for_now(&answer), "{answer:?}");

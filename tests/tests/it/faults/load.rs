@@ -1,5 +1,6 @@
 //! Two nodes over one PostgreSQL, devices that ask for tokens all the time,
-//! operators who change their minds, and a node that dies again and again.
+//! operators who change their minds, and nodes and a database that die again and
+//! again.
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
@@ -125,12 +126,12 @@ fn operate(folder: &Path, who: usize, is_over: &AtomicBool) -> (Vec<Done>, Vec<S
 
 #[test]
 #[cfg_attr(no_postgresql, ignore = "no PostgreSQL")]
-fn nothing_acknowledged_is_lost_and_no_token_outlives_a_disabling_while_a_node_dies() {
+fn nothing_acknowledged_is_lost_and_no_token_outlives_a_disabling_while_nodes_and_the_database_die() {
     let postgres = Postgres::start();
     let bound = BOUND_S.to_string();
     let database = postgres.database();
     let mut a = Issuer::start_with(&["--database", &database, "--propagation-bound-s", &bound]);
-    let b = a.start_another();
+    let mut b = a.start_another();
     let user = add_broker(&a);
     let devices: Vec<Device> = (0..DEVICES).map(|n| b.add_device(&format!("pump-{n}"))).collect();
     let addresses = [&a, &b].map(|node| node.url().trim_start_matches("http://").to_owned());
@@ -156,9 +157,16 @@ fn nothing_acknowledged_is_lost_and_no_token_outlives_a_disabling_while_a_node_d
             .collect();
         for n in 0..KILLS {
             thread::sleep(Duration::from_millis(700 + u64::from(n) * 130));
-            a.kill();
+            let node = if n % 3 == 2 { &mut b } else { &mut a };
+            node.kill();
             thread::sleep(Duration::from_millis(u64::from(n % 3) * 200));
-            a.restart();
+            node.restart();
+        }
+        for pause_ms in [0, 500] {
+            postgres.stop();
+            thread::sleep(Duration::from_millis(pause_ms));
+            postgres.resume();
+            thread::sleep(Duration::from_secs(1));
         }
         thread::sleep(Duration::from_secs(1));
         is_over.store(true, Ordering::Release);
