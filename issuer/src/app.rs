@@ -34,9 +34,6 @@ use crate::static_password::StaticPasswords;
 use crate::store::{Store, StoreError};
 use crate::used_jtis::UsedJtis;
 
-/// The most revocations that may be in force: validators hold no more.
-pub(crate) const MAX_REVOCATIONS: usize = 500_000;
-
 /// The state of a running issuer.
 pub(crate) struct App {
     pub(crate) issuer: IssuerUrl,

@@ -63,6 +63,11 @@ pub struct Revocation {
     pub expires_at: UnixSeconds,
 }
 
+/// The most revocations that are in force at a time: an issuer makes no more, and
+/// a validator holds no more. They die with the tokens they name, so there are
+/// few.
+pub const MAX_REVOCATIONS: usize = 500_000;
+
 /// A revocation cannot be read: nobody can say what it takes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidRevocation {

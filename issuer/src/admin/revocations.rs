@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use fleetbadge_validator::revocations::{Revocation, RevocationTarget};
+use fleetbadge_validator::revocations::{MAX_REVOCATIONS, Revocation, RevocationTarget};
 use fleetbadge_validator::verify::Verifier;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use super::problem::{Json, Problem, Query};
-use crate::app::{App, MAX_REVOCATIONS};
+use crate::app::App;
 use crate::endpoints::issued_token::IssuedToken;
 use crate::mint::TokenId;
 use crate::node::FollowError;

@@ -20,12 +20,13 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
+use fleetbadge_validator::revocations::MAX_REVOCATIONS;
 use fleetbadge_validator::verify::Verifier;
 use http::{Request, StatusCode};
 
 use super::form_request::read_form;
 use super::issued_token::{IssuedClaims, IssuedToken};
-use crate::app::{App, MAX_REVOCATIONS};
+use crate::app::App;
 use crate::client_auth::{Client, PresentedCredentials, authenticate};
 use crate::error::TokenError;
 use crate::form::Form;

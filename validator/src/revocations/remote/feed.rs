@@ -8,7 +8,7 @@ use url::Url;
 use super::sse::{Event, InvalidStream, Parser};
 use crate::remote::credentials::{Credentials, CredentialsError};
 use crate::remote::http::{FetchError, all_causes};
-use crate::revocations::{Heartbeat, Revocation, Snapshot};
+use crate::revocations::{Heartbeat, MAX_REVOCATIONS, Revocation, Snapshot};
 
 /// Why the feed tells nothing.
 #[derive(Debug, thiserror::Error)]
@@ -157,13 +157,9 @@ impl Assembly {
     }
 }
 
-/// The most revocations that are held: they die with the tokens they name, so
-/// there are few.
-const MAX_COUNT: usize = 500_000;
-
 pub(super) fn check_count(count: usize) -> Result<(), FeedError> {
-    if count > MAX_COUNT {
-        return Err(unusable(&format!("{count} revocations or more; at most {MAX_COUNT} are held")));
+    if count > MAX_REVOCATIONS {
+        return Err(unusable(&format!("{count} revocations or more; at most {MAX_REVOCATIONS} are held")));
     }
     Ok(())
 }
