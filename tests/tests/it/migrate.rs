@@ -112,7 +112,7 @@ fn an_issuer_moves_with_all_that_it_has_however_often_it_is_interrupted() {
         ["issuer.sqlite3.migrated", "issuer.sqlite3"].map(|name| issuer.data_dir().join(name));
     fs::rename(&left, &database_file).unwrap();
     let old = serve(issuer.data_dir());
-    assert!(old.code == Some(4) && old.stderr.contains("was moved to PostgreSQL"), "{old:?}");
+    assert!(old.code == Some(2) && old.stderr.contains("was moved to PostgreSQL"), "{old:?}");
     fs::rename(&database_file, &left).unwrap();
 
     issuer.go_on_with(None, &["--database", &database]);
