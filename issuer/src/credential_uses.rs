@@ -6,8 +6,11 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use fleetbadge_validator::time::UnixSeconds;
+
+use tokio::time::sleep;
 
 use crate::credentials::CredentialId;
 use crate::devices::KnownDevice;
@@ -16,6 +19,11 @@ use crate::store::{CredentialUse, Store, StoreError};
 /// The most uses that wait to be written: then others wait for the next time
 /// that they are used.
 const MAX_WAITING: usize = 200_000;
+
+/// How many are written at once, and how long then nothing is: whoever asks for
+/// a token meanwhile must not wait for a core.
+const MAX_AT_ONCE: usize = 500;
+const PAUSE: Duration = Duration::from_millis(10);
 
 type Key = (Box<str>, CredentialId);
 
@@ -56,19 +64,32 @@ impl CredentialUses {
         if batch.is_empty() {
             return Ok(());
         }
-        let uses: Vec<CredentialUse> = batch
+        let mut uses: Vec<CredentialUse> = batch
             .into_iter()
             .map(|((client, credential), at)| CredentialUse { client, credential, at })
             .collect();
-        let result = self.store.record_uses(&uses).await;
-        if result.is_err() {
-            for CredentialUse { client, credential, at } in uses {
-                let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-                let newest = waiting.entry((client, credential)).or_insert(at);
-                *newest = (*newest).max(at);
+        // As they lie in the database.
+        uses.sort_unstable_by(|a, b| a.client.cmp(&b.client));
+        let mut batches = uses.chunks(MAX_AT_ONCE);
+        while let Some(batch) = batches.next() {
+            if let Err(error) = self.store.record_uses(batch).await {
+                [batch].into_iter().chain(batches).for_each(|batch| self.wait_again(batch));
+                return Err(error);
+            }
+            if batches.len() > 0 {
+                sleep(PAUSE).await;
             }
         }
-        result
+        Ok(())
+    }
+
+    /// Lets uses wait that could not be written.
+    fn wait_again(&self, uses: &[CredentialUse]) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        for CredentialUse { client, credential, at } in uses {
+            let newest = waiting.entry((client.clone(), credential.clone())).or_insert(*at);
+            *newest = (*newest).max(*at);
+        }
     }
 
     /// When each credential of a client was last used: what is written, and

@@ -101,7 +101,9 @@ impl TokenResponse {
         let end = json.len();
         serde_json::to_writer(&mut json, &self.about)?;
         // It goes on where another object began.
-        json.get_mut(end).map(|brace| *brace = b',');
+        if let Some(brace) = json.get_mut(end) {
+            *brace = b',';
+        }
         Ok(json)
     }
 }
