@@ -48,12 +48,8 @@ impl RandomStock {
     /// # Errors
     /// [`NoRandomness`].
     pub(crate) fn take<const N: usize>(&self) -> Result<[u8; N], NoRandomness> {
-        // Whoever panicked left bytes that may have been given out.
-        let mut stock = self.stock.lock().unwrap_or_else(|poisoned: PoisonError<_>| {
-            let mut stock = poisoned.into_inner();
-            stock.used = STOCK;
-            stock
-        });
+        // Nothing that panics is done while it is held.
+        let mut stock = self.stock.lock().unwrap_or_else(PoisonError::into_inner);
         if stock.used + N > STOCK {
             stock.bytes = random_bytes(&*self.random)?;
             stock.used = 0;

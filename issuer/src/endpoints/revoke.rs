@@ -89,7 +89,8 @@ async fn revoke(app: &App, request: Request<Body>) -> Result<(), TokenError> {
     counted.map_err(|RetryAfter(retry_after_s)| TokenError::TooManyRevocations { retry_after_s })?;
     if app.revocations.current().len() >= MAX_IN_FORCE {
         tracing::error!(
-            "{MAX_IN_FORCE} revocations are in force, and clients can take back no more tokens; take back those              of a group or of all at once: fleetbadge-issuer revocation add"
+            "{MAX_IN_FORCE} revocations are in force, and clients can take back no more tokens; take back those \
+             of a group or of all at once: fleetbadge-issuer revocation add"
         );
         return Err(TokenError::TooManyRevocations { retry_after_s: RETRY_WHEN_FULL_S });
     }

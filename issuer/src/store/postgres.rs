@@ -1,8 +1,9 @@
 //! PostgreSQL, which several issuers share.
 //!
-//! Every write that others must hear of counts up `state.last_change` before
-//! anything else: it then has the only lock that such writes wait for, so that
-//! ids and commits have one order, and no two of them wait for each other.
+//! Every write that others must hear of counts up `state.last_change` before it
+//! locks anything that a write of another kind locks: it then has the only lock
+//! that such writes wait for, so that ids and commits have one order, and no two
+//! of them wait for each other.
 
 use std::sync::Arc;
 
