@@ -45,15 +45,20 @@ fn active_of(keys: &Keys, algorithm: Algorithm, now: UnixSeconds) -> Option<Stri
     keys.current().ring.active(algorithm, now).map(|key| key.kid().to_owned())
 }
 
-/// Does what is due, and waits for keys that it needs.
+/// Does what is due, and waits for keys that it needs; as a node does,
+/// it takes up meanwhile what another one has changed.
 async fn turn(keys: &Keys, now: UnixSeconds) -> Result<(), KeyError> {
-    loop {
-        keys.turn(now).await?;
-        if keys.workshop.is_idle() {
-            return Ok(());
+    let turning = async {
+        loop {
+            keys.turn(now).await?;
+            if keys.workshop.is_idle() {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            keys.reload(now).await?;
         }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    };
+    tokio::time::timeout(Duration::from_secs(60), turning).await.unwrap()
 }
 
 /// Asks for a key until it is there.

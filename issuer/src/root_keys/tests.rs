@@ -125,6 +125,8 @@ async fn a_root_key_follows_another_and_nobody_notices() {
     // The signing key at once, hashes when they are presented.
     assert_eq!(counts(issuer).await, [("current".into(), [1, 0, 0]), ("known".into(), [0, 5, 1])]);
     assert_eq!(app.keys.current().ring.active(Algorithm::ES256, NOW).unwrap().kid(), kid);
+    // The node hears of its own changes, too, and forgets the devices once more.
+    app.node.catch_up(&app).await.unwrap();
     assert!(fleet.all_are_good().await);
     let misses = app.devices.lookups();
     // Noted, not written: nobody has waited for it.
@@ -180,6 +182,7 @@ async fn a_hash_under_a_root_key_that_was_taken_away_is_refused() {
     let (issuer, app) = (&fleet.issuer, fleet.issuer.app());
     let second = add(issuer).await;
     assert_eq!(make_current(issuer, &second).await, StatusCode::OK);
+    app.node.catch_up(&app).await.unwrap();
     // An operator takes the line away at once, and not with `remove`.
     let text = fs::read_to_string(root_key_file(issuer)).unwrap();
     fs::write(root_key_file(issuer), text.lines().last().unwrap()).unwrap();
