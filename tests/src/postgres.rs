@@ -32,6 +32,16 @@ const SETTINGS: [&str; 7] = [
     "max_wal_size=128MB",
 ];
 
+/// Starts `$4 …` as user `$3` with a disk of size `$1` at `$2`, which only it
+/// sees.
+const WITH_SMALL_DISK: &str = r#"
+    size=$1 disk=$2 user=$3; shift 3
+    if [ "$(id -u)" = 0 ]; then map= owner=$user become="setpriv --reuid=$user"; else
+        map=--map-root-user owner=0 become="unshare --user --map-user=$user"; fi
+    mount='mount -t tmpfs -o "$0" none "$1" && shift && exec "$@"'
+    exec unshare $map --mount sh -c "$mount" "size=$size,uid=$owner,mode=700" "$disk" $become "$@"
+"#;
+
 /// A PostgreSQL server. Dropping it ends it and removes its files.
 #[derive(Debug)]
 pub struct Postgres {
@@ -40,6 +50,8 @@ pub struct Postgres {
     next_database: AtomicU32,
     /// More than [`SETTINGS`], which win over those.
     settings: Vec<String>,
+    /// The size of the disk on which its databases are.
+    disk: Option<&'static str>,
     /// Ends the server when nobody holds its standard input any more.
     guard: Child,
 }
@@ -63,9 +75,22 @@ impl Postgres {
     /// When it does not come up.
     #[must_use]
     pub fn start_with(settings: &[&str]) -> Self {
+        Self::start_on(None, settings)
+    }
+
+    /// The same with databases on a disk of their own, of a size like `32m`.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    #[must_use]
+    pub fn start_on_small_disk(size: &'static str) -> Self {
+        Self::start_on(Some(size), &[])
+    }
+
+    fn start_on(disk: Option<&'static str>, settings: &[&str]) -> Self {
         let folder = tempfile::Builder::new().prefix("fleetbadge-postgres-").tempdir().expect("a directory");
         let programs = programs();
-        for path in [folder.path(), &folder.path().join("data")] {
+        for path in [folder.path(), &folder.path().join("data"), &folder.path().join("disk")] {
             fs::create_dir_all(path).expect("a directory");
             // PostgreSQL refuses to run as root.
             if let Some(user) = other_user() {
@@ -78,11 +103,14 @@ impl Postgres {
         guard.args(["-c", stop_and_remove, "guard"]).arg(&programs).arg(folder.path()).stdin(Stdio::piped());
         let guard = quiet(&mut guard).spawn().expect("a shell");
         let settings = settings.iter().map(ToString::to_string).collect();
-        let server = Self { folder, programs, next_database: AtomicU32::new(0), settings, guard };
+        let server = Self { folder, programs, next_database: AtomicU32::new(0), settings, disk, guard };
         let mut initdb = server.program("initdb");
         initdb.args(["--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C.UTF-8", "--username", USER]);
         succeed(initdb.arg("-D").arg(server.data()));
         server.resume();
+        if disk.is_some() {
+            let _ = server.sql("postgres", &format!("CREATE TABLESPACE small LOCATION '{}'", server.disk().display()));
+        }
         server
     }
 
@@ -93,7 +121,8 @@ impl Postgres {
     #[must_use]
     pub fn database(&self) -> String {
         let name = format!("test_{}", self.next_database.fetch_add(1, Ordering::Relaxed));
-        let _ = self.sql("postgres", &format!("CREATE DATABASE {name}"));
+        let place = if self.disk.is_some() { " TABLESPACE small" } else { "" };
+        let _ = self.sql("postgres", &format!("CREATE DATABASE {name}{place}"));
         let socket = self.folder.path().to_string_lossy().replace('/', "%2F");
         format!("postgres://{USER}@{socket}/{name}")
     }
@@ -129,9 +158,7 @@ impl Postgres {
     /// When it does not run.
     #[must_use]
     pub fn freeze(&self) -> Frozen {
-        let pid = fs::read_to_string(self.data().join("postmaster.pid")).expect("it runs");
-        let pid = pid.lines().next().and_then(|line| line.parse().ok()).and_then(Pid::from_raw);
-        let server = pid.expect("a process id");
+        let server = self.pid();
         // First the one that starts others.
         let mut frozen = Frozen(vec![server]);
         let _ = kill_process(server, Signal::STOP);
@@ -160,8 +187,36 @@ impl Postgres {
         let folder = self.folder.path();
         let options = format!("-k {}{settings}", folder.display());
         let mut start = self.program("pg_ctl");
+        if let Some(size) = self.disk {
+            let mut with_disk = Command::new("sh");
+            with_disk.current_dir(folder).env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C.UTF-8");
+            with_disk.args(["-c", WITH_SMALL_DISK, "sh", size]).arg(self.disk());
+            with_disk.arg(other_user().unwrap_or(65_534).to_string()).arg(start.get_program());
+            start = with_disk;
+        }
         start.arg("-D").arg(self.data()).arg("-l").arg(folder.join("log"));
         succeed(start.arg("-o").arg(options).args(["start", "-w", "-t", "60"]));
+    }
+
+    /// A file on the disk of its databases, as others see it.
+    ///
+    /// # Panics
+    /// When it does not run.
+    #[must_use]
+    pub fn file_on_disk(&self, name: &str) -> PathBuf {
+        let disk = self.disk().join(name);
+        let seen_by_it = PathBuf::from(format!("/proc/{}/root", self.pid().as_raw_nonzero()));
+        seen_by_it.join(disk.strip_prefix("/").expect("from the root"))
+    }
+
+    fn pid(&self) -> Pid {
+        let pid = fs::read_to_string(self.data().join("postmaster.pid")).expect("it runs");
+        let pid = pid.lines().next().and_then(|line| line.parse().ok()).and_then(Pid::from_raw);
+        pid.expect("a process id")
+    }
+
+    fn disk(&self) -> PathBuf {
+        self.folder.path().join("disk")
     }
 
     fn data(&self) -> PathBuf {

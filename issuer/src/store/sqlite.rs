@@ -50,11 +50,15 @@ const MIGRATIONS: [SchemaChange; 1] =
 const MOVED: i64 = 1;
 /// How long a write waits for another one.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-const MAX_CONNECTIONS: u32 = 4;
+const MAX_READERS: u32 = 4;
 
 /// A [`super::Store`] in an SQLite file.
 pub struct SqliteStore {
-    pool: SqlitePool,
+    /// One connection, as SQLite lets one write at a time: whoever writes waits
+    /// for his turn here, and not by asking the file again and again.
+    writer: SqlitePool,
+    /// They wait for nobody, and nobody for them.
+    readers: SqlitePool,
     /// Told of every change that may have been committed.
     changed: Notify,
 }
@@ -68,10 +72,11 @@ impl SqliteStore {
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
         let store = Self::open_as_it_is(path).await?;
         if store.is_moved().await? {
-            store.pool.close().await;
+            store.readers.close().await;
+            store.writer.close().await;
             return Err(StoreError::Moved);
         }
-        migrations::run(&mut *store.pool.acquire().await?, &MIGRATIONS).await?;
+        migrations::run(&mut *store.writer.acquire().await?, &MIGRATIONS).await?;
         Ok(store)
     }
 
@@ -84,8 +89,8 @@ impl SqliteStore {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(BUSY_TIMEOUT);
-        let pool = SqlitePoolOptions::new()
-            .max_connections(MAX_CONNECTIONS)
+        let writer = SqlitePoolOptions::new()
+            .max_connections(1)
             .test_before_acquire(false)
             // One whose transaction could not be ended, since the disk is full,
             // would keep everybody from writing. The ping waits for its end.
@@ -95,9 +100,13 @@ impl SqliteStore {
                     Ok(!connection.is_in_transaction())
                 })
             })
-            .connect_with(options)
+            .connect_with(options.clone())
             .await?;
-        Ok(Self { pool, changed: Notify::new() })
+        let readers = SqlitePoolOptions::new()
+            .max_connections(MAX_READERS)
+            .test_before_acquire(false)
+            .connect_lazy_with(options.pragma("query_only", "ON"));
+        Ok(Self { writer, readers, changed: Notify::new() })
     }
 
     /// Writes into a database that nobody has open that it has gone elsewhere:
@@ -107,7 +116,7 @@ impl SqliteStore {
     /// [`StoreError`].
     pub async fn set_moved(path: &Path) -> Result<(), StoreError> {
         let store = Self::open_as_it_is(path).await?;
-        sqlx::query(AssertSqlSafe(format!("PRAGMA user_version = {MOVED}"))).execute(&store.pool).await?;
+        sqlx::query(AssertSqlSafe(format!("PRAGMA user_version = {MOVED}"))).execute(&store.writer).await?;
         store.close().await
     }
 
@@ -116,7 +125,7 @@ impl SqliteStore {
     /// # Errors
     /// [`StoreError`].
     pub async fn is_moved(&self) -> Result<bool, StoreError> {
-        let version: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&self.pool).await?;
+        let version: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&self.writer).await?;
         Ok(version == MOVED)
     }
 
@@ -127,8 +136,10 @@ impl SqliteStore {
     /// [`StoreError`].
     pub async fn open_to_read(path: &Path) -> Result<Self, StoreError> {
         let options = SqliteConnectOptions::new().filename(path).read_only(true).immutable(true);
-        let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await?;
-        Ok(Self { pool, changed: Notify::new() })
+        let one = SqlitePoolOptions::new().max_connections(1);
+        let readers = one.clone().connect_with(options.clone()).await?;
+        // It may not write either; whoever tries is told so.
+        Ok(Self { writer: one.connect_lazy_with(options), readers, changed: Notify::new() })
     }
 
     /// Writes everything into the one file, and closes it.
@@ -136,8 +147,9 @@ impl SqliteStore {
     /// # Errors
     /// [`StoreError`]; then what is beside the file may still be needed.
     pub async fn close(self) -> Result<(), StoreError> {
-        let busy: i64 = sqlx::query_scalar("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&self.pool).await?;
-        self.pool.close().await;
+        self.readers.close().await;
+        let busy: i64 = sqlx::query_scalar("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&self.writer).await?;
+        self.writer.close().await;
         if busy == 0 { Ok(()) } else { Err(StoreError::OpenElsewhere) }
     }
 
@@ -152,19 +164,19 @@ impl SqliteStore {
 #[async_trait]
 impl Store for SqliteStore {
     async fn add_device(&self, device: &DeviceRecord) -> Result<(), DeviceNotWritten> {
-        devices::add(&self.pool, device).await
+        devices::add(&self.writer, device).await
     }
 
     async fn device(&self, name: &str) -> Result<Option<DeviceRecord>, StoreError> {
-        devices::get(&self.pool, name).await
+        devices::get(&self.readers, name).await
     }
 
     async fn device_of_key(&self, thumbprint: &CredentialId) -> Result<Option<DeviceRecord>, StoreError> {
-        devices::of_key(&self.pool, thumbprint).await
+        devices::of_key(&self.readers, thumbprint).await
     }
 
     async fn devices(&self, query: DeviceQuery<'_>) -> Result<Vec<DeviceRecord>, StoreError> {
-        devices::page(&self.pool, query).await
+        devices::page(&self.readers, query).await
     }
 
     async fn update_device(
@@ -172,99 +184,99 @@ impl Store for SqliteStore {
         device: &DeviceRecord,
         revoke: Option<&Revocation>,
     ) -> Result<(), DeviceNotUpdated> {
-        self.told(devices::update(&self.pool, device, revoke).await)
+        self.told(devices::update(&self.writer, device, revoke).await)
     }
 
     async fn remove_device(&self, name: &str, revoke: &Revocation) -> Result<bool, StoreError> {
-        self.told(devices::remove(&self.pool, name, revoke).await)
+        self.told(devices::remove(&self.writer, name, revoke).await)
     }
 
     async fn owner_of_name(&self, name: &str) -> Result<Option<Box<str>>, StoreError> {
-        names::owner(&self.pool, name).await
+        names::owner(&self.readers, name).await
     }
 
     async fn settings(&self) -> Result<SettingSet, StoreError> {
-        settings::all(&self.pool).await
+        settings::all(&self.readers).await
     }
 
     async fn set_group(&self, revision: u64, group: &GroupRecord) -> Result<(), SettingsNotChanged> {
-        self.told(groups::set(&self.pool, revision, group).await)
+        self.told(groups::set(&self.writer, revision, group).await)
     }
 
     async fn add_broker(&self, revision: u64, broker: &BrokerRecord) -> Result<(), BrokerNotAdded> {
-        self.told(brokers::add(&self.pool, revision, broker).await)
+        self.told(brokers::add(&self.writer, revision, broker).await)
     }
 
     async fn update_broker(&self, broker: &BrokerRecord) -> Result<(), BrokerNotUpdated> {
-        self.told(brokers::update(&self.pool, broker).await)
+        self.told(brokers::update(&self.writer, broker).await)
     }
 
     async fn remove_broker(&self, revision: u64, name: &str) -> Result<bool, SettingsNotChanged> {
-        self.told(brokers::remove(&self.pool, revision, name).await)
+        self.told(brokers::remove(&self.writer, revision, name).await)
     }
 
     async fn enrolments(&self) -> Result<Vec<EnrolmentRecord>, StoreError> {
-        enrolments::all(&self.pool).await
+        enrolments::all(&self.readers).await
     }
 
     async fn enrolment(&self, token_hash: &[u8; 32]) -> Result<Option<EnrolmentRecord>, StoreError> {
-        enrolments::of_token(&self.pool, token_hash).await
+        enrolments::of_token(&self.readers, token_hash).await
     }
 
     async fn add_enrolment(&self, enrolment: &EnrolmentRecord) -> Result<(), StoreError> {
-        enrolments::add(&self.pool, enrolment).await
+        enrolments::add(&self.writer, enrolment).await
     }
 
     async fn remove_enrolment(&self, id: &CredentialId) -> Result<bool, StoreError> {
-        enrolments::remove(&self.pool, id).await
+        enrolments::remove(&self.writer, id).await
     }
 
     async fn enrol(&self, enrolment: &CredentialId, device: &DeviceRecord) -> Result<(), DeviceNotEnrolled> {
-        enrolments::enrol(&self.pool, enrolment, device).await
+        enrolments::enrol(&self.writer, enrolment, device).await
     }
 
     async fn use_jtis(&self, jtis: &[UsedJti]) -> Result<Vec<bool>, StoreError> {
-        used_jtis::use_up(&self.pool, jtis).await
+        used_jtis::use_up(&self.writer, jtis).await
     }
 
     async fn forget_jtis(&self, now: UnixSeconds) -> Result<(), StoreError> {
-        used_jtis::forget(&self.pool, now).await
+        used_jtis::forget(&self.writer, now).await
     }
 
     async fn record_uses(&self, uses: &[CredentialUse]) -> Result<(), StoreError> {
-        credential_uses::record(&self.pool, uses).await
+        credential_uses::record(&self.writer, uses).await
     }
 
     async fn credential_uses(&self, client: &str) -> Result<Vec<CredentialUse>, StoreError> {
-        credential_uses::of_client(&self.pool, client).await
+        credential_uses::of_client(&self.readers, client).await
     }
 
     async fn signing_keys(&self) -> Result<SigningKeySet, StoreError> {
-        signing_keys::all(&self.pool).await
+        signing_keys::all(&self.readers).await
     }
 
     async fn change_signing_keys(&self, change: &SigningKeyChange<'_>) -> Result<(), SigningKeysNotChanged> {
-        self.told(signing_keys::change(&self.pool, change).await)
+        self.told(signing_keys::change(&self.writer, change).await)
     }
 
     async fn revoke(&self, revocations: &[Revocation]) -> Result<(), StoreError> {
-        self.told(revocations::add(&self.pool, revocations).await)
+        self.told(revocations::add(&self.writer, revocations).await)
     }
 
     async fn revocations(&self, after: u64, limit: u32) -> Result<Vec<NumberedRevocation>, StoreError> {
-        revocations::after(&self.pool, after, limit).await
+        revocations::after(&self.readers, after, limit).await
     }
 
     async fn forget_revocations(&self, now: UnixSeconds) -> Result<(), StoreError> {
-        revocations::forget(&self.pool, now).await
+        revocations::forget(&self.writer, now).await
     }
 
     async fn changes(&self, after: u64) -> Result<ChangeLog, StoreError> {
-        changes::since(&self.pool, after).await
+        changes::since(&self.readers, after).await
     }
 
     async fn forget_changes(&self, kept: u64) -> Result<(), StoreError> {
-        changes::forget(&self.pool, kept).await
+        changes::forget(&self.writer, kept).await
     }
 
     async fn changed(&self) {
@@ -272,31 +284,31 @@ impl Store for SqliteStore {
     }
 
     async fn set_report(&self, report: &ReportRecord, kept: u32) -> Result<(), StoreError> {
-        reports::set(&self.pool, report, kept).await
+        reports::set(&self.writer, report, kept).await
     }
 
     async fn reports(&self, since: UnixSeconds) -> Result<Vec<ReportRecord>, StoreError> {
-        reports::since(&self.pool, since).await
+        reports::since(&self.readers, since).await
     }
 
     async fn forget_reports(&self, before: UnixSeconds) -> Result<(), StoreError> {
-        reports::forget(&self.pool, before).await
+        reports::forget(&self.writer, before).await
     }
 
     async fn reach_clock(&self, now: UnixSeconds) -> Result<(), StoreError> {
-        state::reach_clock(&self.pool, now).await
+        state::reach_clock(&self.writer, now).await
     }
 
     async fn accept_clock(&self, now: UnixSeconds, epoch: &NewEpoch) -> Result<(), StoreError> {
-        self.told(state::accept_clock(&self.pool, now, epoch).await)
+        self.told(state::accept_clock(&self.writer, now, epoch).await)
     }
 
     async fn allow_token_lifetime(&self, max_token_lifetime_s: u64) -> Result<(), StoreError> {
-        state::allow_token_lifetime(&self.pool, max_token_lifetime_s).await
+        state::allow_token_lifetime(&self.writer, max_token_lifetime_s).await
     }
 
     async fn export(&self, rows: mpsc::Sender<Row>) -> Result<(), StoreError> {
-        rows::export(&self.pool, &rows).await
+        rows::export(&self.readers, &rows).await
     }
 
     async fn import(
@@ -304,35 +316,35 @@ impl Store for SqliteStore {
         rows: mpsc::Receiver<ImportedRow>,
         epoch: Option<&NewEpoch>,
     ) -> Result<(), NotImported> {
-        self.told(rows::import(&self.pool, rows, epoch).await)
+        self.told(rows::import(&self.writer, rows, epoch).await)
     }
 
     async fn root_keys(&self) -> Result<Option<NeededRootKeys>, StoreError> {
-        root_keys::get(&self.pool).await
+        root_keys::get(&self.readers).await
     }
 
     async fn set_root_key(&self, id: RootKeyId, former: Option<RootKeyId>) -> Result<bool, StoreError> {
-        root_keys::set(&self.pool, id, former).await
+        root_keys::set(&self.writer, id, former).await
     }
 
     async fn forget_root_key(&self, id: RootKeyId) -> Result<(), StoreError> {
-        root_keys::forget(&self.pool, id).await
+        root_keys::forget(&self.writer, id).await
     }
 
     async fn terms(&self) -> Result<Option<FleetTerms>, StoreError> {
-        terms::get(&self.pool).await
+        terms::get(&self.readers).await
     }
 
     async fn make_terms(&self, terms: &FleetTerms) -> Result<(), StoreError> {
-        terms::make(&self.pool, terms).await
+        terms::make(&self.writer, terms).await
     }
 
     async fn change_terms(&self, terms: &FleetTerms) -> Result<(), StoreError> {
-        self.told(terms::change(&self.pool, terms).await)
+        self.told(terms::change(&self.writer, terms).await)
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        sqlx::query("SELECT 1 FROM groups LIMIT 1").execute(&self.pool).await?;
+        sqlx::query("SELECT 1 FROM groups LIMIT 1").execute(&self.readers).await?;
         Ok(())
     }
 }
@@ -365,7 +377,7 @@ mod tests {
             "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
              VALUES (99, 'later', 1, x'00', 0)",
         )
-        .execute(&store.pool)
+        .execute(&store.writer)
         .await
         .unwrap();
         let Err(error) = SqliteStore::open(&folder.path().join("issuer.sqlite3")).await else {
@@ -390,7 +402,7 @@ mod tests {
             })
             .collect();
         listed.sort();
-        let mut found = rows::schema(&store.pool).await;
+        let mut found = rows::schema(&store.readers).await;
         found.retain(|(name, _)| !left_out.contains(&name.as_str()));
         assert_eq!(found, listed);
     }
@@ -400,7 +412,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = open(&folder).await;
         store.ping().await.unwrap();
-        let pragma = |text: &'static str| sqlx::query_scalar::<_, String>(text).fetch_one(&store.pool);
+        let pragma = |text: &'static str| sqlx::query_scalar::<_, String>(text).fetch_one(&store.writer);
         assert_eq!(pragma("SELECT CAST(synchronous AS TEXT) FROM pragma_synchronous").await.unwrap(), "2");
         assert_eq!(pragma("PRAGMA journal_mode").await.unwrap(), "wal");
     }

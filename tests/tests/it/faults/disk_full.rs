@@ -1,11 +1,13 @@
-//! The disk of the SQLite database is full for a while.
+//! The disk of the database is full for a while.
 
 use std::fs::{self, File};
 use std::io::Write as _;
+use std::path::Path;
 
 use fleetbadge_tests::device::curl;
 use fleetbadge_tests::issuer::{Device, Issuer};
 use fleetbadge_tests::ports;
+use fleetbadge_tests::postgres::Postgres;
 use fleetbadge_validator::time::{Clock as _, SystemClock};
 use serde_json::Value;
 
@@ -23,15 +25,11 @@ const ON_SMALL_DISK: &str = r#"
 /// More changes than fit into what the database has already taken of the disk.
 const TRIES: usize = 500;
 
-/// Fills the disk to the last byte.
-fn fill(issuer: &Issuer) {
-    let mut filler = File::options().append(true).create(true).open(issuer.folder().join("filler")).unwrap();
+/// Fills the disk with a file, to the last byte.
+fn fill(filler: &Path) {
+    let mut filler = File::options().append(true).create(true).open(filler).unwrap();
     while filler.write_all(&[0; 4_096]).is_ok() {}
     while filler.write_all(&[0]).is_ok() {}
-}
-
-fn make_room(issuer: &Issuer) {
-    fs::remove_file(issuer.folder().join("filler")).unwrap();
 }
 
 #[test]
@@ -39,7 +37,20 @@ fn make_room(issuer: &Issuer) {
 fn a_full_disk_takes_no_change_and_loses_none() {
     let ops = format!("127.0.0.1:{}", ports::free());
     let under = ["sh", "-c", ON_SMALL_DISK, "sh"].map(str::to_owned).into();
-    let issuer = &Issuer::start_under(under, &["--ops-listen", &ops]);
+    let issuer = Issuer::start_under(under, &["--ops-listen", &ops]);
+    fill_twice(&issuer, &ops, &issuer.folder().join("filler"));
+}
+
+#[test]
+#[cfg_attr(any(no_mount, no_postgresql), ignore = "no file system can be made, or no PostgreSQL")]
+fn a_full_disk_of_postgresql_takes_no_change_and_loses_none() {
+    let postgres = Postgres::start_on_small_disk("24m");
+    let ops = format!("127.0.0.1:{}", ports::free());
+    let issuer = Issuer::start_with(&["--database", &postgres.database(), "--ops-listen", &ops]);
+    fill_twice(&issuer, &ops, &postgres.file_on_disk("filler"));
+}
+
+fn fill_twice(issuer: &Issuer, ops: &str, filler: &Path) {
     let ready = || curl([format!("http://{ops}/readyz")]).status;
     let user = add_broker(issuer);
     let (known, revoked) = (issuer.add_device("pump-1"), issuer.add_device("pump-2"));
@@ -49,7 +60,7 @@ fn a_full_disk_takes_no_change_and_loses_none() {
     let tokens = [&known, &revoked].map(|device| issuer.token(device));
 
     for round in 0..2 {
-        fill(issuer);
+        fill(filler);
         let mut acknowledged: Vec<Device> = Vec::new();
         let refused = (0..TRIES).find_map(|n| {
             let name = format!("device-{round}-{n}");
@@ -80,7 +91,7 @@ fn a_full_disk_takes_no_change_and_loses_none() {
             assert_eq!(soon(|| issuer.request_token(device, &[])).status, 200);
         }
 
-        make_room(issuer);
+        fs::remove_file(filler).unwrap();
         eventually("ready", || ready() == 200);
         assert_eq!(issuer.command(&["device", "add", &refused]).code, Some(0));
         assert_eq!(ask(&format!("room-{round}")).status, 200);
