@@ -109,7 +109,8 @@ impl Postgres {
         succeed(initdb.arg("-D").arg(server.data()));
         server.resume();
         if disk.is_some() {
-            let _ = server.sql("postgres", &format!("CREATE TABLESPACE small LOCATION '{}'", server.disk().display()));
+            let _ = server
+                .sql("postgres", &format!("CREATE TABLESPACE small LOCATION '{}'", server.disk().display()));
         }
         server
     }
