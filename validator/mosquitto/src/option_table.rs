@@ -20,8 +20,8 @@ pub struct PluginOption {
 /// What holds when an option is not given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OptionDefault {
-    /// The plugin does not start.
-    Required,
+    /// The plugin does not start, always or as these words say.
+    Required(&'static str),
     /// This value; leaving it out and giving it are the same.
     Value(&'static str),
     /// Something that is no value of the option, in words.
@@ -40,29 +40,34 @@ pub const OPTIONS: [PluginOption; 14] = {
         PluginOption { name, meaning, default, example }
     }
     [
-        option("issuer", Required, "https://id.example", "the issuer, as in the tokens' iss, byte for byte"),
-        option("audience", Required, "mqtt", "what the tokens for this broker have as aud"),
+        option(
+            "issuer",
+            Required("required"),
+            "https://id.example",
+            "the issuer, as in the tokens' iss, byte for byte",
+        ),
+        option("audience", Required("required"), "mqtt", "what the tokens for this broker have as aud"),
         option(
             "jwks_url",
-            Described("jwks_file must be given"),
+            Required("this or jwks_file"),
             "https://id.example/oauth2/jwks",
             "where the issuer publishes its keys; HTTPS, or plain HTTP to this machine",
         ),
         option(
             "jwks_file",
-            Described("jwks_url must be given"),
+            Required("this or jwks_url"),
             "/etc/mosquitto/jwks.json",
             "a file with the keys instead of jwks_url; read again at SIGHUP, a bad one changes nothing",
         ),
         option(
             "state_dir",
-            Described("required with jwks_url or credentials_file"),
+            Required("required with jwks_url or credentials_file"),
             "/var/lib/mosquitto/fleetbadge",
             "a folder that only the broker may write; keeps the last good keys and revocations",
         ),
         option(
             "credentials_file",
-            Described("what is revoked is good until it ends"),
+            Described("none: what is revoked is good until it ends"),
             "/etc/mosquitto/fleetbadge.json",
             "what `fleetbadge-issuer broker add --json` prints: with it the plugin follows the issuer's \
              revocations and reports which keys it holds; others must not be able to read it",
@@ -92,7 +97,12 @@ pub const OPTIONS: [PluginOption; 14] = {
             "/etc/mosquitto/issuer-ca.pem",
             "certificates (PEM) to trust for all these URLs instead of the system's",
         ),
-        option("allow_insecure_http", Value("false"), "false", "true allows plain HTTP to another machine"),
+        option(
+            "allow_insecure_http",
+            Value("false"),
+            "false",
+            "whether plain HTTP to another machine is allowed: true or false",
+        ),
         option(
             "token_from",
             Value("username"),
@@ -153,7 +163,7 @@ mod tests {
 
     #[test]
     fn what_is_required_is_required() {
-        for option in OPTIONS.iter().filter(|option| option.default == OptionDefault::Required) {
+        for option in OPTIONS.iter().filter(|option| option.default == OptionDefault::Required("required")) {
             let error = check(around(option.name)).unwrap_err().to_string();
             assert!(error.starts_with(&format!("plugin_opt_{} is missing", option.name)), "{error}");
         }
@@ -166,13 +176,10 @@ mod tests {
             let row = manual.lines().find(|line| line.starts_with(&format!("| `{}` |", option.name)));
             let row = row.unwrap_or_else(|| panic!("no row of {} in README.md", option.name));
             let default = row.trim_end_matches([' ', '|']).rsplit('|').next().unwrap_or_default();
-            match option.default {
-                OptionDefault::Value(value) => {
-                    assert_eq!(default.trim().trim_matches('`'), value, "{}", option.name);
-                }
-                OptionDefault::Required => assert_eq!(default.trim(), "required", "{}", option.name),
-                OptionDefault::Described(_) => {}
-            }
+            let (OptionDefault::Required(words)
+            | OptionDefault::Value(words)
+            | OptionDefault::Described(words)) = option.default;
+            assert_eq!(default.trim().replace('`', ""), words, "{}", option.name);
         }
     }
 }
