@@ -69,12 +69,12 @@ impl Reader<'_> {
             } else if name.contains('\t') {
                 "between a setting and its value there must be a space, not a tab"
             } else {
-                "correct the spelling or remove the line: the broker does not start"
+                "correct the spelling or remove the line"
             };
             return self.found.error(
                 &setting.place,
                 "setting_unknown",
-                format!("Mosquitto has no setting {name:?}"),
+                format!("Mosquitto has no setting {name:?}: the broker does not start"),
                 way_out,
             );
         };
@@ -82,8 +82,8 @@ impl Reader<'_> {
             return self.found.error(
                 &setting.place,
                 "setting_unknown",
-                format!("Mosquitto 2.0 has no setting {:?}", setting.name),
-                "give --mosquitto 2.1 if the broker is one; else the broker does not start",
+                format!("Mosquitto 2.0 has no setting {:?}: the broker does not start", setting.name),
+                "give --mosquitto 2.1 if the broker is one, else remove the line",
             );
         }
         if !self.value_is_right(&setting, known) {
