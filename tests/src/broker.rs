@@ -14,7 +14,7 @@ pub use self::dir::BrokerDir;
 pub use self::version::MosquittoVersion;
 use crate::patience::PATIENCE;
 use crate::ports;
-use crate::process::{Finished, Position, Running, Signal};
+use crate::process::{Finished, Position, Running, Signal, run};
 
 /// A running Mosquitto with one listener on the loopback interface. Dropping
 /// it ends it and removes its directory.
@@ -32,6 +32,8 @@ pub struct MosquittoBuilder {
     port: u16,
     global_lines: Vec<String>,
     lines: Vec<String>,
+    /// Instead of the lines.
+    whole: Option<String>,
 }
 
 impl Mosquitto {
@@ -43,7 +45,7 @@ impl Mosquitto {
     #[must_use]
     pub fn builder(version: MosquittoVersion) -> MosquittoBuilder {
         let (dir, port) = (BrokerDir::create(), ports::free());
-        MosquittoBuilder { version, dir, port, global_lines: Vec::new(), lines: Vec::new() }
+        MosquittoBuilder { version, dir, port, global_lines: Vec::new(), lines: Vec::new(), whole: None }
     }
 
     /// The port of its listener on 127.0.0.1; the same after a restart.
@@ -155,6 +157,21 @@ impl MosquittoBuilder {
         self
     }
 
+    /// Its whole configuration, instead of lines; it must log to stderr.
+    #[must_use]
+    pub fn configuration(mut self, text: &str) -> Self {
+        self.whole = Some(text.to_owned());
+        self
+    }
+
+    /// Has the broker read a configuration, and do nothing else; from 2.1 on.
+    #[must_use]
+    pub fn tests_configuration(&self, text: &str) -> Finished {
+        let mut command = self.version.command();
+        command.arg("-c").arg(self.dir.write("tested.conf", text.as_bytes())).arg("--test-config");
+        run(command)
+    }
+
     /// Loads a copy of a plugin.
     ///
     /// # Panics
@@ -209,6 +226,9 @@ impl MosquittoBuilder {
     }
 
     fn config(&self) -> String {
+        if let Some(whole) = &self.whole {
+            return whole.clone();
+        }
         let log = ["log_dest stderr".to_owned(), "log_type all".to_owned()];
         let listener = [format!("listener {} 127.0.0.1", self.port)];
         let lines = log.iter().chain(&self.global_lines).chain(&listener).chain(&self.lines);

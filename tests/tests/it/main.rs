@@ -23,6 +23,7 @@ mod followed_issuer;
 mod followed_revocations;
 mod guard;
 mod issue;
+mod lint;
 mod migrate;
 mod model;
 mod nodes;

@@ -26,6 +26,7 @@ mod denial_log;
 mod ffi;
 mod guard;
 mod keys;
+pub mod option_table;
 mod options;
 mod refusal;
 mod revocations;

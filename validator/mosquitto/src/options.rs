@@ -20,6 +20,7 @@ use fleetbadge_validator::verify::Verifier;
 use url::Url;
 
 use crate::keys::KeysConfig;
+use crate::option_table::{self, OPTIONS, PluginOption};
 use crate::revocations::FeedConfig;
 
 /// What the operator wants.
@@ -46,7 +47,7 @@ pub(crate) enum TokenFrom {
 /// An option stops the start.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InvalidOption {
-    #[error("plugin_opt_{name} is not an option; the options are {}", NAMES.join(", "))]
+    #[error("plugin_opt_{name} is not an option; the options are {}", OPTIONS.map(|option| option.name).join(", "))]
     Unknown { name: String },
     #[error("plugin_opt_{name} is given twice; leave one")]
     Twice { name: &'static str },
@@ -67,23 +68,6 @@ pub(crate) enum InvalidOption {
 }
 
 const ISSUER_EXPECTED: &str = "a URL, as in the tokens' iss";
-
-const NAMES: [&str; 14] = [
-    "allow_insecure_http",
-    "audience",
-    "ca_file",
-    "credentials_file",
-    "issuer",
-    "jwks_file",
-    "jwks_url",
-    "max_lifetime_s",
-    "max_staleness_s",
-    "reports_url",
-    "revocations_url",
-    "skew_s",
-    "state_dir",
-    "token_from",
-];
 
 impl Options {
     /// Reads the options as the broker gives them, without the prefix.
@@ -142,7 +126,7 @@ impl Given {
     fn collect(given: impl IntoIterator<Item = (String, String)>) -> Result<Self, InvalidOption> {
         let mut known: Vec<(&'static str, String)> = Vec::new();
         for (name, value) in given {
-            let Some(name) = NAMES.into_iter().find(|known| *known == name) else {
+            let Some(&PluginOption { name, .. }) = option_table::find(&name) else {
                 return Err(InvalidOption::Unknown { name });
             };
             if known.iter().any(|(before, _)| *before == name) {
