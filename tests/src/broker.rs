@@ -30,6 +30,7 @@ pub struct MosquittoBuilder {
     version: MosquittoVersion,
     dir: BrokerDir,
     port: u16,
+    log_types: &'static [&'static str],
     global_lines: Vec<String>,
     lines: Vec<String>,
     /// Instead of the lines.
@@ -45,7 +46,21 @@ impl Mosquitto {
     #[must_use]
     pub fn builder(version: MosquittoVersion) -> MosquittoBuilder {
         let (dir, port) = (BrokerDir::create(), ports::free());
-        MosquittoBuilder { version, dir, port, global_lines: Vec::new(), lines: Vec::new(), whole: None }
+        MosquittoBuilder {
+            version,
+            dir,
+            port,
+            log_types: &["all"],
+            global_lines: Vec::new(),
+            lines: Vec::new(),
+            whole: None,
+        }
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
     }
 
     /// The port of its listener on 127.0.0.1; the same after a restart.
@@ -142,6 +157,13 @@ impl MosquittoBuilder {
         &self.dir
     }
 
+    /// Has it log what concerns the broker, and nothing of single clients.
+    #[must_use]
+    pub fn logging_little(mut self) -> Self {
+        self.log_types = &["error", "warning", "information"];
+        self
+    }
+
     /// A line of its configuration, after the one that names the listener.
     #[must_use]
     pub fn config_line(mut self, line: &str) -> Self {
@@ -229,7 +251,8 @@ impl MosquittoBuilder {
         if let Some(whole) = &self.whole {
             return whole.clone();
         }
-        let log = ["log_dest stderr".to_owned(), "log_type all".to_owned()];
+        let types = self.log_types.iter().map(|kind| format!("log_type {kind}"));
+        let log: Vec<String> = ["log_dest stderr".to_owned()].into_iter().chain(types).collect();
         let listener = [format!("listener {} 127.0.0.1", self.port)];
         let lines = log.iter().chain(&self.global_lines).chain(&listener).chain(&self.lines);
         lines.flat_map(|line| [line.as_str(), "\n"]).collect()

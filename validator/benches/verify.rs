@@ -7,6 +7,7 @@
     clippy::print_stdout,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::cast_precision_loss,
     reason = "a bench"
 )]
 
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ParsedPublicKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use fleetbadge_ratio::{Target, allocations, compare};
+use fleetbadge_ratio::{Target, allocations, compare, report};
 use fleetbadge_validator::access::Action;
 use fleetbadge_validator::freshness::Freshness;
 use fleetbadge_validator::jwk::PublicKey;
@@ -27,7 +28,7 @@ use fleetbadge_validator::revocations::RevocationState::{self, NotFollowed};
 use fleetbadge_validator::test_support::{TestKey, claims};
 use fleetbadge_validator::time::UnixSeconds;
 use fleetbadge_validator::verify::Verifier;
-use serde_json::json;
+use serde_json::{Value, json};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
 #[global_allocator]
@@ -79,6 +80,10 @@ fn main() {
     again();
     compare(again, verify).report("a token seen before / verify", Target::AtMost(1.0 / 40.0));
 
+    bytes_remembered(&key, &claims, |token, client, memory| {
+        verifier.verify_remembered(token, client, &keys, &NotFollowed, memory, NOW).map(drop).unwrap();
+    });
+
     let verified = verify();
     let topics = ["fleet/north/pump-1/telemetry", "devices/pump-2/temperature", "devices/pump-1/temperature"];
     let rules = ["devices/pump-1/#", "fleet/+/pump-1/telemetry", "commands/pump-1/#"];
@@ -87,6 +92,29 @@ fn main() {
         || topics.map(|topic| rules.into_iter().take(2).any(|rule| split_and_compare(rule, topic))),
     )
     .report("three topics checked / naive split and compare", Target::AtMost(1.0));
+}
+
+/// How much memory a token takes that was seen before, all of it: what is
+/// allocated for many, shared by their number.
+fn bytes_remembered(key: &TestKey, claims: &Value, mut verify: impl FnMut(&str, &str, &mut Memory)) {
+    const TOKENS: usize = 10_000;
+    let like = |n: usize| {
+        let client = format!("pump-{n:05}");
+        let claims = claims.to_string().replace("pump-1", &client);
+        (key.token(&serde_json::from_str(&claims).unwrap()), client)
+    };
+    let tokens: Vec<_> = (0..TOKENS).map(like).collect();
+    let held = || {
+        let stats = ALLOCATOR.stats();
+        stats.bytes_allocated - stats.bytes_deallocated
+    };
+    let (before, mut memory) = (held(), Memory::default());
+    for (token, client) in &tokens {
+        verify(token, client, &mut memory);
+    }
+    assert_eq!(memory.len(), TOKENS);
+    let bytes = (held() - before) as f64 / TOKENS as f64;
+    report("bytes of memory for a token seen before", bytes, Target::AtMost(600.0));
 }
 
 /// The plainest way: split both, compare level by level.

@@ -13,7 +13,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 /// How many alternating pairs are run. The interval below fits this number.
-const PAIRS: usize = 25;
+pub const PAIRS: usize = 25;
 /// The order statistics that bound the median of [`PAIRS`] values with at
 /// least 95 % (binomial, 25 at one half: 95.7 %), counted from 0.
 const INTERVAL: (usize, usize) = (7, 17);

@@ -70,7 +70,9 @@ pub enum Packet {
 }
 
 impl Connect<'_> {
-    pub(super) fn to_bytes(self, protocol: Protocol) -> Vec<u8> {
+    /// The packet as it is sent.
+    #[must_use]
+    pub fn to_bytes(self, protocol: Protocol) -> Vec<u8> {
         let flags = [
             (!self.keep_session, 0x02),
             (self.will.is_some(), 0x04 | 0x08), // QoS 1
