@@ -111,6 +111,8 @@ pub enum Denied {
     ClaimsMalformed { reason: Excerpt },
     #[error("iss is {found}, expected {expected}")]
     IssuerDiffers { found: Excerpt, expected: Excerpt },
+    #[error("iss is {found}, which is none of the issuers whose tokens are accepted here")]
+    IssuerUnknown { found: Excerpt },
     #[error("expired: exp is {exp}, now {now}, skew {skew_s} s")]
     Expired { exp: UnixSeconds, now: UnixSeconds, skew_s: u64 },
     #[error("the signature is not good")]
@@ -172,6 +174,7 @@ impl Denied {
             Self::KeyForOtherAlgorithm { .. } => "key_for_other_algorithm",
             Self::ClaimsMalformed { .. } => "claims_malformed",
             Self::IssuerDiffers { .. } => "issuer_differs",
+            Self::IssuerUnknown { .. } => "issuer_unknown",
             Self::Expired { .. } => "expired",
             Self::SignatureInvalid => "signature_invalid",
             Self::AudienceDiffers { .. } => "audience_differs",
@@ -202,7 +205,7 @@ impl Denied {
             }
             Self::KeyUnknown { .. } | Self::KeyForOtherAlgorithm { .. } => Check::Key,
             Self::ClaimsMalformed { .. } => Check::Claims,
-            Self::IssuerDiffers { .. } => Check::Issuer,
+            Self::IssuerDiffers { .. } | Self::IssuerUnknown { .. } => Check::Issuer,
             Self::Expired { .. } => Check::Expiry,
             Self::SignatureInvalid => Check::Signature,
             Self::AudienceDiffers { .. } => Check::Audience,

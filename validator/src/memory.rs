@@ -69,6 +69,13 @@ impl Memory {
         Ok(signed)
     }
 
+    /// Whose keys a token is known to be signed with, if it is remembered.
+    #[must_use]
+    pub fn issuer_of(&self, token: &str) -> Option<Arc<str>> {
+        let signed = (token.len() <= MAX_TOKEN_LENGTH).then(|| self.tokens.get(&digest_of(token)))??;
+        Some(Arc::clone(signed.issuer()))
+    }
+
     /// Forgets the tokens whose `exp` has passed.
     pub fn forget_expired(&mut self, now: UnixSeconds) {
         while let Some(Reverse((exp, digest))) = self.expiries.peek()

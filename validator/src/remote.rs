@@ -9,6 +9,7 @@ pub use tokio::sync::watch;
 
 use self::credentials::CredentialsError;
 use self::http::HttpSetupError;
+pub use self::last_good::own_state_dir;
 
 pub(crate) mod backoff;
 pub mod credentials;

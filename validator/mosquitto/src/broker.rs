@@ -46,6 +46,8 @@ pub(crate) trait Client {
     /// its database did not, nor did the client that it makes up to ask about
     /// the source of a retained message.
     fn has_connected(&self) -> bool;
+    /// Whether it wants a new session, and the end of one that there may be.
+    fn starts_clean(&self) -> bool;
     /// Replaces the user name in the broker.
     fn set_username(&mut self, username: Option<&str>) -> Result<(), UsernameRefused>;
 }

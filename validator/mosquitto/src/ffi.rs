@@ -297,6 +297,7 @@ struct Api {
     client_username: ClientText,
     client_address: ClientText,
     client_protocol_version: unsafe extern "C" fn(*const MosquittoClient) -> c_int,
+    client_clean_session: unsafe extern "C" fn(*const MosquittoClient) -> bool,
     set_username: unsafe extern "C" fn(*mut MosquittoClient, *const c_char) -> c_int,
     kick_client_by_clientid: unsafe extern "C" fn(*const c_char, bool) -> c_int,
     /// Since Mosquitto 2.1.
@@ -319,6 +320,7 @@ impl Api {
                 client_username: function(c"mosquitto_client_username")?,
                 client_address: function(c"mosquitto_client_address")?,
                 client_protocol_version: function(c"mosquitto_client_protocol_version")?,
+                client_clean_session: function(c"mosquitto_client_clean_session")?,
                 set_username: function(c"mosquitto_set_username")?,
                 kick_client_by_clientid: function(c"mosquitto_kick_client_by_clientid")?,
                 plugin_set_info: function(c"mosquitto_plugin_set_info"),
@@ -394,6 +396,11 @@ impl Client for EventClient<'_> {
         // SAFETY: the client is there during the event. The broker answers 0
         // unless a CONNECT has named a version.
         unsafe { (self.api.client_protocol_version)(self.client) != 0 }
+    }
+
+    fn starts_clean(&self) -> bool {
+        // SAFETY: the client is there during the event.
+        unsafe { (self.api.client_clean_session)(self.client) }
     }
 
     fn set_username(&mut self, username: Option<&str>) -> Result<(), UsernameRefused> {

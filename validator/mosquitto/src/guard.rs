@@ -8,32 +8,24 @@
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
-use fleetbadge_validator::denied::{Denied, StaleState};
+use fleetbadge_validator::denied::Denied;
 use fleetbadge_validator::ids::check_name;
-use fleetbadge_validator::memory::Memory;
 use fleetbadge_validator::remote::notices::Notice;
-use fleetbadge_validator::revocations::RevocationState;
 use fleetbadge_validator::time::{Clock, SystemClock, UnixSeconds};
-use fleetbadge_validator::verify::{VerifiedToken, Verifier};
+use fleetbadge_validator::verify::VerifiedToken;
 
+use crate::authenticators::Authenticators;
 use crate::broker::{Access, Broker, Client, ClientHandle, Level, Verdict, Will};
 use crate::denial_log::DenialLog;
-use crate::keys::Keys;
 use crate::options::{InvalidOption, Options, TokenFrom};
 use crate::refusal::Refusal;
-use crate::revocations::Revocations;
 use crate::sessions::Sessions;
 
 /// Guards the door of one broker, or of one of its listeners.
 pub(crate) struct Guard<B> {
     broker: B,
-    verifier: Verifier,
     token_from: TokenFrom,
-    keys: Keys,
-    revocations: Revocations,
-    /// Which of the changes of the revocations the sessions have heard of.
-    revocations_applied: Cell<u64>,
-    memory: RefCell<Memory>,
+    authenticators: Authenticators,
     sessions: RefCell<Sessions>,
     denials: RefCell<DenialLog>,
     /// When the housekeeping was last done.
@@ -56,16 +48,12 @@ impl<B: Broker> Guard<B> {
     /// Starts with these options.
     pub(crate) fn new(broker: B, options: Options) -> Result<Self, InvalidOption> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let keys = Keys::start(options.keys, Arc::clone(&clock))?;
-        let revocations = Revocations::start(options.feed, &keys, clock)?;
+        let authenticators = Authenticators::start(options.authenticators, &clock)?;
+        broker.log(Level::Info, &format!("authenticators, in their order: {}", authenticators.describe()));
         Ok(Self {
             broker,
-            verifier: options.verifier,
             token_from: options.token_from,
-            keys,
-            revocations,
-            revocations_applied: Cell::new(0),
-            memory: RefCell::default(),
+            authenticators,
             sessions: RefCell::new(Sessions::new(Sessions::DEFAULT_MAX_PARTED)),
             denials: RefCell::new(DenialLog::new()),
             kept_at: Cell::new(UnixSeconds(0)),
@@ -108,7 +96,12 @@ impl<B: Broker> Guard<B> {
         let verified = self.verify(client, password, now);
         match verified {
             Ok(token) => {
-                client.set_username(Some(token.subject())).map_err(|_| Refusal::UsernameRefused)?;
+                let counters = self.authenticators.counters_of(&token);
+                if client.set_username(Some(token.subject())).is_err() {
+                    counters.denied(Refusal::UsernameRefused.code());
+                    return Err(Refusal::UsernameRefused);
+                }
+                counters.let_in();
                 self.sessions.borrow_mut().connect(client.handle(), token);
                 Ok(())
             }
@@ -126,25 +119,28 @@ impl<B: Broker> Guard<B> {
         password: Option<&str>,
         now: UnixSeconds,
     ) -> Result<VerifiedToken, Refusal> {
+        let unjudged = self.authenticators.counters_of_unjudged();
+        let (id, token) =
+            self.token_of(client, password).inspect_err(|refusal| unjudged.denied(refusal.code()))?;
+        let token = self.authenticators.verify(token, id, now)?;
+        let resumed = self.sessions.borrow().may_resume(&token, client.starts_clean());
+        let counters = self.authenticators.counters_of(&token);
+        resumed.inspect_err(|refusal| counters.denied(refusal.code()))?;
+        Ok(token)
+    }
+
+    /// The client's ID and its token.
+    fn token_of<'a>(
+        &self,
+        client: &'a impl Client,
+        password: Option<&'a str>,
+    ) -> Result<(&'a str, &'a str), Refusal> {
         let (id, username) = (client.id().unwrap_or_default(), client.username());
         check_name(id).map_err(|invalid| match username {
             Some(username) if username == id => Refusal::ClientIdIsUsername,
             _ => Refusal::ClientIdMalformed(invalid),
         })?;
-        let token = self.token_from.choose(username, password)?;
-        let (keys, revocations) = (self.keys.current(), self.revocations.state());
-        let memory = &mut self.memory.borrow_mut();
-        self.verifier.verify_remembered(token, id, &keys, &revocations, memory, now).map_err(|denied| {
-            // By a clock that was set back the keys are of the future.
-            let is_mended_by_keys = matches!(
-                denied,
-                Denied::KeyUnknown { .. } | Denied::ConfirmedInFuture { state: StaleState::Keys, .. }
-            );
-            if is_mended_by_keys {
-                self.keys.key_missing();
-            }
-            denied.into()
-        })
+        Ok((id, self.token_from.choose(username, password)?))
     }
 
     /// `ACL_CHECK`: whether a client may do something with a topic, which is
@@ -175,8 +171,7 @@ impl<B: Broker> Guard<B> {
     pub(crate) fn reload(&self, now: UnixSeconds) {
         self.reload_at.set(Some(now));
         self.sessions.borrow_mut().reload();
-        self.keys.reload();
-        self.revocations.reload();
+        self.authenticators.reload();
         self.log_notices();
     }
 
@@ -202,7 +197,7 @@ impl<B: Broker> Guard<B> {
         if ended.len() < Self::MAX_KICKS {
             self.kept_at.set(now);
         }
-        self.memory.borrow_mut().forget_expired(now);
+        self.authenticators.forget_expired(now);
         let summary = self.denials.borrow_mut().summary(now);
         if let Some(summary) = summary {
             self.broker.log(Level::Notice, &summary);
@@ -212,13 +207,9 @@ impl<B: Broker> Guard<B> {
 
     /// Tells the sessions what was revoked since the last time.
     fn apply_revocations(&self) {
-        let changes = self.revocations.changes();
-        if self.revocations_applied.replace(changes) == changes {
-            return;
-        }
-        if let RevocationState::Known { revocations, .. } = self.revocations.state() {
-            self.sessions.borrow_mut().revoke(&revocations);
-        }
+        self.authenticators.take_revoked(|issuer, revocations| {
+            self.sessions.borrow_mut().revoke(issuer, revocations);
+        });
     }
 
     /// Disconnects clients whose token was revoked; with many, the next tick
@@ -236,7 +227,7 @@ impl<B: Broker> Guard<B> {
     }
 
     fn log_notices(&self) {
-        for notice in self.keys.take_notices().into_iter().chain(self.revocations.take_notices()) {
+        for notice in self.authenticators.take_notices() {
             match notice {
                 Notice::Info(line) => self.broker.log(Level::Info, &line),
                 Notice::Warning(line) => self.broker.log(Level::Warning, &line),

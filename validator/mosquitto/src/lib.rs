@@ -21,7 +21,9 @@
 #[cfg(panic = "abort")]
 compile_error!("the plugin needs panic = \"unwind\"");
 
+mod authenticators;
 mod broker;
+mod counters;
 mod denial_log;
 mod ffi;
 mod guard;

@@ -15,6 +15,13 @@ pub(crate) enum Refusal {
          broker write tokens to its log; set it to false"
     )]
     ClientIdIsUsername,
+    #[error("another client is connected with this client ID")]
+    ClientIdTaken,
+    #[error(
+        "another client has left a session under this client ID, with what was queued for it; this one is \
+         let in if it asks for a clean start"
+    )]
+    ClientIdKept,
     #[error("this client was not let in with a token")]
     ClientUnknown,
     #[error(
@@ -35,6 +42,8 @@ impl Refusal {
             Self::Denied(denied) => denied.code(),
             Self::ClientIdMalformed(_) => "client_id_malformed",
             Self::ClientIdIsUsername => "client_id_is_username",
+            Self::ClientIdTaken => "client_id_taken",
+            Self::ClientIdKept => "client_id_kept",
             Self::ClientUnknown => "client_unknown",
             Self::ClientNotSeen => "client_not_seen",
             Self::TopicNotUtf8 => "topic_not_utf8",

@@ -140,6 +140,26 @@ impl Sessions {
         }
     }
 
+    /// Whether a client with this token may have the session under its client
+    /// ID. One is of the device that began it, named by its issuer and its own
+    /// name: another that has the same client ID, which may happen where there
+    /// are several issuers, would get what was queued for the first. Such a
+    /// one is let in once the first has gone, if it asks for a session of its
+    /// own, which ends the other.
+    pub(crate) fn may_resume(&self, token: &VerifiedToken, starts_clean: bool) -> Result<(), Refusal> {
+        let is_same = |other: &VerifiedToken| {
+            other.subject() == token.subject() && other.signed().issuer() == token.signed().issuer()
+        };
+        match self.latest.get(token.mqtt_client_id()) {
+            Some(latest) if !is_same(&latest.token) => match latest.parting {
+                Some(_) if starts_clean => Ok(()),
+                Some(_) => Err(Refusal::ClientIdKept),
+                None => Err(Refusal::ClientIdTaken),
+            },
+            _ => Ok(()),
+        }
+    }
+
     /// Whether a client may do something with a topic.
     pub(crate) fn allows(
         &self,
@@ -248,16 +268,20 @@ impl Sessions {
         }
     }
 
-    /// Some tokens were revoked: the sessions under them, connected and parted,
-    /// may do nothing any more, whether or not their token has ended.
-    pub(crate) fn revoke(&mut self, revocations: &Revocations) {
+    /// Some tokens of an issuer were revoked: the sessions under them, connected
+    /// and parted, may do nothing any more, whether or not their token has
+    /// ended.
+    pub(crate) fn revoke(&mut self, issuer: &str, revocations: &Revocations) {
+        let is_of = |token: &VerifiedToken| **token.signed().issuer() == *issuer;
         for (handle, Connected { token, revoked, .. }) in &mut self.connected {
-            if mark(revoked, token, revocations) {
+            if is_of(token) && mark(revoked, token, revocations) {
                 self.revoked.push_back(*handle);
             }
         }
         for Latest { token, revoked, .. } in self.latest.values_mut() {
-            mark(revoked, token, revocations);
+            if is_of(token) {
+                mark(revoked, token, revocations);
+            }
         }
     }
 

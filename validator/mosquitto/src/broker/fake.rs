@@ -41,6 +41,7 @@ pub(crate) struct FakeClient {
     pub(crate) username: Option<String>,
     pub(crate) address: Option<String>,
     pub(crate) has_connected: bool,
+    pub(crate) starts_clean: bool,
     pub(crate) takes_usernames: bool,
 }
 
@@ -53,6 +54,7 @@ impl FakeClient {
             username: None,
             address: Some("192.0.2.1".into()),
             has_connected: true,
+            starts_clean: false,
             takes_usernames: true,
         }
     }
@@ -60,6 +62,12 @@ impl FakeClient {
     /// With a user name in its CONNECT.
     pub(crate) fn with_username(mut self, username: &str) -> Self {
         self.username = Some(username.into());
+        self
+    }
+
+    /// With a clean start.
+    pub(crate) fn cleanly(mut self) -> Self {
+        self.starts_clean = true;
         self
     }
 
@@ -91,6 +99,10 @@ impl Client for FakeClient {
 
     fn has_connected(&self) -> bool {
         self.has_connected
+    }
+
+    fn starts_clean(&self) -> bool {
+        self.starts_clean
     }
 
     fn set_username(&mut self, username: Option<&str>) -> Result<(), UsernameRefused> {

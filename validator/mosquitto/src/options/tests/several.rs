@@ -1,0 +1,98 @@
+//! Options of several authenticators.
+
+use super::*;
+
+const TWO: [(&str, &str); 6] = [
+    ("authenticators", "fleet factory"),
+    ("audience", "mqtt"),
+    ("fleet.issuer", "https://id.example"),
+    ("fleet.jwks_file", "/etc/fleet.json"),
+    ("factory.issuer", "https://factory.example"),
+    ("factory.jwks_file", "/etc/factory.json"),
+];
+
+/// The authenticators for tokens, by their names.
+fn jwt(options: Options) -> Vec<(Box<str>, bool, JwtOptions)> {
+    let of =
+        |AuthenticatorOptions { name, enabled, kind: AuthenticatorKind::Jwt(jwt) }| (name, enabled, *jwt);
+    options.authenticators.into_iter().map(of).collect()
+}
+
+#[test]
+fn each_has_its_own_options_and_shares_what_has_no_name() {
+    let more = [
+        ("fleet.skew_s", "7"),
+        ("skew_s", "9"),
+        ("factory.audience", "machines"),
+        ("factory.credentials_file", "/etc/factory-broker.json"),
+        ("state_dir", "/var/lib/mosquitto/fleetbadge"),
+        ("factory.kind", "jwt"),
+        ("factory.enabled", "false"),
+    ];
+    let jwt = jwt(parse(&[&TWO, &more]).unwrap());
+    let [(fleet, true, fleets), (factory, false, factorys)] = &*jwt else { panic!("{jwt:?}") };
+    assert_eq!((&**fleet, &**factory), ("fleet", "factory"));
+    assert_eq!((&*fleets.verifier.issuer, &*fleets.verifier.audience), ("https://id.example", "mqtt"));
+    assert_eq!((fleets.verifier.skew_s, factorys.verifier.skew_s), (7, 9));
+    assert_eq!(&*factorys.verifier.audience, "machines");
+    assert!(fleets.feed.is_none());
+    let state = Path::new("/var/lib/mosquitto/fleetbadge");
+    assert_eq!(factorys.state_in.as_deref(), Some(state));
+    let FeedConfig { feed, reports } = factorys.feed.as_ref().unwrap();
+    assert_eq!((&*feed.state_dir, &*reports.state_dir), (&*state.join("factory"), &*state.join("factory")));
+    assert_eq!(feed.endpoint.url.as_str(), "https://factory.example/oauth2/revocations");
+}
+
+#[test]
+fn whatever_could_be_meant_otherwise_is_refused_by_name() {
+    let with = |more: &[(&str, &str)]| refused(&[&TWO, more]);
+    let listing = |list: &str| refused(&[&[("authenticators", list)], &TWO[1..]]);
+    for list in ["", "Fleet factory", "fleet factory fleet", "fleet,factory", "fleet fäctory"] {
+        assert!(listing(list).starts_with("plugin_opt_authenticators is "), "{list}: {}", listing(list));
+    }
+    assert!(listing(&format!("fleet factory {}", "a".repeat(33))).contains("1 to 32 characters"));
+    let unlisted = listing("fleet");
+    assert!(unlisted.starts_with("plugin_opt_factory.issuer: factory is not among"), "{unlisted}");
+    let unlisted = refused(&[&GOOD, &[("fleet.skew_s", "1")]]);
+    assert!(unlisted.starts_with("plugin_opt_fleet.skew_s: fleet is not among"), "{unlisted}");
+    for unknown in ["fleet.isuer", "fleet.token_from", "fleet.a.issuer", "kind", "enabled"] {
+        assert!(with(&[(unknown, "x")]).starts_with(&format!("plugin_opt_{unknown} is not an option")));
+    }
+    for own in ["issuer", "jwks_url", "jwks_file", "credentials_file", "revocations_url", "reports_url"] {
+        let error = with(&[(own, "https://id.example")]);
+        assert!(error.starts_with(&format!("plugin_opt_{own} belongs to no authenticator")), "{error}");
+        assert!(error.contains(&format!("plugin_opt_fleet.{own}")), "{error}");
+    }
+    assert!(with(&[("fleet.issuer", "x")]).starts_with("plugin_opt_fleet.issuer is given twice"));
+    assert!(with(&[("fleet.kind", "ldap")]).starts_with("plugin_opt_fleet.kind is \"ldap\""));
+    assert!(with(&[("fleet.enabled", "yes")]).starts_with("plugin_opt_fleet.enabled is \"yes\""));
+    assert!(with(&[("fleet.skew_s", "301")]).starts_with("plugin_opt_fleet.skew_s is \"301\""));
+    assert!(with(&[("skew_s", "301")]).starts_with("plugin_opt_skew_s is \"301\""), "as it was given");
+    assert!(with(&[("fleet.ca_file", "/x")]).starts_with("plugin_opt_fleet.ca_file has no effect"));
+    assert!(with(&[("state_dir", "/x")]).starts_with("plugin_opt_state_dir has no effect"), "nobody uses it");
+    assert!(
+        with(&[("fleet.audience", "a"), ("factory.audience", "b")])
+            .contains("plugin_opt_audience has no effect")
+    );
+    assert!(refused(&[&TWO[..2], &TWO[3..]]).starts_with("plugin_opt_fleet.issuer is missing"));
+    assert!(refused(&[&TWO[..1], &TWO[2..]]).starts_with("plugin_opt_fleet.audience is missing"));
+    assert!(refused(&[&TWO[..3], &TWO[4..]]).starts_with("plugin_opt_fleet.jwks_url is missing"));
+}
+
+#[test]
+fn no_two_that_are_on_share_an_issuer_or_its_keys() {
+    let same = |option: &str, value: &str, more: &[(&str, &str)]| {
+        let name = format!("factory.{option}");
+        let others: Vec<_> = TWO.into_iter().filter(|(given, _)| *given != name).collect();
+        parse(&[&others, &[(&name, value)], more])
+    };
+    for (option, value) in [("issuer", "https://id.example"), ("jwks_file", "/etc/fleet.json")] {
+        let error = same(option, value, &[]).unwrap_err().to_string();
+        let start = format!("plugin_opt_fleet.{option} and plugin_opt_factory.{option} are the same");
+        assert!(error.starts_with(&start), "{error}");
+        assert!(same(option, value, &[("factory.enabled", "false")]).is_ok(), "one of them is off");
+    }
+    assert!(same("issuer", "https://id.example/", &[]).is_ok(), "byte for byte");
+    let off = [("fleet.enabled", "false"), ("factory.enabled", "false")];
+    assert!(refused(&[&TWO, &off]).starts_with("no authenticator is enabled"));
+}
