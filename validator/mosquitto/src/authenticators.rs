@@ -19,7 +19,7 @@ use fleetbadge_validator::verify::{VerifiedToken, Verifier};
 
 use crate::counters::{Counters, Counts};
 use crate::keys::Keys;
-use crate::options::{AuthenticatorKind, AuthenticatorOptions, InvalidOption, JwtOptions};
+use crate::options::{AuthenticatorKind, AuthenticatorOptions, HAND_ON, InvalidOption, JwtOptions};
 use crate::revocations::Revocations;
 
 /// All of them.
@@ -28,6 +28,8 @@ pub(crate) struct Authenticators {
     listed: Vec<Listed>,
     /// Those that are on and go by tokens.
     jwt: Vec<JwtAuthenticator>,
+    /// What is counted of those that are handed on, if any are.
+    hand_on: Option<Counters>,
     /// Tokens that any of them has seen before: each is of the issuer whose
     /// key signed it.
     memory: RefCell<Memory>,
@@ -62,16 +64,24 @@ impl Authenticators {
         options: Vec<AuthenticatorOptions>,
         clock: &Arc<dyn Clock>,
     ) -> Result<Self, InvalidOption> {
-        let (mut listed, mut jwt) = (Vec::new(), Vec::new());
+        let (mut listed, mut jwt, mut hand_on) = (Vec::new(), Vec::new(), None);
         for AuthenticatorOptions { name, enabled, kind } in options {
-            let AuthenticatorKind::Jwt(options) = kind;
-            let what = format!("tokens of {}", options.verifier.issuer);
-            if enabled {
-                jwt.push(JwtAuthenticator::start(name.clone(), *options, Arc::clone(clock))?);
-            }
+            let what = match kind {
+                AuthenticatorKind::Jwt(options) => {
+                    let what = format!("tokens of {}", options.verifier.issuer);
+                    if enabled {
+                        jwt.push(JwtAuthenticator::start(name.clone(), *options, Arc::clone(clock))?);
+                    }
+                    what
+                }
+                AuthenticatorKind::HandOn => {
+                    hand_on = enabled.then(Counters::default);
+                    "what is no token is left to the broker's password file, ACL file and next plugins".into()
+                }
+            };
             listed.push(Listed { name, enabled, what });
         }
-        Ok(Self { listed, jwt, memory: RefCell::default(), unjudged: Counters::default() })
+        Ok(Self { listed, jwt, hand_on, memory: RefCell::default(), unjudged: Counters::default() })
     }
 
     /// The list, for people.
@@ -124,12 +134,18 @@ impl Authenticators {
         }
     }
 
+    /// Where those are counted that are handed on; `None` if nobody is.
+    pub(crate) const fn hand_on(&self) -> Option<&Counters> {
+        self.hand_on.as_ref()
+    }
+
     /// Each in the list, and what it has done. Last, without one: what none of
     /// them has judged.
     #[cfg_attr(not(test), expect(dead_code, reason = "for reports"))]
     pub(crate) fn status(&self) -> Vec<(Option<&Listed>, Counts)> {
         let counts = |listed: &Listed| {
-            let counters = self.jwt.iter().find(|one| one.name == listed.name).map(|one| &one.counters);
+            let jwt = self.jwt.iter().find(|one| one.name == listed.name).map(|one| &one.counters);
+            let counters = jwt.or_else(|| self.hand_on.as_ref().filter(|_| *listed.name == *HAND_ON));
             counters.map(Counters::counts).unwrap_or_default()
         };
         let listed = self.listed.iter().map(|listed| (Some(listed), counts(listed)));

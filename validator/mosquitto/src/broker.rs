@@ -48,6 +48,8 @@ pub(crate) trait Client {
     fn has_connected(&self) -> bool;
     /// Whether it wants a new session, and the end of one that there may be.
     fn starts_clean(&self) -> bool;
+    /// Whether it is known that its session ends with its connection.
+    fn leaves_nothing(&self) -> bool;
     /// Replaces the user name in the broker.
     fn set_username(&mut self, username: Option<&str>) -> Result<(), UsernameRefused>;
 }
@@ -79,6 +81,8 @@ pub(crate) enum Access {
 pub(crate) enum Verdict {
     Allow,
     Deny,
+    /// Somebody else's: who comes next in the broker decides.
+    HandOn,
 }
 
 #[cfg(test)]

@@ -197,6 +197,7 @@ impl Instance {
                 match self.guard.connect(&mut client, password, now) {
                     Verdict::Allow => SUCCESS,
                     Verdict::Deny => AUTH,
+                    Verdict::HandOn => PLUGIN_DEFER,
                 }
             }
             EVT_ACL_CHECK => {
@@ -209,6 +210,7 @@ impl Instance {
                 match self.guard.acl_check(&client, access, topic, now) {
                     Verdict::Allow => SUCCESS,
                     Verdict::Deny => ACL_DENIED,
+                    Verdict::HandOn => PLUGIN_DEFER,
                 }
             }
             EVT_TICK => {
@@ -401,6 +403,12 @@ impl Client for EventClient<'_> {
     fn starts_clean(&self) -> bool {
         // SAFETY: the client is there during the event.
         unsafe { (self.api.client_clean_session)(self.client) }
+    }
+
+    fn leaves_nothing(&self) -> bool {
+        // SAFETY: the client is there during the event. In MQTT 5 a clean start
+        // says nothing about the end.
+        self.starts_clean() && unsafe { (self.api.client_protocol_version)(self.client) } < 5
     }
 
     fn set_username(&mut self, username: Option<&str>) -> Result<(), UsernameRefused> {

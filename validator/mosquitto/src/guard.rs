@@ -17,6 +17,7 @@ use fleetbadge_validator::verify::VerifiedToken;
 use crate::authenticators::Authenticators;
 use crate::broker::{Access, Broker, Client, ClientHandle, Level, Verdict, Will};
 use crate::denial_log::DenialLog;
+use crate::handed_on::HandedOn;
 use crate::options::{InvalidOption, Options, TokenFrom};
 use crate::refusal::Refusal;
 use crate::sessions::Sessions;
@@ -27,6 +28,7 @@ pub(crate) struct Guard<B> {
     token_from: TokenFrom,
     authenticators: Authenticators,
     sessions: RefCell<Sessions>,
+    handed_on: RefCell<HandedOn>,
     denials: RefCell<DenialLog>,
     /// When the housekeeping was last done.
     kept_at: Cell<UnixSeconds>,
@@ -55,6 +57,7 @@ impl<B: Broker> Guard<B> {
             token_from: options.token_from,
             authenticators,
             sessions: RefCell::new(Sessions::new(Sessions::DEFAULT_MAX_PARTED)),
+            handed_on: RefCell::default(),
             denials: RefCell::new(DenialLog::new()),
             kept_at: Cell::new(UnixSeconds(0)),
             reload_at: Cell::new(None),
@@ -80,11 +83,34 @@ impl<B: Broker> Guard<B> {
             }
             None
         };
-        let outcome = match known {
-            Some(known) => known.map_err(Refusal::from),
-            None => self.admit(client, password, now),
+        let outcome = match (known, self.authenticators.hand_on()) {
+            (Some(known), _) => known.map_err(Refusal::from),
+            (None, Some(counters)) if is_no_token(client.username(), password) => {
+                match self.hand_on(client) {
+                    Ok(()) => {
+                        counters.handed_on();
+                        return Verdict::HandOn;
+                    }
+                    Err(refusal) => {
+                        counters.denied(refusal.code());
+                        Err(refusal)
+                    }
+                }
+            }
+            (None, _) => self.admit(client, password, now),
         };
         self.verdict(client, outcome, now)
+    }
+
+    /// Leaves a client to others. Not one that would take over the session of
+    /// a device, with what was queued for it.
+    fn hand_on(&self, client: &impl Client) -> Result<(), Refusal> {
+        let id = client.id().ok_or(Refusal::ClientIdNotUtf8)?;
+        if self.sessions.borrow().has_session(id) {
+            return Err(Refusal::ClientIdOfDevice);
+        }
+        self.handed_on.borrow_mut().begin(client, id);
+        Ok(())
     }
 
     fn admit(
@@ -102,6 +128,9 @@ impl<B: Broker> Guard<B> {
                     return Err(Refusal::UsernameRefused);
                 }
                 counters.let_in();
+                let mut handed_on = self.handed_on.borrow_mut();
+                handed_on.end(client.handle());
+                handed_on.end_session(token.mqtt_client_id());
                 self.sessions.borrow_mut().connect(client.handle(), token);
                 Ok(())
             }
@@ -123,7 +152,11 @@ impl<B: Broker> Guard<B> {
         let (id, token) =
             self.token_of(client, password).inspect_err(|refusal| unjudged.denied(refusal.code()))?;
         let token = self.authenticators.verify(token, id, now)?;
-        let resumed = self.sessions.borrow().may_resume(&token, client.starts_clean());
+        let starts_clean = client.starts_clean();
+        let resumed = match self.handed_on.borrow().has_session(id) && !starts_clean {
+            false => self.sessions.borrow().may_resume(&token, starts_clean),
+            true => Err(Refusal::ClientIdKept),
+        };
         let counters = self.authenticators.counters_of(&token);
         resumed.inspect_err(|refusal| counters.denied(refusal.code()))?;
         Ok(token)
@@ -154,6 +187,9 @@ impl<B: Broker> Guard<B> {
     ) -> Verdict {
         // Where there are no ticks, this is the only thing that comes in time.
         self.apply_revocations();
+        if self.authenticators.hand_on().is_some() && self.handed_on.borrow_mut().has(client) {
+            return Verdict::HandOn;
+        }
         let outcome = match topic {
             Some(topic) => self.sessions.borrow().allows(client, access, topic, now),
             None => Err(Refusal::TopicNotUtf8),
@@ -164,6 +200,7 @@ impl<B: Broker> Guard<B> {
     /// `DISCONNECT` and `CLIENT_OFFLINE`: a connection has ended.
     pub(crate) fn disconnect(&self, handle: ClientHandle) {
         self.sessions.borrow_mut().part(handle);
+        self.handed_on.borrow_mut().part(handle);
     }
 
     /// `RELOAD`: the operator sent SIGHUP. The broker will ask for every
@@ -270,6 +307,14 @@ impl TokenFrom {
         };
         chosen.ok_or(Denied::TokenMissing)
     }
+}
+
+/// Whether a client brings a user name, and neither this nor the password has
+/// anything of a token: one that is cut short or in the wrong field is nobody
+/// else's business either.
+fn is_no_token(username: Option<&str>, password: Option<&str>) -> bool {
+    let has_nothing_of_a_token = |text: &str| !(text.contains("eyJ") && text.contains('.'));
+    username.is_some_and(has_nothing_of_a_token) && password.is_none_or(has_nothing_of_a_token)
 }
 
 /// Three segments (RFC 7515 §7.1), the first of them a JSON object in base64url:

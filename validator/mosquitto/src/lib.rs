@@ -27,6 +27,7 @@ mod counters;
 mod denial_log;
 mod ffi;
 mod guard;
+mod handed_on;
 mod keys;
 mod options;
 mod refusal;

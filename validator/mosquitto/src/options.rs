@@ -48,6 +48,8 @@ pub(crate) struct AuthenticatorOptions {
 pub(crate) enum AuthenticatorKind {
     /// Tokens of one issuer.
     Jwt(Box<JwtOptions>),
+    /// Nothing: what is no token is for who comes next in the broker.
+    HandOn,
 }
 
 /// What the operator wants of an authenticator for the tokens of an issuer.
@@ -127,6 +129,9 @@ pub(crate) enum InvalidOption {
 /// The name of the only authenticator, if none has one.
 pub(crate) const ONLY: &str = "jwt";
 
+/// The name that hands on what is no token.
+pub(crate) const HAND_ON: &str = "hand_on";
+
 impl Options {
     /// Reads the options as the broker gives them, without the prefix.
     pub(crate) fn parse(given: impl IntoIterator<Item = (String, String)>) -> Result<Self, InvalidOption> {
@@ -153,10 +158,12 @@ impl Options {
 
     /// Those that are enabled and go by tokens.
     fn enabled_jwt(&self) -> impl Iterator<Item = &JwtOptions> {
-        self.authenticators
-            .iter()
-            .filter(|authenticator| authenticator.enabled)
-            .map(|AuthenticatorOptions { kind: AuthenticatorKind::Jwt(jwt), .. }| &**jwt)
+        self.authenticators.iter().filter(|authenticator| authenticator.enabled).filter_map(|authenticator| {
+            match &authenticator.kind {
+                AuthenticatorKind::Jwt(jwt) => Some(&**jwt),
+                AuthenticatorKind::HandOn => None,
+            }
+        })
     }
 
     /// Whether no two authenticators could take the tokens of one for those of
@@ -198,6 +205,9 @@ impl AuthenticatorOptions {
     fn read(given: &Given, name: &str) -> Result<Self, InvalidOption> {
         let options = given.of(name);
         let enabled = options.parsed("enabled", "true or false", |_: &bool| true)?.unwrap_or(true);
+        if name == HAND_ON {
+            return Ok(Self { name: name.into(), enabled, kind: AuthenticatorKind::HandOn });
+        }
         let kind = match options.own("kind") {
             None | Some("jwt") => AuthenticatorKind::Jwt(jwt::read(&options)?.into()),
             Some(value) => {

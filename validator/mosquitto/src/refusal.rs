@@ -22,6 +22,10 @@ pub(crate) enum Refusal {
          let in if it asks for a clean start"
     )]
     ClientIdKept,
+    #[error("the client ID is that of a device's session, which only its tokens open")]
+    ClientIdOfDevice,
+    #[error("the client ID is not UTF-8")]
+    ClientIdNotUtf8,
     #[error("this client was not let in with a token")]
     ClientUnknown,
     #[error(
@@ -44,6 +48,8 @@ impl Refusal {
             Self::ClientIdIsUsername => "client_id_is_username",
             Self::ClientIdTaken => "client_id_taken",
             Self::ClientIdKept => "client_id_kept",
+            Self::ClientIdOfDevice => "client_id_of_device",
+            Self::ClientIdNotUtf8 => "client_id_not_utf8",
             Self::ClientUnknown => "client_unknown",
             Self::ClientNotSeen => "client_not_seen",
             Self::TopicNotUtf8 => "topic_not_utf8",

@@ -160,6 +160,11 @@ impl Sessions {
         }
     }
 
+    /// Whether there is a session under this client ID, connected or parted.
+    pub(crate) fn has_session(&self, client_id: &str) -> bool {
+        self.latest.contains_key(client_id)
+    }
+
     /// Whether a client may do something with a topic.
     pub(crate) fn allows(
         &self,

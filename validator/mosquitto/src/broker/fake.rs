@@ -42,6 +42,7 @@ pub(crate) struct FakeClient {
     pub(crate) address: Option<String>,
     pub(crate) has_connected: bool,
     pub(crate) starts_clean: bool,
+    pub(crate) leaves_nothing: bool,
     pub(crate) takes_usernames: bool,
 }
 
@@ -55,6 +56,7 @@ impl FakeClient {
             address: Some("192.0.2.1".into()),
             has_connected: true,
             starts_clean: false,
+            leaves_nothing: false,
             takes_usernames: true,
         }
     }
@@ -103,6 +105,10 @@ impl Client for FakeClient {
 
     fn starts_clean(&self) -> bool {
         self.starts_clean
+    }
+
+    fn leaves_nothing(&self) -> bool {
+        self.leaves_nothing
     }
 
     fn set_username(&mut self, username: Option<&str>) -> Result<(), UsernameRefused> {

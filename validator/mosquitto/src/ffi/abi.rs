@@ -11,6 +11,7 @@ pub(crate) const NOT_SUPPORTED: c_int = 10;
 pub(crate) const AUTH: c_int = 11;
 pub(crate) const ACL_DENIED: c_int = 12;
 pub(crate) const UNKNOWN: c_int = 13;
+pub(crate) const PLUGIN_DEFER: c_int = 17;
 pub(crate) const ALREADY_EXISTS: c_int = 31;
 
 // Events.

@@ -8,6 +8,7 @@ use crate::broker::fake::{FakeBroker, FakeClient};
 use crate::revocations::Revocations;
 
 mod chain;
+mod hand_on;
 
 const START: UnixSeconds = UnixSeconds(1_000_000);
 /// `exp` is a minute after the start, the skew 5 s.
@@ -170,6 +171,7 @@ fn the_token_comes_from_where_the_options_say() {
         match verdict {
             Verdict::Allow => assert_eq!("allowed", expected, "{token_from} {username:?} {password:?}"),
             Verdict::Deny => assert!(log.contains(&format!("({expected})")), "{expected}: {log}"),
+            Verdict::HandOn => panic!("nobody said so"),
         }
         let name = (verdict == Verdict::Allow).then_some("pump-1");
         assert_eq!(client.username.as_deref(), name, "{token_from}");

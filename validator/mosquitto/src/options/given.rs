@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use url::Url;
 
-use super::{InvalidOption, Prefix};
+use super::{HAND_ON, InvalidOption, Prefix};
 
 /// Those that say something about all authenticators.
 const GLOBAL: [&str; 2] = ["authenticators", "token_from"];
@@ -75,14 +75,20 @@ impl Given {
         };
         let repeated =
             |(index, name): (usize, &Box<str>)| names.iter().skip(index + 1).any(|other| other == name);
+        let hands_on_last = match names.iter().position(|name| **name == *HAND_ON) {
+            None => !names.is_empty(),
+            Some(position) => position > 0 && position + 1 == names.len(),
+        };
         if let Some(value) = list
-            && (names.is_empty() || !names.iter().all(is_name) || names.iter().enumerate().any(repeated))
+            && (!hands_on_last || !names.iter().all(is_name) || names.iter().enumerate().any(repeated))
         {
             return Err(InvalidOption::Malformed {
                 name: name.into(),
                 value: value.into(),
-                expected: "different names of 1 to 32 characters of a-z, 0-9 and _, with spaces between them"
-                    .into(),
+                expected:
+                    "different names of 1 to 32 characters of a-z, 0-9 and _, with spaces between them, \
+                           and hand_on only as the last of several"
+                        .into(),
             });
         }
         for given in &self.0 {

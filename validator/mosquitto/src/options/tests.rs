@@ -22,7 +22,7 @@ fn parse_one(options: &[&[(&str, &str)]]) -> Result<JwtOptions, InvalidOption> {
     let mut authenticators = parse(options)?.authenticators;
     let (only, more) = (authenticators.pop().unwrap(), authenticators.len());
     assert_eq!((&*only.name, only.enabled, more), (ONLY, true, 0));
-    let AuthenticatorKind::Jwt(only) = only.kind;
+    let AuthenticatorKind::Jwt(only) = only.kind else { panic!("{only:?}") };
     Ok(*only)
 }
 

@@ -13,9 +13,11 @@ const TWO: [(&str, &str); 6] = [
 
 /// The authenticators for tokens, by their names.
 fn jwt(options: Options) -> Vec<(Box<str>, bool, JwtOptions)> {
-    let of =
-        |AuthenticatorOptions { name, enabled, kind: AuthenticatorKind::Jwt(jwt) }| (name, enabled, *jwt);
-    options.authenticators.into_iter().map(of).collect()
+    let of = |AuthenticatorOptions { name, enabled, kind }| match kind {
+        AuthenticatorKind::Jwt(jwt) => Some((name, enabled, *jwt)),
+        AuthenticatorKind::HandOn => None,
+    };
+    options.authenticators.into_iter().filter_map(of).collect()
 }
 
 #[test]
@@ -95,4 +97,26 @@ fn no_two_that_are_on_share_an_issuer_or_its_keys() {
     assert!(same("issuer", "https://id.example/", &[]).is_ok(), "byte for byte");
     let off = [("fleet.enabled", "false"), ("factory.enabled", "false")];
     assert!(refused(&[&TWO, &off]).starts_with("no authenticator is enabled"));
+}
+
+#[test]
+fn hand_on_stands_last_and_has_nothing_but_a_switch() {
+    let listing = |list: &str, more: &[(&str, &str)]| {
+        parse(&[&[("authenticators", list)], &TWO[1..], more]).map(|options| {
+            let last = options.authenticators.last().unwrap();
+            (matches!(last.kind, AuthenticatorKind::HandOn), last.enabled)
+        })
+    };
+    assert_eq!(listing("fleet factory hand_on", &[]).unwrap(), (true, true));
+    assert_eq!(listing("fleet factory hand_on", &[("hand_on.enabled", "false")]).unwrap(), (true, false));
+    for list in ["hand_on", "hand_on fleet factory", "fleet hand_on factory", "fleet factory hand_on hand_on"]
+    {
+        let error = listing(list, &[]).unwrap_err().to_string();
+        assert!(error.starts_with("plugin_opt_authenticators is "), "{error}");
+        assert!(error.contains("hand_on only as the last"), "{error}");
+    }
+    for option in ["hand_on.issuer", "hand_on.kind", "hand_on.audience"] {
+        let error = listing("fleet factory hand_on", &[(option, "x")]).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("plugin_opt_{option} has no effect")), "{error}");
+    }
 }
