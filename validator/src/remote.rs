@@ -16,6 +16,7 @@ pub mod credentials;
 pub mod http;
 pub(crate) mod last_good;
 pub mod notices;
+pub mod password_exchange;
 pub(crate) mod worker;
 
 /// The issuer cannot be talked with like that.

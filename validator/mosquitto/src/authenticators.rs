@@ -20,6 +20,7 @@ use fleetbadge_validator::verify::{VerifiedToken, Verifier};
 use crate::counters::{Counters, Counts};
 use crate::keys::Keys;
 use crate::options::{AuthenticatorKind, AuthenticatorOptions, HAND_ON, InvalidOption, JwtOptions};
+use crate::passwords::Passwords;
 use crate::revocations::Revocations;
 
 /// All of them.
@@ -28,6 +29,8 @@ pub(crate) struct Authenticators {
     listed: Vec<Listed>,
     /// Those that are on and go by tokens.
     jwt: Vec<JwtAuthenticator>,
+    /// The one that goes by static passwords.
+    passwords: Option<PasswordAuthenticator>,
     /// What is counted of those that are handed on, if any are.
     hand_on: Option<Counters>,
     /// Tokens that any of them has seen before: each is of the issuer whose
@@ -47,6 +50,13 @@ pub(crate) struct Listed {
     pub(crate) what: String,
 }
 
+/// The authenticator for static passwords.
+pub(crate) struct PasswordAuthenticator {
+    name: Box<str>,
+    pub(crate) passwords: RefCell<Passwords>,
+    pub(crate) counters: Counters,
+}
+
 /// An authenticator for the tokens of one issuer.
 pub(crate) struct JwtAuthenticator {
     name: Box<str>,
@@ -64,13 +74,24 @@ impl Authenticators {
         options: Vec<AuthenticatorOptions>,
         clock: &Arc<dyn Clock>,
     ) -> Result<Self, InvalidOption> {
-        let (mut listed, mut jwt, mut hand_on) = (Vec::new(), Vec::new(), None);
+        let (mut listed, mut jwt, mut passwords, mut hand_on) = (Vec::new(), Vec::new(), None, None);
         for AuthenticatorOptions { name, enabled, kind } in options {
             let what = match kind {
                 AuthenticatorKind::Jwt(options) => {
                     let what = format!("tokens of {}", options.verifier.issuer);
                     if enabled {
                         jwt.push(JwtAuthenticator::start(name.clone(), *options, Arc::clone(clock))?);
+                    }
+                    what
+                }
+                AuthenticatorKind::StaticPassword(options) => {
+                    let what = format!("static passwords, exchanged at {}", options.exchange.endpoint.url);
+                    if enabled {
+                        passwords = Some(PasswordAuthenticator {
+                            name: name.clone(),
+                            passwords: Passwords::start(*options)?.into(),
+                            counters: Counters::default(),
+                        });
                     }
                     what
                 }
@@ -81,7 +102,14 @@ impl Authenticators {
             };
             listed.push(Listed { name, enabled, what });
         }
-        Ok(Self { listed, jwt, hand_on, memory: RefCell::default(), unjudged: Counters::default() })
+        Ok(Self {
+            listed,
+            jwt,
+            passwords,
+            hand_on,
+            memory: RefCell::default(),
+            unjudged: Counters::default(),
+        })
     }
 
     /// The list, for people.
@@ -134,6 +162,11 @@ impl Authenticators {
         }
     }
 
+    /// The one for static passwords, if there is one.
+    pub(crate) const fn passwords(&self) -> Option<&PasswordAuthenticator> {
+        self.passwords.as_ref()
+    }
+
     /// Where those are counted that are handed on; `None` if nobody is.
     pub(crate) const fn hand_on(&self) -> Option<&Counters> {
         self.hand_on.as_ref()
@@ -145,7 +178,9 @@ impl Authenticators {
     pub(crate) fn status(&self) -> Vec<(Option<&Listed>, Counts)> {
         let counts = |listed: &Listed| {
             let jwt = self.jwt.iter().find(|one| one.name == listed.name).map(|one| &one.counters);
-            let counters = jwt.or_else(|| self.hand_on.as_ref().filter(|_| *listed.name == *HAND_ON));
+            let passwords = self.passwords.as_ref().filter(|one| one.name == listed.name);
+            let hand_on = self.hand_on.as_ref().filter(|_| *listed.name == *HAND_ON);
+            let counters = jwt.or(passwords.map(|one| &one.counters)).or(hand_on);
             counters.map(Counters::counts).unwrap_or_default()
         };
         let listed = self.listed.iter().map(|listed| (Some(listed), counts(listed)));
@@ -176,6 +211,9 @@ impl Authenticators {
     /// Forgets the tokens whose `exp` has passed.
     pub(crate) fn forget_expired(&self, now: UnixSeconds) {
         self.memory.borrow_mut().forget_expired(now);
+        if let Some(PasswordAuthenticator { passwords, .. }) = &self.passwords {
+            passwords.borrow_mut().forget_ended(now);
+        }
     }
 
     /// What there is to log.
@@ -183,7 +221,14 @@ impl Authenticators {
         let of = |authenticator: &JwtAuthenticator| {
             authenticator.keys.take_notices().into_iter().chain(authenticator.revocations.take_notices())
         };
-        self.jwt.iter().flat_map(of).collect()
+        let passwords = self.passwords.iter().flat_map(|one| one.passwords.borrow().take_notices());
+        self.jwt.iter().flat_map(of).chain(passwords).collect()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn fake_passwords(&mut self) {
+        let (name, passwords) = ("old".into(), Passwords::fake().into());
+        self.passwords = Some(PasswordAuthenticator { name, passwords, counters: Counters::default() });
     }
 
     #[cfg(test)]

@@ -11,6 +11,16 @@ pub(crate) trait Broker {
     /// Ends the connection of a client. Mosquitto reports the end of the
     /// connection before this returns.
     fn kick(&self, client_id: &str, will: Will);
+
+    /// Whether a connection can wait for [`Broker::complete`], see
+    /// [`Verdict::Wait`].
+    fn can_wait(&self) -> bool;
+
+    /// Lets in the connection that waits with this client ID, or denies it.
+    /// Mosquitto asks about queued messages, and reports the end of a
+    /// connection that is taken over, before this returns; if it lets the
+    /// connection in, it reports that too.
+    fn complete(&self, client_id: &str, let_in: bool);
 }
 
 /// What becomes of the will of a client that is disconnected.
@@ -83,6 +93,8 @@ pub(crate) enum Verdict {
     Deny,
     /// Somebody else's: who comes next in the broker decides.
     HandOn,
+    /// It is not known yet; the connection waits.
+    Wait,
 }
 
 #[cfg(test)]

@@ -16,11 +16,15 @@ use fleetbadge_validator::verify::VerifiedToken;
 
 use crate::authenticators::Authenticators;
 use crate::broker::{Access, Broker, Client, ClientHandle, Level, Verdict, Will};
+use crate::counters::Counters;
 use crate::denial_log::DenialLog;
 use crate::handed_on::HandedOn;
 use crate::options::{InvalidOption, Options, TokenFrom};
+use crate::passwords::Presented;
 use crate::refusal::Refusal;
 use crate::sessions::Sessions;
+
+mod waiting;
 
 /// Guards the door of one broker, or of one of its listeners.
 pub(crate) struct Guard<B> {
@@ -50,6 +54,7 @@ impl<B: Broker> Guard<B> {
     /// Starts with these options.
     pub(crate) fn new(broker: B, options: Options) -> Result<Self, InvalidOption> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        options.expect_waiting(broker.can_wait())?;
         let authenticators = Authenticators::start(options.authenticators, &clock)?;
         broker.log(Level::Info, &format!("authenticators, in their order: {}", authenticators.describe()));
         Ok(Self {
@@ -83,37 +88,48 @@ impl<B: Broker> Guard<B> {
             }
             None
         };
-        let outcome = match (known, self.authenticators.hand_on()) {
-            (Some(known), _) => known.map_err(Refusal::from),
-            (None, Some(counters)) if is_no_token(client.username(), password) => {
-                match self.hand_on(client) {
-                    Ok(()) => {
-                        counters.handed_on();
-                        return Verdict::HandOn;
-                    }
-                    Err(refusal) => {
-                        counters.denied(refusal.code());
-                        Err(refusal)
-                    }
-                }
-            }
-            (None, _) => self.admit(client, password, now),
+        let outcome = match known {
+            Some(known) => known.map(|()| Verdict::Allow).map_err(Refusal::from),
+            None => self.admit(client, password, now),
         };
         self.verdict(client, outcome, now)
     }
 
+    /// Finds who judges a client, and lets it in or not.
+    fn admit(
+        &self,
+        client: &mut impl Client,
+        password: Option<&str>,
+        now: UnixSeconds,
+    ) -> Result<Verdict, Refusal> {
+        if is_no_token(client.username(), password) {
+            if let Some(authenticator) = self.authenticators.passwords()
+                && let Some(presented) = Presented::read(client, password)
+            {
+                let judged = self.by_password(client, authenticator, &presented, now);
+                return judged.inspect_err(|refusal| authenticator.counters.denied(refusal.code()));
+            }
+            if let Some(counters) = self.authenticators.hand_on() {
+                let handed_on = self.hand_on(client, counters);
+                return handed_on.inspect_err(|refusal| counters.denied(refusal.code()));
+            }
+        }
+        self.by_token(client, password, now).map(|()| Verdict::Allow)
+    }
+
     /// Leaves a client to others. Not one that would take over the session of
     /// a device, with what was queued for it.
-    fn hand_on(&self, client: &impl Client) -> Result<(), Refusal> {
+    fn hand_on(&self, client: &impl Client, counters: &Counters) -> Result<Verdict, Refusal> {
         let id = client.id().ok_or(Refusal::ClientIdNotUtf8)?;
         if self.sessions.borrow().has_session(id) {
             return Err(Refusal::ClientIdOfDevice);
         }
         self.handed_on.borrow_mut().begin(client, id);
-        Ok(())
+        counters.handed_on();
+        Ok(Verdict::HandOn)
     }
 
-    fn admit(
+    fn by_token(
         &self,
         client: &mut impl Client,
         password: Option<&str>,
@@ -127,11 +143,7 @@ impl<B: Broker> Guard<B> {
                     counters.denied(Refusal::UsernameRefused.code());
                     return Err(Refusal::UsernameRefused);
                 }
-                counters.let_in();
-                let mut handed_on = self.handed_on.borrow_mut();
-                handed_on.end(client.handle());
-                handed_on.end_session(token.mqtt_client_id());
-                self.sessions.borrow_mut().connect(client.handle(), token);
+                self.let_in(client.handle(), token, counters);
                 Ok(())
             }
             Err(refusal) => {
@@ -152,14 +164,27 @@ impl<B: Broker> Guard<B> {
         let (id, token) =
             self.token_of(client, password).inspect_err(|refusal| unjudged.denied(refusal.code()))?;
         let token = self.authenticators.verify(token, id, now)?;
-        let starts_clean = client.starts_clean();
-        let resumed = match self.handed_on.borrow().has_session(id) && !starts_clean {
-            false => self.sessions.borrow().may_resume(&token, starts_clean),
-            true => Err(Refusal::ClientIdKept),
-        };
         let counters = self.authenticators.counters_of(&token);
-        resumed.inspect_err(|refusal| counters.denied(refusal.code()))?;
+        self.may_resume(&token, client.starts_clean())
+            .inspect_err(|refusal| counters.denied(refusal.code()))?;
         Ok(token)
+    }
+
+    /// Whether a client with this token may have the session that there may be
+    /// under its client ID.
+    fn may_resume(&self, token: &VerifiedToken, starts_clean: bool) -> Result<(), Refusal> {
+        if !starts_clean && self.handed_on.borrow().has_session(token.mqtt_client_id()) {
+            return Err(Refusal::ClientIdKept);
+        }
+        self.sessions.borrow().may_resume(token, starts_clean)
+    }
+
+    fn let_in(&self, handle: ClientHandle, token: VerifiedToken, counters: &Counters) {
+        counters.let_in();
+        let mut handed_on = self.handed_on.borrow_mut();
+        handed_on.end(handle);
+        handed_on.end_session(token.mqtt_client_id());
+        self.sessions.borrow_mut().connect(handle, token);
     }
 
     /// The client's ID and its token.
@@ -191,7 +216,7 @@ impl<B: Broker> Guard<B> {
             return Verdict::HandOn;
         }
         let outcome = match topic {
-            Some(topic) => self.sessions.borrow().allows(client, access, topic, now),
+            Some(topic) => self.sessions.borrow().allows(client, access, topic, now).map(|()| Verdict::Allow),
             None => Err(Refusal::TopicNotUtf8),
         };
         self.verdict(client, outcome, now)
@@ -217,6 +242,7 @@ impl<B: Broker> Guard<B> {
         self.reload_at.set(None);
         self.apply_revocations();
         self.send_revoked_away();
+        self.complete_waiting(now);
         if now != self.kept_at.get() {
             self.keep_house(now);
         }
@@ -273,18 +299,29 @@ impl<B: Broker> Guard<B> {
     }
 
     /// Logs a denial.
-    fn verdict(&self, client: &impl Client, outcome: Result<(), Refusal>, now: UnixSeconds) -> Verdict {
-        let Err(refusal) = outcome else { return Verdict::Allow };
+    fn verdict(&self, client: &impl Client, outcome: Result<Verdict, Refusal>, now: UnixSeconds) -> Verdict {
+        outcome.unwrap_or_else(|refusal| {
+            self.log_denial(client.id(), client.address(), &refusal, now);
+            Verdict::Deny
+        })
+    }
+
+    fn log_denial(
+        &self,
+        client_id: Option<&str>,
+        address: Option<&str>,
+        refusal: &Refusal,
+        now: UnixSeconds,
+    ) {
         // A line that is published to somebody who may not read it would
         // cause the next.
         if !self.logging.replace(true) {
-            let line = self.denials.borrow_mut().line(client, &refusal, now);
+            let line = self.denials.borrow_mut().line(client_id, address, refusal, now);
             if let Some(line) = line {
                 self.broker.log(Level::Notice, &line);
             }
             self.logging.set(false);
         }
-        Verdict::Deny
     }
 }
 

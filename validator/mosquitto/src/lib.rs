@@ -30,6 +30,7 @@ mod guard;
 mod handed_on;
 mod keys;
 mod options;
+mod passwords;
 mod refusal;
 mod revocations;
 mod sessions;

@@ -16,6 +16,7 @@ use std::str::FromStr;
 
 use fleetbadge_validator::remote::RemoteError;
 use fleetbadge_validator::remote::http::HttpSetupError;
+use fleetbadge_validator::remote::password_exchange::PasswordExchangeConfig;
 use fleetbadge_validator::verify::Verifier;
 
 use self::given::Given;
@@ -24,6 +25,7 @@ use crate::revocations::FeedConfig;
 
 mod given;
 mod jwt;
+mod static_password;
 
 /// What the operator wants.
 #[derive(Clone, Debug)]
@@ -48,6 +50,8 @@ pub(crate) struct AuthenticatorOptions {
 pub(crate) enum AuthenticatorKind {
     /// Tokens of one issuer.
     Jwt(Box<JwtOptions>),
+    /// The exchange of static passwords for tokens.
+    StaticPassword(Box<StaticPasswordOptions>),
     /// Nothing: what is no token is for who comes next in the broker.
     HandOn,
 }
@@ -60,6 +64,16 @@ pub(crate) struct JwtOptions {
     pub(crate) feed: Option<FeedConfig>,
     /// In which folder it must make itself one of its own, named like itself.
     pub(crate) state_in: Option<PathBuf>,
+    /// What stands before the names of its options.
+    pub(crate) prefix: Prefix,
+}
+
+/// What the operator wants of an authenticator for static passwords.
+#[derive(Clone, Debug)]
+pub(crate) struct StaticPasswordOptions {
+    pub(crate) exchange: PasswordExchangeConfig,
+    /// Whose authenticator judges the tokens.
+    pub(crate) issuer: Box<str>,
     /// What stands before the names of its options.
     pub(crate) prefix: Prefix,
 }
@@ -116,6 +130,13 @@ pub(crate) enum InvalidOption {
     KeysFromTwoPlaces { name: String, other: String },
     #[error("plugin_opt_{name} and plugin_opt_{other} are the same; each issuer has its own")]
     Shared { name: String, other: String },
+    #[error("plugin_opt_{name} and plugin_opt_{other} are both static_password; enable one")]
+    TwoExchanges { name: String, other: String },
+    #[error(
+        "plugin_opt_{name} is static_password, which needs Mosquitto 2.1: plugins of this one cannot wait \
+         for the issuer; give the client a token instead"
+    )]
+    CannotWait { name: String },
     #[error("no authenticator is enabled, and nobody could connect; set one of plugin_opt_NAME.enabled")]
     NoneEnabled,
     #[error("plugin_opt_{name}: {}: {reason}", path.display())]
@@ -153,6 +174,7 @@ impl Options {
         given.expect_all_used()?;
         let options = Self { token_from, authenticators };
         options.expect_apart()?;
+        options.expect_one_exchange()?;
         Ok(options)
     }
 
@@ -161,9 +183,43 @@ impl Options {
         self.authenticators.iter().filter(|authenticator| authenticator.enabled).filter_map(|authenticator| {
             match &authenticator.kind {
                 AuthenticatorKind::Jwt(jwt) => Some(&**jwt),
-                AuthenticatorKind::HandOn => None,
+                AuthenticatorKind::StaticPassword(_) | AuthenticatorKind::HandOn => None,
             }
         })
+    }
+
+    /// Those that are enabled and go by static passwords.
+    fn enabled_static_password(&self) -> impl Iterator<Item = &StaticPasswordOptions> {
+        self.authenticators.iter().filter(|authenticator| authenticator.enabled).filter_map(|authenticator| {
+            match &authenticator.kind {
+                AuthenticatorKind::StaticPassword(options) => Some(&**options),
+                AuthenticatorKind::Jwt(_) | AuthenticatorKind::HandOn => None,
+            }
+        })
+    }
+
+    /// Whether the token of a static password finds its judge, and no password
+    /// goes to an issuer whose it may not be.
+    fn expect_one_exchange(&self) -> Result<(), InvalidOption> {
+        let mut exchanges = self.enabled_static_password();
+        let Some(StaticPasswordOptions { issuer, prefix, .. }) = exchanges.next() else { return Ok(()) };
+        if let Some(other) = exchanges.next() {
+            let (name, other) = (format!("{prefix}kind"), format!("{}kind", other.prefix));
+            return Err(InvalidOption::TwoExchanges { name, other });
+        }
+        if self.enabled_jwt().any(|jwt| jwt.verifier.issuer == *issuer) {
+            return Ok(());
+        }
+        let without = "an enabled authenticator of kind jwt with the same issuer, which judges the tokens";
+        Err(InvalidOption::NoEffect { name: format!("{prefix}issuer"), without: without.into() })
+    }
+
+    /// Whether the broker can do what is asked: let connections wait.
+    pub(crate) fn expect_waiting(&self, can_wait: bool) -> Result<(), InvalidOption> {
+        match self.enabled_static_password().next().filter(|_| !can_wait) {
+            Some(options) => Err(InvalidOption::CannotWait { name: format!("{}kind", options.prefix) }),
+            None => Ok(()),
+        }
     }
 
     /// Whether no two authenticators could take the tokens of one for those of
@@ -210,11 +266,14 @@ impl AuthenticatorOptions {
         }
         let kind = match options.own("kind") {
             None | Some("jwt") => AuthenticatorKind::Jwt(jwt::read(&options)?.into()),
+            Some("static_password") => {
+                AuthenticatorKind::StaticPassword(static_password::read(&options)?.into())
+            }
             Some(value) => {
                 return Err(InvalidOption::Malformed {
                     name: options.name("kind"),
                     value: value.into(),
-                    expected: "jwt".into(),
+                    expected: "jwt or static_password".into(),
                 });
             }
         };

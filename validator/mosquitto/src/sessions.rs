@@ -56,6 +56,9 @@ pub(crate) struct Sessions {
     to_be_asked: HashSet<ClientHandle>,
     /// Connections whose token was revoked and that are to be disconnected.
     revoked: VecDeque<ClientHandle>,
+    /// The connection that the broker is told to let in at this moment, if it
+    /// is still there.
+    expected: Option<(ClientHandle, VerifiedToken)>,
 }
 
 #[derive(Debug)]
@@ -104,6 +107,7 @@ impl Sessions {
             reloads: 0,
             to_be_asked: HashSet::new(),
             revoked: VecDeque::new(),
+            expected: None,
         }
     }
 
@@ -118,6 +122,26 @@ impl Sessions {
             self.parted.remove(&parting.number);
         }
         self.connected.insert(handle, Connected { token, ending: false, revoked: None });
+    }
+
+    /// The broker is about to be told to let in a connection that has waited. It
+    /// may have gone, and its address be another's: until the broker reports it
+    /// as connected, its token decides what was queued for it, and nothing
+    /// else.
+    pub(crate) fn expect(&mut self, handle: ClientHandle, token: VerifiedToken) {
+        self.expected = Some((handle, token));
+    }
+
+    /// The broker has let in a connection.
+    pub(crate) fn connected(&mut self, handle: ClientHandle) {
+        if let Some((_, token)) = self.expected.take_if(|(expected, _)| *expected == handle) {
+            self.connect(handle, token);
+        }
+    }
+
+    /// Whether the connection that was expected has come.
+    pub(crate) fn expectation_met(&mut self) -> bool {
+        self.expected.take().is_none()
     }
 
     /// The connection of a client has ended. Anybody's: also of clients that
@@ -173,6 +197,15 @@ impl Sessions {
         topic: &str,
         now: UnixSeconds,
     ) -> Result<(), Refusal> {
+        if let Some((expected, token)) = &self.expected
+            && *expected == client.handle()
+            && client.id() == Some(token.mqtt_client_id())
+        {
+            return match access {
+                Access::Read => Ok(token.allows(Action::Receive, topic, now)?),
+                Access::Write | Access::Subscribe | Access::Unsubscribe => Err(Refusal::ClientUnknown),
+            };
+        }
         match self.connected.get(&client.handle()) {
             // It keeps its subscriptions, for when it comes back.
             Some(Connected { revoked: Some(denied), ending, .. })

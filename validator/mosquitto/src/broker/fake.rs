@@ -11,6 +11,10 @@ pub(crate) struct FakeBroker {
     pub(crate) kicked: RefCell<Vec<String>>,
     /// Those of them whose will is not sent.
     pub(crate) without_will: RefCell<Vec<String>>,
+    /// The client IDs of connections that have waited, and whether they were
+    /// let in.
+    pub(crate) completed: RefCell<Vec<(String, bool)>>,
+    pub(crate) cannot_wait: bool,
 }
 
 impl Broker for &FakeBroker {
@@ -24,9 +28,22 @@ impl Broker for &FakeBroker {
         }
         self.kicked.borrow_mut().push(client_id.to_owned());
     }
+
+    fn can_wait(&self) -> bool {
+        !self.cannot_wait
+    }
+
+    fn complete(&self, client_id: &str, let_in: bool) {
+        self.completed.borrow_mut().push((client_id.to_owned(), let_in));
+    }
 }
 
 impl FakeBroker {
+    /// Which connections that have waited were let in, and which not.
+    pub(crate) fn take_completed(&self) -> Vec<(String, bool)> {
+        self.completed.take()
+    }
+
     /// The lines so far, which are then forgotten.
     pub(crate) fn take_log(&self) -> String {
         self.lines.take().into_iter().map(|(_, line)| line + "\n").collect()

@@ -9,6 +9,7 @@ use crate::revocations::Revocations;
 
 mod chain;
 mod hand_on;
+mod passwords;
 
 const START: UnixSeconds = UnixSeconds(1_000_000);
 /// `exp` is a minute after the start, the skew 5 s.
@@ -171,7 +172,7 @@ fn the_token_comes_from_where_the_options_say() {
         match verdict {
             Verdict::Allow => assert_eq!("allowed", expected, "{token_from} {username:?} {password:?}"),
             Verdict::Deny => assert!(log.contains(&format!("({expected})")), "{expected}: {log}"),
-            Verdict::HandOn => panic!("nobody said so"),
+            Verdict::HandOn | Verdict::Wait => panic!("nobody said so"),
         }
         let name = (verdict == Verdict::Allow).then_some("pump-1");
         assert_eq!(client.username.as_deref(), name, "{token_from}");
@@ -284,6 +285,12 @@ fn a_line_that_causes_a_denial_does_not_cause_another_line() {
         }
 
         fn kick(&self, _: &str, _: Will) {}
+
+        fn can_wait(&self) -> bool {
+            false
+        }
+
+        fn complete(&self, _: &str, _: bool) {}
     }
 
     let scene = Scene::new();

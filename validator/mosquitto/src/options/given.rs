@@ -23,7 +23,7 @@ const COMMON: [&str; 7] = [
 const OWN: [&str; 6] =
     ["credentials_file", "issuer", "jwks_file", "jwks_url", "reports_url", "revocations_url"];
 /// Those that only an authenticator with a name has.
-const NAMED: [&str; 2] = ["enabled", "kind"];
+const NAMED: [&str; 3] = ["enabled", "kind", "token_url"];
 
 /// All of them.
 pub(super) struct Given(Vec<GivenOption>);

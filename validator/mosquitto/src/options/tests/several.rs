@@ -15,7 +15,7 @@ const TWO: [(&str, &str); 6] = [
 fn jwt(options: Options) -> Vec<(Box<str>, bool, JwtOptions)> {
     let of = |AuthenticatorOptions { name, enabled, kind }| match kind {
         AuthenticatorKind::Jwt(jwt) => Some((name, enabled, *jwt)),
-        AuthenticatorKind::HandOn => None,
+        AuthenticatorKind::StaticPassword(_) | AuthenticatorKind::HandOn => None,
     };
     options.authenticators.into_iter().filter_map(of).collect()
 }
@@ -119,4 +119,49 @@ fn hand_on_stands_last_and_has_nothing_but_a_switch() {
         let error = listing("fleet factory hand_on", &[(option, "x")]).unwrap_err().to_string();
         assert!(error.starts_with(&format!("plugin_opt_{option} has no effect")), "{error}");
     }
+}
+
+#[test]
+fn a_static_password_needs_whoever_judges_the_token() {
+    let password = [
+        ("old.kind", "static_password"),
+        ("old.issuer", "https://id.example"),
+        ("old.credentials_file", "/etc/broker.json"),
+    ];
+    let list = [("authenticators", "fleet factory old")];
+    let read = |password: &[(&str, &str)], more: &[(&str, &str)]| {
+        parse(&[&list, &TWO[1..], password, more]).map_err(|error| error.to_string())
+    };
+    let options = read(&password, &[]).unwrap();
+    let AuthenticatorKind::StaticPassword(old) = &options.authenticators[2].kind else {
+        panic!("it is last")
+    };
+    assert_eq!(old.exchange.endpoint.url.as_str(), "https://id.example/oauth2/token");
+    let more = [("old.token_url", "http://127.0.0.1:1/t"), ("old.ca_file", "/etc/ca.pem")];
+    let options = read(&password, &more).unwrap();
+    let AuthenticatorKind::StaticPassword(old) = &options.authenticators[2].kind else {
+        panic!("it is last")
+    };
+    assert_eq!(old.exchange.endpoint.url.as_str(), "http://127.0.0.1:1/t");
+    assert!(old.exchange.endpoint.ca_file.is_some());
+
+    assert!(read(&password[..2], &[]).unwrap_err().starts_with("plugin_opt_old.credentials_file is missing"));
+    let no_issuer = [password[0], password[2]];
+    assert!(read(&no_issuer, &[]).unwrap_err().starts_with("plugin_opt_old.issuer is missing"));
+    for option in ["old.jwks_url", "old.audience", "old.skew_s", "old.state_dir", "fleet.token_url"] {
+        let error = read(&password, &[(option, "https://id.example")]).unwrap_err();
+        assert!(error.starts_with(&format!("plugin_opt_{option} has no effect")), "{error}");
+    }
+    let off = read(&password, &[("fleet.enabled", "false")]).unwrap_err();
+    assert!(off.starts_with("plugin_opt_old.issuer has no effect without an enabled"), "{off}");
+    assert!(read(&password, &[("fleet.enabled", "false"), ("old.enabled", "false")]).is_ok());
+    let second: Vec<_> = [
+        ("authenticators", "fleet factory old older"),
+        ("older.kind", "static_password"),
+        ("older.issuer", "https://factory.example"),
+        ("older.credentials_file", "/etc/other.json"),
+    ]
+    .into();
+    let error = refused(&[&TWO[1..], &password, &second]);
+    assert!(error.starts_with("plugin_opt_old.kind and plugin_opt_older.kind are both"), "{error}");
 }
