@@ -117,6 +117,8 @@ pub enum Denied {
     Expired { exp: UnixSeconds, now: UnixSeconds, skew_s: u64 },
     #[error("the signature is not good")]
     SignatureInvalid,
+    #[error("the signature was not looked at: too many from the same place were not good")]
+    SignatureUnchecked,
     #[error("aud is {found}, expected {expected}")]
     AudienceDiffers { found: Excerpt, expected: Excerpt },
     #[error("not valid yet: nbf is {nbf}, now {now}, skew {skew_s} s")]
@@ -177,6 +179,7 @@ impl Denied {
             Self::IssuerUnknown { .. } => "issuer_unknown",
             Self::Expired { .. } => "expired",
             Self::SignatureInvalid => "signature_invalid",
+            Self::SignatureUnchecked => "signature_unchecked",
             Self::AudienceDiffers { .. } => "audience_differs",
             Self::NotYetValid { .. } => "not_yet_valid",
             Self::IssuedInFuture { .. } => "issued_in_future",
@@ -207,7 +210,7 @@ impl Denied {
             Self::ClaimsMalformed { .. } => Check::Claims,
             Self::IssuerDiffers { .. } | Self::IssuerUnknown { .. } => Check::Issuer,
             Self::Expired { .. } => Check::Expiry,
-            Self::SignatureInvalid => Check::Signature,
+            Self::SignatureInvalid | Self::SignatureUnchecked => Check::Signature,
             Self::AudienceDiffers { .. } => Check::Audience,
             Self::NotYetValid { .. } | Self::IssuedInFuture { .. } | Self::LifetimeTooLong { .. } => {
                 Check::Period

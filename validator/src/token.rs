@@ -65,6 +65,21 @@ impl SignedToken {
     /// # Errors
     /// [`Denied`] says which check failed and on what.
     pub fn check(token: &str, keys: &KeySet, now: UnixSeconds, skew_s: u64) -> Result<Self, Denied> {
+        Self::check_if(token, keys, now, skew_s, || Ok(()))
+    }
+
+    /// The same, but asks `admit` before the signature, which costs more than
+    /// all else.
+    ///
+    /// # Errors
+    /// [`Denied`], and what `admit` says.
+    pub fn check_if(
+        token: &str,
+        keys: &KeySet,
+        now: UnixSeconds,
+        skew_s: u64,
+        admit: impl FnOnce() -> Result<(), Denied>,
+    ) -> Result<Self, Denied> {
         let segments = Segments::split(token, MAX_TOKEN_LENGTH)?;
         let mut buffer = [0; MAX_HEADER_LENGTH];
         let (header, algorithm) = read_header(segments.header, &mut buffer)?;
@@ -91,6 +106,7 @@ impl SignedToken {
         }
 
         let signature = URL_SAFE_NO_PAD.decode(segments.signature).map_err(|_| Denied::TokenMalformed)?;
+        admit()?;
         key.verify(segments.signed.as_bytes(), &signature).map_err(|_| Denied::SignatureInvalid)?;
 
         Ok(Self {

@@ -17,6 +17,7 @@ use fleetbadge_validator::time::{Clock, UnixSeconds};
 use fleetbadge_validator::token::unverified_issuer;
 use fleetbadge_validator::verify::{VerifiedToken, Verifier};
 
+use crate::bad_signatures::{BadSignatures, Connecting};
 use crate::counters::{Counters, Counts};
 use crate::keys::Keys;
 use crate::options::{AuthenticatorKind, AuthenticatorOptions, HAND_ON, InvalidOption, JwtOptions};
@@ -36,6 +37,7 @@ pub(crate) struct Authenticators {
     /// Tokens that any of them has seen before: each is of the issuer whose
     /// key signed it.
     memory: RefCell<Memory>,
+    bad_signatures: BadSignatures,
     /// What none of them has judged.
     unjudged: Counters,
 }
@@ -108,6 +110,7 @@ impl Authenticators {
             passwords,
             hand_on,
             memory: RefCell::default(),
+            bad_signatures: BadSignatures::default(),
             unjudged: Counters::default(),
         })
     }
@@ -125,12 +128,19 @@ impl Authenticators {
     pub(crate) fn verify(
         &self,
         token: &str,
-        client_id: &str,
+        client: &Connecting<'_>,
         now: UnixSeconds,
     ) -> Result<VerifiedToken, Denied> {
         let judge = self.judge_of(token).inspect_err(|denied| self.unjudged.denied(denied.code()))?;
-        let verified = judge.verify(token, client_id, &mut self.memory.borrow_mut(), now);
-        verified.inspect_err(|denied| judge.counters.denied(denied.code()))
+        let memory = &mut self.memory.borrow_mut();
+        let admit = || self.bad_signatures.admit(client, now);
+        let verified = judge.verify(token, client.id, memory, now, admit);
+        verified.inspect_err(|denied| {
+            judge.counters.denied(denied.code());
+            if *denied == Denied::SignatureInvalid {
+                self.bad_signatures.count(client, now);
+            }
+        })
     }
 
     /// The one by whose keys and rules a token is judged.
@@ -264,9 +274,12 @@ impl JwtAuthenticator {
         client_id: &str,
         memory: &mut Memory,
         now: UnixSeconds,
+        admit: impl FnOnce() -> Result<(), Denied>,
     ) -> Result<VerifiedToken, Denied> {
         let (keys, revocations) = (self.keys.current(), self.revocations.state());
-        let verified = self.verifier.verify_remembered(token, client_id, &keys, &revocations, memory, now);
+        let verifier = &self.verifier;
+        let verified =
+            verifier.verify_remembered_if(token, client_id, &keys, &revocations, memory, now, admit);
         verified.inspect_err(|denied| {
             // By a clock that was set back the keys are of the future.
             let is_mended_by_keys = matches!(

@@ -15,6 +15,7 @@ use fleetbadge_validator::time::{Clock, SystemClock, UnixSeconds};
 use fleetbadge_validator::verify::VerifiedToken;
 
 use crate::authenticators::Authenticators;
+use crate::bad_signatures::Connecting;
 use crate::broker::{Access, Broker, Client, ClientHandle, Level, Verdict, Will};
 use crate::counters::Counters;
 use crate::denial_log::DenialLog;
@@ -163,7 +164,9 @@ impl<B: Broker> Guard<B> {
         let unjudged = self.authenticators.counters_of_unjudged();
         let (id, token) =
             self.token_of(client, password).inspect_err(|refusal| unjudged.denied(refusal.code()))?;
-        let token = self.authenticators.verify(token, id, now)?;
+        let is_known = self.sessions.borrow().has_session(id);
+        let connecting = Connecting { id, address: client.address(), is_known };
+        let token = self.authenticators.verify(token, &connecting, now)?;
         let counters = self.authenticators.counters_of(&token);
         self.may_resume(&token, client.starts_clean())
             .inspect_err(|refusal| counters.denied(refusal.code()))?;

@@ -22,6 +22,7 @@
 compile_error!("the plugin needs panic = \"unwind\"");
 
 mod authenticators;
+mod bad_signatures;
 mod broker;
 mod counters;
 mod denial_log;

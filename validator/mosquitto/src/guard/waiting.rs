@@ -76,7 +76,9 @@ impl<B: Broker> Guard<B> {
         starts_clean: bool,
         now: UnixSeconds,
     ) -> Result<VerifiedToken, Refusal> {
-        let token = self.authenticators.verify(token, client_id, now)?;
+        // It comes from the issuer, wherever the client is.
+        let connecting = Connecting { id: client_id, address: None, is_known: true };
+        let token = self.authenticators.verify(token, &connecting, now)?;
         // The user name that the broker has stays, and is that of the session.
         if token.subject() != username {
             return Err(Refusal::PasswordOfAnother);
