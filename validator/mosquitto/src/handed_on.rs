@@ -26,6 +26,8 @@ struct HandedOnClient {
     id: Box<str>,
     /// Whether its session ends when it parts.
     leaves_nothing: bool,
+    /// Whether the broker has asked about a topic for it, and so let it in.
+    was_asked_for: bool,
     /// Its place in the order of all partings.
     parting: Option<u64>,
 }
@@ -38,7 +40,8 @@ impl HandedOn {
     pub(crate) fn begin(&mut self, client: &impl Client, id: &str) {
         self.end(client.handle());
         let leaves_nothing = client.leaves_nothing();
-        self.clients.insert(client.handle(), HandedOnClient { id: id.into(), leaves_nothing, parting: None });
+        let new = HandedOnClient { id: id.into(), leaves_nothing, was_asked_for: false, parting: None };
+        self.clients.insert(client.handle(), new);
     }
 
     /// Another client is at this address now.
@@ -57,7 +60,7 @@ impl HandedOn {
         self.partings += 1;
         client.parting = Some(self.partings);
         self.parted.insert(self.partings, handle);
-        if client.leaves_nothing {
+        if client.leaves_nothing && client.was_asked_for {
             self.sessions.remove(&client.id);
         }
         if self.parted.len() > Self::MAX_PARTED
@@ -75,11 +78,11 @@ impl HandedOn {
         if !client.has_connected() {
             return self.sessions.contains(id);
         }
-        let Some(known) = self.clients.get(&client.handle()).filter(|known| *known.id == *id) else {
+        let Some(known) = self.clients.get_mut(&client.handle()).filter(|known| *known.id == *id) else {
             return false;
         };
-        let has_session = known.parting.is_none() && !self.sessions.contains(id);
-        if has_session {
+        if known.parting.is_none() && !(known.was_asked_for && self.sessions.contains(id)) {
+            known.was_asked_for = true;
             self.sessions.insert(id.into());
         }
         true
@@ -145,9 +148,12 @@ mod tests {
         let (mut handed_on, client) = (HandedOn::default(), FakeClient::new(1, "desk"));
         handed_on.begin(&client, "desk");
         handed_on.has(&client);
-        let stranger = FakeClient::new(2, "desk");
-        handed_on.begin(&stranger, "desk");
-        handed_on.part(stranger.handle());
-        assert!(handed_on.has(&client) && handed_on.has_session("desk"));
+        for leaves_nothing in [false, true] {
+            let stranger = FakeClient { leaves_nothing, ..FakeClient::new(2, "desk") };
+            handed_on.begin(&stranger, "desk");
+            handed_on.part(stranger.handle());
+            assert!(handed_on.has_session("desk"));
+        }
+        assert!(handed_on.has(&client));
     }
 }

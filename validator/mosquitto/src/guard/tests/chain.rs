@@ -231,3 +231,36 @@ fn each_counts_what_it_has_done() {
     assert_eq!(unjudged.denied, [("token_malformed", 1), ("token_missing", 1)].into());
     assert_eq!(factory.errors, 0);
 }
+
+/// Somebody behind a fleet's router sends one bad signature after the other.
+#[test]
+fn a_flood_of_bad_signatures_shuts_out_no_fleet() {
+    let chain = Chain::new();
+    let guard = chain.guard(&[]);
+    let token = |device: &str, exp: u64| {
+        let mut claims = chain.claims(0, device);
+        claims["exp"] = json!(START.0 + exp);
+        chain.keys[0].token(&claims)
+    };
+    let let_in = |handle, device, exp| {
+        let mut client = FakeClient::new(handle, device).with_username(&token(device, exp));
+        guard.connect(&mut client, None, START) == Verdict::Allow
+    };
+    assert!(let_in(1, "pump-1", 60));
+    let header = json!({"alg": "ES256", "typ": "at+jwt", "kid": chain.keys[0].kid()}).to_string();
+    let stranger = TestKey::generate();
+    for number in 0..1_000 {
+        let id = format!("x-{number}");
+        let bad = stranger.token_of(&header, chain.claims(0, &id).to_string());
+        let mut client = FakeClient::new(2, &id).with_username(&bad);
+        assert_eq!(guard.connect(&mut client, None, START), Verdict::Deny);
+    }
+    let denied = guard.authenticators.status().swap_remove(0).1.denied;
+    assert_eq!(denied, [("signature_invalid", 200), ("signature_unchecked", 800)].into());
+    assert!(let_in(3, "pump-1", 60), "a token seen before");
+    assert!(let_in(4, "pump-1", 61), "a new token of a device that was here before");
+    assert!(!let_in(5, "pump-2", 60), "a new device has to try again");
+    let mut elsewhere = FakeClient::new(6, "pump-3").with_username(&token("pump-3", 60));
+    elsewhere.address = Some("198.51.100.7".into());
+    assert_eq!(guard.connect(&mut elsewhere, None, START), Verdict::Allow);
+}
