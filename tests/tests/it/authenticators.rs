@@ -16,6 +16,9 @@ mod hand_on;
 mod issuers;
 mod static_passwords;
 
+/// What a PUBLISH that is allowed, and that nobody wants, is answered.
+const NO_SUBSCRIBERS: u8 = 0x10;
+
 /// A Mosquitto with the plugin and these authenticators, whose options must
 /// follow.
 fn authenticated_by(list: &str, version: MosquittoVersion) -> MosquittoBuilder {

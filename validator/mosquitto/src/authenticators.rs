@@ -17,7 +17,7 @@ use fleetbadge_validator::time::{Clock, UnixSeconds};
 use fleetbadge_validator::token::unverified_issuer;
 use fleetbadge_validator::verify::{VerifiedToken, Verifier};
 
-use crate::bad_signatures::{BadSignatures, Connecting};
+use crate::bad_signatures::{BadSignatures, Origin};
 use crate::counters::{Counters, Counts};
 use crate::keys::Keys;
 use crate::options::{AuthenticatorKind, AuthenticatorOptions, HAND_ON, InvalidOption, JwtOptions};
@@ -99,7 +99,8 @@ impl Authenticators {
                 }
                 AuthenticatorKind::HandOn => {
                     hand_on = enabled.then(Counters::default);
-                    "what is no token is left to the broker's password file, ACL file and next plugins".into()
+                    "what is no token is left to the broker's password file and next plugins; without an acl_file \
+                     or such a plugin it may do nothing".into()
                 }
             };
             listed.push(Listed { name, enabled, what });
@@ -128,7 +129,7 @@ impl Authenticators {
     pub(crate) fn verify(
         &self,
         token: &str,
-        client: &Connecting<'_>,
+        client: &Origin<'_>,
         now: UnixSeconds,
     ) -> Result<VerifiedToken, Denied> {
         let judge = self.judge_of(token).inspect_err(|denied| self.unjudged.denied(denied.code()))?;

@@ -15,11 +15,11 @@ use fleetbadge_validator::denied::Denied;
 use fleetbadge_validator::rate_limit::{RateLimit, network};
 use fleetbadge_validator::time::UnixSeconds;
 
-/// A client that brings a token.
-pub(crate) struct Connecting<'a> {
-    /// Its MQTT client identifier.
+/// Where a token comes from.
+pub(crate) struct Origin<'a> {
+    /// The MQTT client identifier of who brings it.
     pub(crate) id: &'a str,
-    /// From where it comes, without a port.
+    /// The address of that client, without a port.
     pub(crate) address: Option<&'a str>,
     /// Whether there is a session under its client ID.
     pub(crate) is_known: bool,
@@ -37,7 +37,7 @@ impl BadSignatures {
     const OF_NETWORK: u64 = 200;
 
     /// Whether one more signature may be looked at.
-    pub(crate) fn admit(&self, client: &Connecting<'_>, now: UnixSeconds) -> Result<(), Denied> {
+    pub(crate) fn admit(&self, client: &Origin<'_>, now: UnixSeconds) -> Result<(), Denied> {
         let network = client.network();
         let may = self.of_network.has_room(&network, now)
             || client.is_known && self.of_client.has_room(&(network, client.id), now);
@@ -45,7 +45,7 @@ impl BadSignatures {
     }
 
     /// One was not good.
-    pub(crate) fn count(&self, client: &Connecting<'_>, now: UnixSeconds) {
+    pub(crate) fn count(&self, client: &Origin<'_>, now: UnixSeconds) {
         let network = client.network();
         if self.of_network.count(&network, now).is_err() && client.is_known {
             // One too many is one all the same.
@@ -63,7 +63,7 @@ impl Default for BadSignatures {
     }
 }
 
-impl Connecting<'_> {
+impl Origin<'_> {
     fn network(&self) -> Option<IpAddr> {
         self.address.and_then(|address| address.parse().ok()).map(network)
     }
@@ -75,12 +75,12 @@ mod tests {
 
     const NOW: UnixSeconds = UnixSeconds(1_000);
 
-    fn client<'a>(id: &'a str, address: &'a str, is_known: bool) -> Connecting<'a> {
-        Connecting { id, address: Some(address), is_known }
+    fn client<'a>(id: &'a str, address: &'a str, is_known: bool) -> Origin<'a> {
+        Origin { id, address: Some(address), is_known }
     }
 
     /// How many bad ones are looked at.
-    fn flood(bad: &BadSignatures, client: &Connecting<'_>, now: UnixSeconds) -> usize {
+    fn flood(bad: &BadSignatures, client: &Origin<'_>, now: UnixSeconds) -> usize {
         let looked_at = |_: &u32| bad.admit(client, now).is_ok().then(|| bad.count(client, now)).is_some();
         (0..1_000).filter(looked_at).count()
     }

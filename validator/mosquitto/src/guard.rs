@@ -15,7 +15,7 @@ use fleetbadge_validator::time::{Clock, SystemClock, UnixSeconds};
 use fleetbadge_validator::verify::VerifiedToken;
 
 use crate::authenticators::Authenticators;
-use crate::bad_signatures::Connecting;
+use crate::bad_signatures::Origin;
 use crate::broker::{Access, Broker, Client, ClientHandle, Level, Verdict, Will};
 use crate::counters::Counters;
 use crate::denial_log::DenialLog;
@@ -165,8 +165,8 @@ impl<B: Broker> Guard<B> {
         let (id, token) =
             self.token_of(client, password).inspect_err(|refusal| unjudged.denied(refusal.code()))?;
         let is_known = self.sessions.borrow().has_session(id);
-        let connecting = Connecting { id, address: client.address(), is_known };
-        let token = self.authenticators.verify(token, &connecting, now)?;
+        let origin = Origin { id, address: client.address(), is_known };
+        let token = self.authenticators.verify(token, &origin, now)?;
         let counters = self.authenticators.counters_of(&token);
         self.may_resume(&token, client.starts_clean())
             .inspect_err(|refusal| counters.denied(refusal.code()))?;

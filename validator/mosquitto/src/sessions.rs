@@ -184,6 +184,12 @@ impl Sessions {
         }
     }
 
+    /// Whether a device of another name is connected with this client ID.
+    pub(crate) fn is_of_another(&self, client_id: &str, subject: &str) -> bool {
+        let latest = self.latest.get(client_id).filter(|latest| latest.parting.is_none());
+        latest.is_some_and(|latest| latest.token.subject() != subject)
+    }
+
     /// Whether there is a session under this client ID, connected or parted.
     pub(crate) fn has_session(&self, client_id: &str) -> bool {
         self.latest.contains_key(client_id)

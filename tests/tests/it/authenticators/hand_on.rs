@@ -42,7 +42,7 @@ fn a_password_file_goes_on_working_and_tokens_are_never_handed_on(version: Mosqu
         assert_eq!(desk.publish("office/x", b"hello"), Some(0));
         assert_eq!(desk.packet(), Some(message("office/x", b"hello")));
         assert_eq!(desk.publish("elsewhere/x", b"no"), Some(0x87));
-        assert_eq!(device.publish("devices/pump-1/x", b"1"), Some(0));
+        assert_eq!(device.publish("devices/pump-1/x", b"1"), Some(NO_SUBSCRIBERS));
         assert_eq!(device.publish("office/x", b"no"), Some(0x87), "an ACL file gives a device nothing");
         broker.signal_hup();
     }

@@ -30,6 +30,10 @@ impl<B: Broker> Guard<B> {
                 Err(_) => passwords.borrow_mut().forget(presented),
             }
         }
+        // While it waits, a device that comes back with this client ID is dropped.
+        if self.sessions.borrow().is_of_another(presented.client_id, presented.username) {
+            return Err(Refusal::ClientIdTaken);
+        }
         passwords.borrow_mut().ask(client, presented, now)?;
         Ok(Verdict::Wait)
     }
@@ -77,8 +81,8 @@ impl<B: Broker> Guard<B> {
         now: UnixSeconds,
     ) -> Result<VerifiedToken, Refusal> {
         // It comes from the issuer, wherever the client is.
-        let connecting = Connecting { id: client_id, address: None, is_known: true };
-        let token = self.authenticators.verify(token, &connecting, now)?;
+        let origin = Origin { id: client_id, address: None, is_known: true };
+        let token = self.authenticators.verify(token, &origin, now)?;
         // The user name that the broker has stays, and is that of the session.
         if token.subject() != username {
             return Err(Refusal::PasswordOfAnother);

@@ -245,6 +245,18 @@ fn nobody_keeps_a_client_id_or_the_exchange_busy() {
     assert_eq!(waiting("203.0.113.3"), 0, "but not without end");
 }
 
+/// While a connection waits, Mosquitto drops others with the same client ID.
+#[test]
+fn nobody_waits_with_the_client_id_of_a_connected_device_of_another_name() {
+    let scene = Scene::new();
+    let guard = guard(&scene, "fleet hand_on");
+    scene.let_in(&guard, 1, "pump-2");
+    let mut other = FakeClient::new(2, "pump-2").with_username("pump-1");
+    assert_eq!(guard.connect(&mut other, Some(PASSWORD), START), Verdict::Deny);
+    assert!(scene.broker.take_log().contains("(client_id_taken)"));
+    assert!(guard.asked().is_empty());
+}
+
 #[test]
 fn a_revoked_token_is_not_taken_from_memory() {
     let scene = Scene::new();
