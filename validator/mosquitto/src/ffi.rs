@@ -216,8 +216,8 @@ impl Instance {
             }
             EVT_TICK => {
                 self.guard.tick(now);
-                // SAFETY: as promised.
                 let next_ms = if self.guard.is_awaited() { AWAITED_TICK_MS } else { TICK_MS };
+                // SAFETY: as promised.
                 unsafe { (*data.cast::<EvtTick>()).next_ms = next_ms };
                 SUCCESS
             }

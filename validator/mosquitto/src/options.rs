@@ -167,7 +167,7 @@ impl Options {
                 vec![AuthenticatorOptions { name: ONLY.into(), enabled: true, kind }]
             }
             Some(names) => {
-                let read = |name: &Box<str>| AuthenticatorOptions::read(&given, name);
+                let read = |name: &&str| AuthenticatorOptions::read(&given, name);
                 names.iter().map(read).collect::<Result<_, _>>()?
             }
         };

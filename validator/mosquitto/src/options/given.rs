@@ -64,18 +64,17 @@ impl Given {
     }
 
     /// The names of the authenticators, if they have any.
-    pub(super) fn names(&self) -> Result<Option<Vec<Box<str>>>, InvalidOption> {
+    pub(super) fn names(&self) -> Result<Option<Vec<&str>>, InvalidOption> {
         let name = "authenticators";
         let list = self.take(name);
-        let names: Vec<Box<str>> =
-            list.unwrap_or_default().split_ascii_whitespace().map(Into::into).collect();
-        let is_name = |name: &Box<str>| {
+        let names: Vec<&str> = list.unwrap_or_default().split_ascii_whitespace().collect();
+        let is_name = |name: &&str| {
             let allowed = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_');
             (1..=32).contains(&name.len()) && name.bytes().all(allowed)
         };
         let repeated =
-            |(index, name): (usize, &Box<str>)| names.iter().skip(index + 1).any(|other| other == name);
-        let hands_on_last = match names.iter().position(|name| **name == *HAND_ON) {
+            |(index, name): (usize, &&str)| names.iter().skip(index + 1).any(|other| other == name);
+        let hands_on_last = match names.iter().position(|name| *name == HAND_ON) {
             None => !names.is_empty(),
             Some(position) => position > 0 && position + 1 == names.len(),
         };
@@ -93,7 +92,7 @@ impl Given {
         }
         for given in &self.0 {
             let Some((authenticator, _)) = given.name.split_once('.') else { continue };
-            if !names.iter().any(|name| **name == *authenticator) {
+            if !names.contains(&authenticator) {
                 let (name, authenticator) = (given.name.clone(), authenticator.to_owned());
                 return Err(InvalidOption::NotListed { name, authenticator });
             }
@@ -131,7 +130,7 @@ impl Given {
             && let Some(names) = self.names()?
             && let Some(first) = names.first()
         {
-            return Err(InvalidOption::WhoseIsIt { authenticator: first.clone(), name });
+            return Err(InvalidOption::WhoseIsIt { authenticator: (*first).into(), name });
         }
         let without = match option {
             "allow_insecure_http" | "ca_file" | "state_dir" | "max_staleness_s" => {
