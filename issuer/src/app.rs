@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fleetbadge_validator::jwk::Algorithm;
+use fleetbadge_validator::rate_limit::RateLimit;
 use fleetbadge_validator::revocations::Revocation;
 use fleetbadge_validator::time::{Clock, UnixSeconds};
 
@@ -23,7 +24,6 @@ use crate::keys::{KeyError, Keys};
 use crate::metrics::Metrics;
 use crate::node::{CurrentMoment, FollowError, Node};
 use crate::random::{Random, RandomStock};
-use crate::rate_limit::RateLimit;
 use crate::rehash::Rehashes;
 use crate::revoker::Revoker;
 use crate::root_key::SealBroken;

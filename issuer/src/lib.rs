@@ -75,7 +75,6 @@ pub mod policy;
 pub mod private_file;
 pub mod profile;
 pub mod random;
-mod rate_limit;
 mod registration;
 mod rehash;
 pub mod restore;

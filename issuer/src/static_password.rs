@@ -7,6 +7,8 @@
 //! the database cannot make the one of the other.
 
 use aws_lc_rs::rand::SecureRandom;
+use fleetbadge_validator::rate_limit::RateLimit;
+pub use fleetbadge_validator::static_password::PASSWORD_PREFIX;
 use fleetbadge_validator::time::UnixSeconds;
 
 use crate::client_secrets::MAX_SECRET_LIFETIME_S;
@@ -14,7 +16,6 @@ use crate::credentials::{CredentialId, PasswordRecord};
 use crate::devices::{DeviceError, Devices};
 use crate::groups::Groups;
 use crate::random::{NoRandomness, Random};
-use crate::rate_limit::RateLimit;
 use crate::root_key::PresentedHashes;
 use crate::secret::{ClientSecret, SecretHash, SecretHasher};
 use crate::store::DeviceRecord;
@@ -22,10 +23,6 @@ use crate::store::DeviceRecord;
 mod attempt;
 
 pub(crate) use attempt::Attempt;
-
-/// What every static password begins with, so that scanners for leaked secrets
-/// can know it, and tell it from a client secret.
-pub const PASSWORD_PREFIX: &str = "fbp_";
 
 /// A static password of a device, or what somebody presents as one. Cannot be
 /// printed.

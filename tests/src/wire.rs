@@ -71,8 +71,16 @@ impl Wire {
     /// # Panics
     /// When the broker does neither.
     pub fn connect(&mut self, connect: &Connect<'_>) -> Option<u8> {
-        self.send(&connect.to_bytes(self.protocol));
+        self.send_connect(connect);
         self.answer(|packet| if let Packet::Connack { code, .. } = packet { Some(*code) } else { None })
+    }
+
+    /// Sends CONNECT and does not wait for the answer.
+    ///
+    /// # Panics
+    /// When the connection is broken.
+    pub fn send_connect(&mut self, connect: &Connect<'_>) {
+        self.send(&connect.to_bytes(self.protocol));
     }
 
     /// Sends SUBSCRIBE for one filter, and returns the code of the SUBACK,

@@ -111,10 +111,14 @@ pub enum Denied {
     ClaimsMalformed { reason: Excerpt },
     #[error("iss is {found}, expected {expected}")]
     IssuerDiffers { found: Excerpt, expected: Excerpt },
+    #[error("iss is {found}, which is none of the issuers whose tokens are accepted here")]
+    IssuerUnknown { found: Excerpt },
     #[error("expired: exp is {exp}, now {now}, skew {skew_s} s")]
     Expired { exp: UnixSeconds, now: UnixSeconds, skew_s: u64 },
     #[error("the signature is not good")]
     SignatureInvalid,
+    #[error("the signature was not looked at: too many from the same place were not good")]
+    SignatureUnchecked,
     #[error("aud is {found}, expected {expected}")]
     AudienceDiffers { found: Excerpt, expected: Excerpt },
     #[error("not valid yet: nbf is {nbf}, now {now}, skew {skew_s} s")]
@@ -172,8 +176,10 @@ impl Denied {
             Self::KeyForOtherAlgorithm { .. } => "key_for_other_algorithm",
             Self::ClaimsMalformed { .. } => "claims_malformed",
             Self::IssuerDiffers { .. } => "issuer_differs",
+            Self::IssuerUnknown { .. } => "issuer_unknown",
             Self::Expired { .. } => "expired",
             Self::SignatureInvalid => "signature_invalid",
+            Self::SignatureUnchecked => "signature_unchecked",
             Self::AudienceDiffers { .. } => "audience_differs",
             Self::NotYetValid { .. } => "not_yet_valid",
             Self::IssuedInFuture { .. } => "issued_in_future",
@@ -202,9 +208,9 @@ impl Denied {
             }
             Self::KeyUnknown { .. } | Self::KeyForOtherAlgorithm { .. } => Check::Key,
             Self::ClaimsMalformed { .. } => Check::Claims,
-            Self::IssuerDiffers { .. } => Check::Issuer,
+            Self::IssuerDiffers { .. } | Self::IssuerUnknown { .. } => Check::Issuer,
             Self::Expired { .. } => Check::Expiry,
-            Self::SignatureInvalid => Check::Signature,
+            Self::SignatureInvalid | Self::SignatureUnchecked => Check::Signature,
             Self::AudienceDiffers { .. } => Check::Audience,
             Self::NotYetValid { .. } | Self::IssuedInFuture { .. } | Self::LifetimeTooLong { .. } => {
                 Check::Period

@@ -38,11 +38,13 @@ pub mod jwk;
 pub mod jws;
 pub mod keys;
 pub mod memory;
+pub mod rate_limit;
 #[cfg(feature = "remote")]
 pub mod remote;
 pub mod reports;
 pub mod revocations;
 pub mod scope;
+pub mod static_password;
 #[cfg(any(test, feature = "test-support"))]
 pub mod test_support;
 pub mod time;

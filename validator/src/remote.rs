@@ -9,12 +9,14 @@ pub use tokio::sync::watch;
 
 use self::credentials::CredentialsError;
 use self::http::HttpSetupError;
+pub use self::last_good::own_state_dir;
 
 pub(crate) mod backoff;
 pub mod credentials;
 pub mod http;
 pub(crate) mod last_good;
 pub mod notices;
+pub mod password_exchange;
 pub(crate) mod worker;
 
 /// The issuer cannot be talked with like that.

@@ -90,7 +90,28 @@ impl Verifier {
         memory: &mut Memory,
         now: UnixSeconds,
     ) -> Result<VerifiedToken, Denied> {
-        let signed = memory.recall(token, now, || SignedToken::check(token, keys, now, self.skew_s))?;
+        self.verify_remembered_if(token, client_id, keys, revocations, memory, now, || Ok(()))
+    }
+
+    /// The same, but asks `admit` before a signature is checked: for whoever
+    /// bounds what strangers can cost. It is not asked about a token seen
+    /// before.
+    ///
+    /// # Errors
+    /// [`Denied`], and what `admit` says.
+    #[expect(clippy::too_many_arguments, reason = "all that the verdict depends on")]
+    pub fn verify_remembered_if(
+        &self,
+        token: &str,
+        client_id: &str,
+        keys: &KeySet,
+        revocations: &RevocationState,
+        memory: &mut Memory,
+        now: UnixSeconds,
+        admit: impl FnOnce() -> Result<(), Denied>,
+    ) -> Result<VerifiedToken, Denied> {
+        let check = || SignedToken::check_if(token, keys, now, self.skew_s, admit);
+        let signed = memory.recall(token, now, check)?;
         self.admit(signed, client_id, keys, revocations, now)
     }
 

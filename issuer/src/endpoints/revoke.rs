@@ -20,6 +20,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
+use fleetbadge_validator::rate_limit::{RateLimit, RetryAfter};
 use fleetbadge_validator::revocations::MAX_REVOCATIONS;
 use fleetbadge_validator::verify::Verifier;
 use http::{Request, StatusCode};
@@ -31,7 +32,6 @@ use crate::client_auth::{Client, PresentedCredentials, authenticate};
 use crate::error::TokenError;
 use crate::form::Form;
 use crate::peer::Peer;
-use crate::rate_limit::{RateLimit, RetryAfter};
 
 /// How many of its tokens a device may take back: so many that no honest one
 /// meets it, and so few that no stolen one fills what brokers remember.

@@ -28,9 +28,9 @@ use crate::form::Form;
 use crate::node::CurrentMoment;
 use crate::peer::Peer;
 use crate::policy::Policy;
-use crate::rate_limit::RetryAfter;
 use crate::static_password::{Attempt, StaticPassword};
 use crate::store::NotEnabled;
+use fleetbadge_validator::rate_limit::RetryAfter;
 
 /// Issues the token of one of its clients to a broker.
 ///

@@ -1,9 +1,9 @@
 //! Who tries passwords: what guesses are counted by.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::rate_limit::RateLimit;
+use fleetbadge_validator::rate_limit::{RateLimit, network};
 
 /// Slows down whoever tries passwords, without ever standing in the way of the
 /// right one: asked only after a password has proved wrong. Ten failures at
@@ -28,16 +28,6 @@ impl<'a> Attempt<'a> {
     /// An attempt from this address.
     pub(crate) fn new(broker: Option<&'a str>, device: &'a str, address: Option<IpAddr>) -> Self {
         Self { broker, device, network: address.map(network) }
-    }
-}
-
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.into(),
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
-        }
     }
 }
 

@@ -10,6 +10,7 @@
 
 mod agent;
 mod assertion;
+mod authenticators;
 mod backup;
 mod brokers;
 mod canaries;

@@ -11,6 +11,16 @@ pub(crate) trait Broker {
     /// Ends the connection of a client. Mosquitto reports the end of the
     /// connection before this returns.
     fn kick(&self, client_id: &str, will: Will);
+
+    /// Whether a connection can wait for [`Broker::complete`], see
+    /// [`Verdict::Wait`].
+    fn can_wait(&self) -> bool;
+
+    /// Lets in the connection that waits with this client ID, or denies it.
+    /// Mosquitto asks about queued messages, and reports the end of a
+    /// connection that is taken over, before this returns; if it lets the
+    /// connection in, it reports that too.
+    fn complete(&self, client_id: &str, let_in: bool);
 }
 
 /// What becomes of the will of a client that is disconnected.
@@ -46,6 +56,10 @@ pub(crate) trait Client {
     /// its database did not, nor did the client that it makes up to ask about
     /// the source of a retained message.
     fn has_connected(&self) -> bool;
+    /// Whether it wants a new session, and the end of one that there may be.
+    fn starts_clean(&self) -> bool;
+    /// Whether it is known that its session ends with its connection.
+    fn leaves_nothing(&self) -> bool;
     /// Replaces the user name in the broker.
     fn set_username(&mut self, username: Option<&str>) -> Result<(), UsernameRefused>;
 }
@@ -77,6 +91,10 @@ pub(crate) enum Access {
 pub(crate) enum Verdict {
     Allow,
     Deny,
+    /// Somebody else's: who comes next in the broker decides.
+    HandOn,
+    /// It is not known yet; the connection waits.
+    Wait,
 }
 
 #[cfg(test)]

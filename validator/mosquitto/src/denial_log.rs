@@ -8,7 +8,6 @@ use std::collections::HashSet;
 use fleetbadge_validator::ids::check_name;
 use fleetbadge_validator::time::UnixSeconds;
 
-use crate::broker::Client;
 use crate::refusal::Refusal;
 
 /// Decides which denials become lines.
@@ -35,14 +34,15 @@ impl DenialLog {
     /// The line for a denial, unless there were enough.
     pub(crate) fn line(
         &mut self,
-        client: &impl Client,
+        client_id: Option<&str>,
+        address: Option<&str>,
         refusal: &Refusal,
         now: UnixSeconds,
     ) -> Option<String> {
         self.start_window(now);
         // No text is made for a line that will not be.
         if self.told.len() < Self::MAX_LINES {
-            let who = who(client);
+            let who = who(client_id, address);
             let line = format!("denied {who}: {refusal} ({})", refusal.code());
             if self.told.insert((who, refusal.code())) {
                 return Some(line);
@@ -73,9 +73,9 @@ impl DenialLog {
 
 /// The client for people. A client ID that could not be a name is not shown:
 /// it may be a token, or an attempt to write into the log.
-fn who(client: &impl Client) -> String {
-    let id = client.id().unwrap_or_default();
-    let address = client.address().unwrap_or("an unknown address");
+fn who(client_id: Option<&str>, address: Option<&str>) -> String {
+    let id = client_id.unwrap_or_default();
+    let address = address.unwrap_or("an unknown address");
     match check_name(id) {
         Ok(()) => format!("client {id} at {address}"),
         Err(_) => format!("a client ID of {} bytes at {address}", id.len()),
@@ -87,35 +87,42 @@ mod tests {
     use fleetbadge_validator::denied::Denied;
 
     use super::*;
+    use crate::broker::Client as _;
     use crate::broker::fake::FakeClient;
+
+    impl DenialLog {
+        fn line_of(&mut self, client: &FakeClient, refusal: &Refusal, now: UnixSeconds) -> Option<String> {
+            self.line(client.id(), client.address(), refusal, now)
+        }
+    }
 
     const MISSING: Refusal = Refusal::Denied(Denied::TokenMissing);
 
     #[test]
     fn a_line_names_client_address_reason_and_code() {
         let mut log = DenialLog::new();
-        let line = log.line(&FakeClient::new(1, "pump-1"), &MISSING, UnixSeconds(100)).unwrap();
+        let line = log.line_of(&FakeClient::new(1, "pump-1"), &MISSING, UnixSeconds(100)).unwrap();
         assert_eq!(line, "denied client pump-1 at 192.0.2.1: there is no token (token_missing)");
     }
 
     #[test]
     fn a_client_id_that_is_no_name_is_not_shown() {
         let mut log = DenialLog::new();
-        let line = log.line(&FakeClient::new(1, "a\nb"), &MISSING, UnixSeconds(100)).unwrap();
+        let line = log.line_of(&FakeClient::new(1, "a\nb"), &MISSING, UnixSeconds(100)).unwrap();
         assert_eq!(line, "denied a client ID of 3 bytes at 192.0.2.1: there is no token (token_missing)");
     }
 
     #[test]
     fn the_same_denial_is_told_once_in_a_window_and_counted() {
         let (mut log, client) = (DenialLog::new(), FakeClient::new(1, "pump-1"));
-        assert!(log.line(&client, &MISSING, UnixSeconds(100)).is_some());
-        assert_eq!(log.line(&client, &MISSING, UnixSeconds(101)), None);
-        assert!(log.line(&client, &Refusal::ClientUnknown, UnixSeconds(101)).is_some(), "another reason");
+        assert!(log.line_of(&client, &MISSING, UnixSeconds(100)).is_some());
+        assert_eq!(log.line_of(&client, &MISSING, UnixSeconds(101)), None);
+        assert!(log.line_of(&client, &Refusal::ClientUnknown, UnixSeconds(101)).is_some(), "another reason");
         assert_eq!(log.summary(UnixSeconds(109)), None, "the window is not over");
         let summary = log.summary(UnixSeconds(110)).unwrap();
         assert!(summary.ends_with(": 1"), "{summary}");
         assert_eq!(log.summary(UnixSeconds(111)), None, "told once");
-        assert!(log.line(&client, &MISSING, UnixSeconds(111)).is_some(), "a new window");
+        assert!(log.line_of(&client, &MISSING, UnixSeconds(111)).is_some(), "a new window");
     }
 
     #[test]
@@ -124,7 +131,7 @@ mod tests {
         let mut told = 0;
         for now in 100..130 {
             for _ in 0..5 {
-                told += u64::from(log.line(&client, &MISSING, UnixSeconds(now)).is_some());
+                told += u64::from(log.line_of(&client, &MISSING, UnixSeconds(now)).is_some());
             }
             let summary = log.summary(UnixSeconds(now)).unwrap_or_default();
             told += summary.rsplit(' ').next().and_then(|count| count.parse().ok()).unwrap_or(0);
@@ -135,8 +142,9 @@ mod tests {
     #[test]
     fn many_clients_together_get_a_bounded_number_of_lines() {
         let mut log = DenialLog::new();
-        let lines = (0..1000)
-            .filter_map(|n| log.line(&FakeClient::new(n, &format!("pump-{n}")), &MISSING, UnixSeconds(100)));
+        let lines = (0..1000).filter_map(|n| {
+            log.line_of(&FakeClient::new(n, &format!("pump-{n}")), &MISSING, UnixSeconds(100))
+        });
         assert_eq!(lines.count(), DenialLog::MAX_LINES);
         assert_eq!(log.told.len(), DenialLog::MAX_LINES);
     }
@@ -144,7 +152,7 @@ mod tests {
     #[test]
     fn a_clock_set_back_does_not_silence_the_log() {
         let (mut log, client) = (DenialLog::new(), FakeClient::new(1, "pump-1"));
-        assert!(log.line(&client, &MISSING, UnixSeconds(100)).is_some());
-        assert!(log.line(&client, &MISSING, UnixSeconds(50)).is_some());
+        assert!(log.line_of(&client, &MISSING, UnixSeconds(100)).is_some());
+        assert!(log.line_of(&client, &MISSING, UnixSeconds(50)).is_some());
     }
 }

@@ -105,7 +105,7 @@ struct Instance {
 /// The events that every broker has.
 const EVENTS: [c_int; 5] = [EVT_RELOAD, EVT_ACL_CHECK, EVT_BASIC_AUTH, EVT_TICK, EVT_DISCONNECT];
 /// Those that only newer ones have.
-const OPTIONAL_EVENTS: [c_int; 1] = [EVT_CLIENT_OFFLINE];
+const OPTIONAL_EVENTS: [c_int; 2] = [EVT_CLIENT_OFFLINE, EVT_CONNECT];
 
 #[derive(Debug, thiserror::Error)]
 enum StartError {
@@ -197,6 +197,8 @@ impl Instance {
                 match self.guard.connect(&mut client, password, now) {
                     Verdict::Allow => SUCCESS,
                     Verdict::Deny => AUTH,
+                    Verdict::HandOn => PLUGIN_DEFER,
+                    Verdict::Wait => AUTH_DELAYED,
                 }
             }
             EVT_ACL_CHECK => {
@@ -208,13 +210,21 @@ impl Instance {
                 let topic = unsafe { text(event.topic) };
                 match self.guard.acl_check(&client, access, topic, now) {
                     Verdict::Allow => SUCCESS,
-                    Verdict::Deny => ACL_DENIED,
+                    Verdict::Deny | Verdict::Wait => ACL_DENIED,
+                    Verdict::HandOn => PLUGIN_DEFER,
                 }
             }
             EVT_TICK => {
                 self.guard.tick(now);
+                let next_ms = if self.guard.is_awaited() { AWAITED_TICK_MS } else { TICK_MS };
                 // SAFETY: as promised.
-                unsafe { (*data.cast::<EvtTick>()).next_ms = TICK_MS };
+                unsafe { (*data.cast::<EvtTick>()).next_ms = next_ms };
+                SUCCESS
+            }
+            EVT_CONNECT => {
+                // SAFETY: as promised.
+                let event = unsafe { &*data.cast::<EvtConnect>() };
+                self.guard.connected(handle_of(event.client));
                 SUCCESS
             }
             EVT_DISCONNECT | EVT_CLIENT_OFFLINE => {
@@ -235,6 +245,8 @@ impl Instance {
 
 /// Mosquitto 2.1 asks when to tick next, 2.0 ignores it.
 const TICK_MS: c_long = 100;
+/// While a connection waits for an answer.
+const AWAITED_TICK_MS: c_long = 10;
 
 /// Every event comes in here.
 unsafe extern "C" fn on_event(event: c_int, data: *mut c_void, userdata: *mut c_void) -> c_int {
@@ -248,6 +260,7 @@ unsafe extern "C" fn on_event(event: c_int, data: *mut c_void, userdata: *mut c_
         EVT_RELOAD => ("reload", SUCCESS),
         EVT_TICK => ("tick", SUCCESS),
         EVT_DISCONNECT | EVT_CLIENT_OFFLINE => ("disconnect", SUCCESS),
+        EVT_CONNECT => ("connected", SUCCESS),
         _ => ("unknown event", UNKNOWN),
     };
     // SAFETY: the broker sends each event with its own data.
@@ -297,8 +310,11 @@ struct Api {
     client_username: ClientText,
     client_address: ClientText,
     client_protocol_version: unsafe extern "C" fn(*const MosquittoClient) -> c_int,
+    client_clean_session: unsafe extern "C" fn(*const MosquittoClient) -> bool,
     set_username: unsafe extern "C" fn(*mut MosquittoClient, *const c_char) -> c_int,
     kick_client_by_clientid: unsafe extern "C" fn(*const c_char, bool) -> c_int,
+    /// Since Mosquitto 2.1.
+    complete_basic_auth: Option<unsafe extern "C" fn(*const c_char, c_int)>,
     /// Since Mosquitto 2.1.
     plugin_set_info: Option<unsafe extern "C" fn(*mut PluginId, *const c_char, *const c_char) -> c_int>,
 }
@@ -319,8 +335,10 @@ impl Api {
                 client_username: function(c"mosquitto_client_username")?,
                 client_address: function(c"mosquitto_client_address")?,
                 client_protocol_version: function(c"mosquitto_client_protocol_version")?,
+                client_clean_session: function(c"mosquitto_client_clean_session")?,
                 set_username: function(c"mosquitto_set_username")?,
                 kick_client_by_clientid: function(c"mosquitto_kick_client_by_clientid")?,
+                complete_basic_auth: function(c"mosquitto_complete_basic_auth"),
                 plugin_set_info: function(c"mosquitto_plugin_set_info"),
             })
         }
@@ -355,6 +373,18 @@ impl Broker for Api {
         let Ok(client_id) = CString::new(client_id) else { return };
         // SAFETY: a C string.
         unsafe { (self.kick_client_by_clientid)(client_id.as_ptr(), will == Will::Sent) };
+    }
+
+    fn can_wait(&self) -> bool {
+        self.complete_basic_auth.is_some()
+    }
+
+    fn complete(&self, client_id: &str, let_in: bool) {
+        let (Some(complete), Ok(client_id)) = (self.complete_basic_auth, CString::new(client_id)) else {
+            return;
+        };
+        // SAFETY: a C string. Only called on the broker's own thread.
+        unsafe { complete(client_id.as_ptr(), if let_in { SUCCESS } else { AUTH }) };
     }
 }
 
@@ -394,6 +424,17 @@ impl Client for EventClient<'_> {
         // SAFETY: the client is there during the event. The broker answers 0
         // unless a CONNECT has named a version.
         unsafe { (self.api.client_protocol_version)(self.client) != 0 }
+    }
+
+    fn starts_clean(&self) -> bool {
+        // SAFETY: the client is there during the event.
+        unsafe { (self.api.client_clean_session)(self.client) }
+    }
+
+    fn leaves_nothing(&self) -> bool {
+        // SAFETY: the client is there during the event. In MQTT 5 a clean start
+        // says nothing about the end.
+        self.starts_clean() && unsafe { (self.api.client_protocol_version)(self.client) } < 5
     }
 
     fn set_username(&mut self, username: Option<&str>) -> Result<(), UsernameRefused> {

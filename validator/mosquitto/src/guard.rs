@@ -8,33 +8,32 @@
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
-use fleetbadge_validator::denied::{Denied, StaleState};
+use fleetbadge_validator::denied::Denied;
 use fleetbadge_validator::ids::check_name;
-use fleetbadge_validator::memory::Memory;
 use fleetbadge_validator::remote::notices::Notice;
-use fleetbadge_validator::revocations::RevocationState;
 use fleetbadge_validator::time::{Clock, SystemClock, UnixSeconds};
-use fleetbadge_validator::verify::{VerifiedToken, Verifier};
+use fleetbadge_validator::verify::VerifiedToken;
 
+use crate::authenticators::Authenticators;
+use crate::bad_signatures::Origin;
 use crate::broker::{Access, Broker, Client, ClientHandle, Level, Verdict, Will};
+use crate::counters::Counters;
 use crate::denial_log::DenialLog;
-use crate::keys::Keys;
+use crate::handed_on::HandedOn;
 use crate::options::{InvalidOption, Options, TokenFrom};
+use crate::passwords::Presented;
 use crate::refusal::Refusal;
-use crate::revocations::Revocations;
 use crate::sessions::Sessions;
+
+mod waiting;
 
 /// Guards the door of one broker, or of one of its listeners.
 pub(crate) struct Guard<B> {
     broker: B,
-    verifier: Verifier,
     token_from: TokenFrom,
-    keys: Keys,
-    revocations: Revocations,
-    /// Which of the changes of the revocations the sessions have heard of.
-    revocations_applied: Cell<u64>,
-    memory: RefCell<Memory>,
+    authenticators: Authenticators,
     sessions: RefCell<Sessions>,
+    handed_on: RefCell<HandedOn>,
     denials: RefCell<DenialLog>,
     /// When the housekeeping was last done.
     kept_at: Cell<UnixSeconds>,
@@ -56,17 +55,15 @@ impl<B: Broker> Guard<B> {
     /// Starts with these options.
     pub(crate) fn new(broker: B, options: Options) -> Result<Self, InvalidOption> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let keys = Keys::start(options.keys, Arc::clone(&clock))?;
-        let revocations = Revocations::start(options.feed, &keys, clock)?;
+        options.expect_waiting(broker.can_wait())?;
+        let authenticators = Authenticators::start(options.authenticators, &clock)?;
+        broker.log(Level::Info, &format!("authenticators, in their order: {}", authenticators.describe()));
         Ok(Self {
             broker,
-            verifier: options.verifier,
             token_from: options.token_from,
-            keys,
-            revocations,
-            revocations_applied: Cell::new(0),
-            memory: RefCell::default(),
+            authenticators,
             sessions: RefCell::new(Sessions::new(Sessions::DEFAULT_MAX_PARTED)),
+            handed_on: RefCell::default(),
             denials: RefCell::new(DenialLog::new()),
             kept_at: Cell::new(UnixSeconds(0)),
             reload_at: Cell::new(None),
@@ -93,13 +90,47 @@ impl<B: Broker> Guard<B> {
             None
         };
         let outcome = match known {
-            Some(known) => known.map_err(Refusal::from),
+            Some(known) => known.map(|()| Verdict::Allow).map_err(Refusal::from),
             None => self.admit(client, password, now),
         };
         self.verdict(client, outcome, now)
     }
 
+    /// Finds who judges a client, and lets it in or not.
     fn admit(
+        &self,
+        client: &mut impl Client,
+        password: Option<&str>,
+        now: UnixSeconds,
+    ) -> Result<Verdict, Refusal> {
+        if is_no_token(client.username(), password) {
+            if let Some(authenticator) = self.authenticators.passwords()
+                && let Some(presented) = Presented::read(client, password)
+            {
+                let judged = self.by_password(client, authenticator, &presented, now);
+                return judged.inspect_err(|refusal| authenticator.counters.denied(refusal.code()));
+            }
+            if let Some(counters) = self.authenticators.hand_on() {
+                let handed_on = self.hand_on(client, counters);
+                return handed_on.inspect_err(|refusal| counters.denied(refusal.code()));
+            }
+        }
+        self.by_token(client, password, now).map(|()| Verdict::Allow)
+    }
+
+    /// Leaves a client to others. Not one that would take over the session of
+    /// a device, with what was queued for it.
+    fn hand_on(&self, client: &impl Client, counters: &Counters) -> Result<Verdict, Refusal> {
+        let id = client.id().ok_or(Refusal::ClientIdNotUtf8)?;
+        if self.sessions.borrow().has_session(id) {
+            return Err(Refusal::ClientIdOfDevice);
+        }
+        self.handed_on.borrow_mut().begin(client, id);
+        counters.handed_on();
+        Ok(Verdict::HandOn)
+    }
+
+    fn by_token(
         &self,
         client: &mut impl Client,
         password: Option<&str>,
@@ -108,8 +139,12 @@ impl<B: Broker> Guard<B> {
         let verified = self.verify(client, password, now);
         match verified {
             Ok(token) => {
-                client.set_username(Some(token.subject())).map_err(|_| Refusal::UsernameRefused)?;
-                self.sessions.borrow_mut().connect(client.handle(), token);
+                let counters = self.authenticators.counters_of(&token);
+                if client.set_username(Some(token.subject())).is_err() {
+                    counters.denied(Refusal::UsernameRefused.code());
+                    return Err(Refusal::UsernameRefused);
+                }
+                self.let_in(client.handle(), token, counters);
                 Ok(())
             }
             Err(refusal) => {
@@ -126,25 +161,47 @@ impl<B: Broker> Guard<B> {
         password: Option<&str>,
         now: UnixSeconds,
     ) -> Result<VerifiedToken, Refusal> {
+        let unjudged = self.authenticators.counters_of_unjudged();
+        let (id, token) =
+            self.token_of(client, password).inspect_err(|refusal| unjudged.denied(refusal.code()))?;
+        let is_known = self.sessions.borrow().has_session(id);
+        let origin = Origin { id, address: client.address(), is_known };
+        let token = self.authenticators.verify(token, &origin, now)?;
+        let counters = self.authenticators.counters_of(&token);
+        self.may_resume(&token, client.starts_clean())
+            .inspect_err(|refusal| counters.denied(refusal.code()))?;
+        Ok(token)
+    }
+
+    /// Whether a client with this token may have the session that there may be
+    /// under its client ID.
+    fn may_resume(&self, token: &VerifiedToken, starts_clean: bool) -> Result<(), Refusal> {
+        if !starts_clean && self.handed_on.borrow().has_session(token.mqtt_client_id()) {
+            return Err(Refusal::ClientIdKept);
+        }
+        self.sessions.borrow().may_resume(token, starts_clean)
+    }
+
+    fn let_in(&self, handle: ClientHandle, token: VerifiedToken, counters: &Counters) {
+        counters.let_in();
+        let mut handed_on = self.handed_on.borrow_mut();
+        handed_on.end(handle);
+        handed_on.end_session(token.mqtt_client_id());
+        self.sessions.borrow_mut().connect(handle, token);
+    }
+
+    /// The client's ID and its token.
+    fn token_of<'a>(
+        &self,
+        client: &'a impl Client,
+        password: Option<&'a str>,
+    ) -> Result<(&'a str, &'a str), Refusal> {
         let (id, username) = (client.id().unwrap_or_default(), client.username());
         check_name(id).map_err(|invalid| match username {
             Some(username) if username == id => Refusal::ClientIdIsUsername,
             _ => Refusal::ClientIdMalformed(invalid),
         })?;
-        let token = self.token_from.choose(username, password)?;
-        let (keys, revocations) = (self.keys.current(), self.revocations.state());
-        let memory = &mut self.memory.borrow_mut();
-        self.verifier.verify_remembered(token, id, &keys, &revocations, memory, now).map_err(|denied| {
-            // By a clock that was set back the keys are of the future.
-            let is_mended_by_keys = matches!(
-                denied,
-                Denied::KeyUnknown { .. } | Denied::ConfirmedInFuture { state: StaleState::Keys, .. }
-            );
-            if is_mended_by_keys {
-                self.keys.key_missing();
-            }
-            denied.into()
-        })
+        Ok((id, self.token_from.choose(username, password)?))
     }
 
     /// `ACL_CHECK`: whether a client may do something with a topic, which is
@@ -158,8 +215,11 @@ impl<B: Broker> Guard<B> {
     ) -> Verdict {
         // Where there are no ticks, this is the only thing that comes in time.
         self.apply_revocations();
+        if self.authenticators.hand_on().is_some() && self.handed_on.borrow_mut().has(client) {
+            return Verdict::HandOn;
+        }
         let outcome = match topic {
-            Some(topic) => self.sessions.borrow().allows(client, access, topic, now),
+            Some(topic) => self.sessions.borrow().allows(client, access, topic, now).map(|()| Verdict::Allow),
             None => Err(Refusal::TopicNotUtf8),
         };
         self.verdict(client, outcome, now)
@@ -168,6 +228,7 @@ impl<B: Broker> Guard<B> {
     /// `DISCONNECT` and `CLIENT_OFFLINE`: a connection has ended.
     pub(crate) fn disconnect(&self, handle: ClientHandle) {
         self.sessions.borrow_mut().part(handle);
+        self.handed_on.borrow_mut().part(handle);
     }
 
     /// `RELOAD`: the operator sent SIGHUP. The broker will ask for every
@@ -175,8 +236,7 @@ impl<B: Broker> Guard<B> {
     pub(crate) fn reload(&self, now: UnixSeconds) {
         self.reload_at.set(Some(now));
         self.sessions.borrow_mut().reload();
-        self.keys.reload();
-        self.revocations.reload();
+        self.authenticators.reload();
         self.log_notices();
     }
 
@@ -185,6 +245,7 @@ impl<B: Broker> Guard<B> {
         self.reload_at.set(None);
         self.apply_revocations();
         self.send_revoked_away();
+        self.complete_waiting(now);
         if now != self.kept_at.get() {
             self.keep_house(now);
         }
@@ -202,7 +263,7 @@ impl<B: Broker> Guard<B> {
         if ended.len() < Self::MAX_KICKS {
             self.kept_at.set(now);
         }
-        self.memory.borrow_mut().forget_expired(now);
+        self.authenticators.forget_expired(now);
         let summary = self.denials.borrow_mut().summary(now);
         if let Some(summary) = summary {
             self.broker.log(Level::Notice, &summary);
@@ -212,13 +273,9 @@ impl<B: Broker> Guard<B> {
 
     /// Tells the sessions what was revoked since the last time.
     fn apply_revocations(&self) {
-        let changes = self.revocations.changes();
-        if self.revocations_applied.replace(changes) == changes {
-            return;
-        }
-        if let RevocationState::Known { revocations, .. } = self.revocations.state() {
-            self.sessions.borrow_mut().revoke(&revocations);
-        }
+        self.authenticators.take_revoked(|issuer, revocations| {
+            self.sessions.borrow_mut().revoke(issuer, revocations);
+        });
     }
 
     /// Disconnects clients whose token was revoked; with many, the next tick
@@ -236,7 +293,7 @@ impl<B: Broker> Guard<B> {
     }
 
     fn log_notices(&self) {
-        for notice in self.keys.take_notices().into_iter().chain(self.revocations.take_notices()) {
+        for notice in self.authenticators.take_notices() {
             match notice {
                 Notice::Info(line) => self.broker.log(Level::Info, &line),
                 Notice::Warning(line) => self.broker.log(Level::Warning, &line),
@@ -245,18 +302,29 @@ impl<B: Broker> Guard<B> {
     }
 
     /// Logs a denial.
-    fn verdict(&self, client: &impl Client, outcome: Result<(), Refusal>, now: UnixSeconds) -> Verdict {
-        let Err(refusal) = outcome else { return Verdict::Allow };
+    fn verdict(&self, client: &impl Client, outcome: Result<Verdict, Refusal>, now: UnixSeconds) -> Verdict {
+        outcome.unwrap_or_else(|refusal| {
+            self.log_denial(client.id(), client.address(), &refusal, now);
+            Verdict::Deny
+        })
+    }
+
+    fn log_denial(
+        &self,
+        client_id: Option<&str>,
+        address: Option<&str>,
+        refusal: &Refusal,
+        now: UnixSeconds,
+    ) {
         // A line that is published to somebody who may not read it would
         // cause the next.
         if !self.logging.replace(true) {
-            let line = self.denials.borrow_mut().line(client, &refusal, now);
+            let line = self.denials.borrow_mut().line(client_id, address, refusal, now);
             if let Some(line) = line {
                 self.broker.log(Level::Notice, &line);
             }
             self.logging.set(false);
         }
-        Verdict::Deny
     }
 }
 
@@ -279,6 +347,14 @@ impl TokenFrom {
         };
         chosen.ok_or(Denied::TokenMissing)
     }
+}
+
+/// Whether a client brings a user name, and neither this nor the password has
+/// anything of a token: one that is cut short or in the wrong field is nobody
+/// else's business either.
+fn is_no_token(username: Option<&str>, password: Option<&str>) -> bool {
+    let has_nothing_of_a_token = |text: &str| !(text.contains("eyJ") && text.contains('.'));
+    username.is_some_and(has_nothing_of_a_token) && password.is_none_or(has_nothing_of_a_token)
 }
 
 /// Three segments (RFC 7515 §7.1), the first of them a JSON object in base64url:

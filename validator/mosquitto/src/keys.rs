@@ -10,7 +10,7 @@ use fleetbadge_validator::remote::notices::Notice;
 use fleetbadge_validator::remote::watch;
 use fleetbadge_validator::time::Clock;
 
-use crate::options::InvalidOption;
+use crate::options::{InvalidOption, Prefix};
 
 /// The keys in force. Asking for them never waits.
 #[derive(Debug)]
@@ -29,13 +29,22 @@ pub(crate) enum KeysConfig {
 }
 
 impl Keys {
-    /// Starts fetching, or reads the file.
-    pub(crate) fn start(config: KeysConfig, clock: Arc<dyn Clock>) -> Result<Self, InvalidOption> {
+    /// Starts fetching, or reads the file. The names of the options begin with
+    /// `prefix`.
+    pub(crate) fn start(
+        config: KeysConfig,
+        prefix: &Prefix,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, InvalidOption> {
         match config {
-            KeysConfig::Remote(config) => RemoteKeys::start(config, clock)
-                .map(Self::Remote)
-                .map_err(|error| InvalidOption::Remote { url_option: "jwks_url", error }),
-            KeysConfig::File { issuer, path } => KeyFile::open(issuer, path).map(Self::File),
+            KeysConfig::Remote(config) => {
+                RemoteKeys::start(config, clock).map(Self::Remote).map_err(|error| InvalidOption::Remote {
+                    prefix: prefix.clone(),
+                    url_option: "jwks_url",
+                    error,
+                })
+            }
+            KeysConfig::File { issuer, path } => KeyFile::open(issuer, path, prefix).map(Self::File),
         }
     }
 
@@ -101,9 +110,9 @@ pub(crate) struct KeyFile {
 }
 
 impl KeyFile {
-    fn open(issuer: String, path: PathBuf) -> Result<Self, InvalidOption> {
+    fn open(issuer: String, path: PathBuf, prefix: &Prefix) -> Result<Self, InvalidOption> {
         let (keys, notices) = read(&issuer, &path).map_err(|reason| InvalidOption::File {
-            name: "jwks_file",
+            name: format!("{prefix}jwks_file"),
             path: path.clone(),
             reason,
         })?;
@@ -154,13 +163,17 @@ mod tests {
 
     use super::*;
 
+    fn start(config: KeysConfig) -> Result<Keys, InvalidOption> {
+        Keys::start(config, &Prefix::default(), Arc::new(SystemClock))
+    }
+
     #[test]
     fn a_file_is_read_again_and_a_bad_one_changes_nothing() {
         let (first, second) = (TestKey::generate(), TestKey::generate());
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(&file, first.jwks()).unwrap();
         let config = KeysConfig::File { issuer: "https://id.example".into(), path: file.path().into() };
-        let keys = Keys::start(config, Arc::new(SystemClock)).unwrap();
+        let keys = start(config).unwrap();
         assert!(keys.current().get(&first.kid()).is_some());
         assert!(matches!(&*keys.take_notices(), [Notice::Info(_)]));
 
@@ -182,7 +195,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("jwks.json");
         let config = KeysConfig::File { issuer: "https://id.example".into(), path };
-        let missing = Keys::start(config.clone(), Arc::new(SystemClock)).unwrap_err().to_string();
+        let missing = start(config.clone()).unwrap_err().to_string();
         assert!(
             missing.starts_with("plugin_opt_jwks_file: ") && missing.contains("No such file"),
             "{missing}"
@@ -190,11 +203,11 @@ mod tests {
         let file = folder.path().join("jwks.json");
         std::fs::write(&file, TestKey::generate().jwks()).unwrap();
         std::fs::set_permissions(&file, PermissionsExt::from_mode(0o664)).unwrap();
-        let open = Keys::start(config.clone(), Arc::new(SystemClock)).unwrap_err().to_string();
+        let open = start(config.clone()).unwrap_err().to_string();
         assert!(open.contains("others may write it; run chmod go-w"), "{open}");
         std::fs::set_permissions(&file, PermissionsExt::from_mode(0o644)).unwrap();
         std::fs::write(&file, r#"{"keys":[]}"#).unwrap();
-        let empty = Keys::start(config, Arc::new(SystemClock)).unwrap_err().to_string();
+        let empty = start(config).unwrap_err().to_string();
         assert!(empty.contains("no usable key"), "{empty}");
     }
 }

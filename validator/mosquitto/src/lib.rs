@@ -21,13 +21,18 @@
 #[cfg(panic = "abort")]
 compile_error!("the plugin needs panic = \"unwind\"");
 
+mod authenticators;
+mod bad_signatures;
 mod broker;
+mod counters;
 mod denial_log;
 mod ffi;
 mod guard;
+mod handed_on;
 mod keys;
 pub mod option_table;
 mod options;
+mod passwords;
 mod refusal;
 mod revocations;
 mod sessions;

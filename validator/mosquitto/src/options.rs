@@ -4,32 +4,94 @@
 //! A plugin that guesses what was meant is an open door: an option that is
 //! unknown, doubled, malformed, missing or without effect stops the broker's
 //! start, with a line that names it and says what to do.
+//!
+//! Without `authenticators` there is one authenticator, for the tokens of one
+//! issuer, and the options are its own. With it there are several, in this
+//! order; `NAME.OPTION` is the option of one of them, and what all may have in
+//! common may also be given once, without a name.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use fleetbadge_validator::freshness::Freshness;
-use fleetbadge_validator::keys::remote::RemoteKeysConfig;
 use fleetbadge_validator::remote::RemoteError;
-use fleetbadge_validator::remote::http::{self, Endpoint, HttpSetupError};
-use fleetbadge_validator::reports::REPORTS_PATH;
-use fleetbadge_validator::reports::remote::ReporterConfig;
-use fleetbadge_validator::revocations::FEED_PATH;
-use fleetbadge_validator::revocations::remote::RemoteRevocationsConfig;
+use fleetbadge_validator::remote::http::HttpSetupError;
+use fleetbadge_validator::remote::password_exchange::PasswordExchangeConfig;
 use fleetbadge_validator::verify::Verifier;
-use url::Url;
 
+use self::given::Given;
 use crate::keys::KeysConfig;
-use crate::option_table::{self, OPTIONS, PluginOption};
 use crate::revocations::FeedConfig;
+
+mod given;
+mod jwt;
+mod static_password;
 
 /// What the operator wants.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
-    pub(crate) verifier: Verifier,
     pub(crate) token_from: TokenFrom,
+    /// In their order.
+    pub(crate) authenticators: Vec<AuthenticatorOptions>,
+}
+
+/// What the operator wants of one authenticator.
+#[derive(Clone, Debug)]
+pub(crate) struct AuthenticatorOptions {
+    pub(crate) name: Box<str>,
+    /// One that is not keeps its place and its options, which must be good,
+    /// and lets nobody in.
+    pub(crate) enabled: bool,
+    pub(crate) kind: AuthenticatorKind,
+}
+
+/// What an authenticator goes by.
+#[derive(Clone, Debug)]
+pub(crate) enum AuthenticatorKind {
+    /// Tokens of one issuer.
+    Jwt(Box<JwtOptions>),
+    /// The exchange of static passwords for tokens.
+    StaticPassword(Box<StaticPasswordOptions>),
+    /// Nothing: what is no token is for who comes next in the broker.
+    HandOn,
+}
+
+/// What the operator wants of an authenticator for the tokens of an issuer.
+#[derive(Clone, Debug)]
+pub(crate) struct JwtOptions {
+    pub(crate) verifier: Verifier,
     pub(crate) keys: KeysConfig,
     pub(crate) feed: Option<FeedConfig>,
+    /// In which folder it must make itself one of its own, named like itself.
+    pub(crate) state_in: Option<PathBuf>,
+    /// What stands before the names of its options.
+    pub(crate) prefix: Prefix,
+}
+
+/// What the operator wants of an authenticator for static passwords.
+#[derive(Clone, Debug)]
+pub(crate) struct StaticPasswordOptions {
+    pub(crate) exchange: PasswordExchangeConfig,
+    /// Whose authenticator judges the tokens.
+    pub(crate) issuer: Box<str>,
+    /// What stands before the names of its options.
+    pub(crate) prefix: Prefix,
+}
+
+/// What stands before the name of an option: whose it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Prefix(String);
+
+impl Prefix {
+    fn of(authenticator: &str) -> Self {
+        Self(format!("{authenticator}."))
+    }
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
 }
 
 /// Where in a CONNECT the token stands.
@@ -47,62 +109,175 @@ pub(crate) enum TokenFrom {
 /// An option stops the start.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InvalidOption {
-    #[error("plugin_opt_{name} is not an option; the options are {}", OPTIONS.map(|option| option.name).join(", "))]
-    Unknown { name: String },
+    #[error("plugin_opt_{name} is not an option; the options are {options}")]
+    Unknown { name: String, options: String },
+    #[error(
+        "plugin_opt_{name} belongs to no authenticator; write its name before it, as in \
+         plugin_opt_{authenticator}.{name}"
+    )]
+    WhoseIsIt { name: String, authenticator: Box<str> },
+    #[error("plugin_opt_{name}: {authenticator} is not among the names in plugin_opt_authenticators")]
+    NotListed { name: String, authenticator: String },
     #[error("plugin_opt_{name} is given twice; leave one")]
-    Twice { name: &'static str },
+    Twice { name: String },
     #[error("plugin_opt_{name} is missing; it is {what}")]
-    Missing { name: &'static str, what: &'static str },
+    Missing { name: String, what: String },
     #[error("plugin_opt_{name} is {value:?}; it must be {expected}")]
-    Malformed { name: &'static str, value: String, expected: &'static str },
-    #[error("plugin_opt_{name} has no effect without plugin_opt_{without}; leave it out")]
-    NoEffect { name: &'static str, without: &'static str },
-    #[error("plugin_opt_jwks_url and plugin_opt_jwks_file are both given; leave one")]
-    KeysFromTwoPlaces,
+    Malformed { name: String, value: String, expected: String },
+    #[error("plugin_opt_{name} has no effect without {without}; leave it out")]
+    NoEffect { name: String, without: String },
+    #[error("plugin_opt_{name} and plugin_opt_{other} are both given; leave one")]
+    KeysFromTwoPlaces { name: String, other: String },
+    #[error("plugin_opt_{name} and plugin_opt_{other} are the same; each issuer has its own")]
+    Shared { name: String, other: String },
+    #[error("plugin_opt_{name} and plugin_opt_{other} are both static_password; enable one")]
+    TwoExchanges { name: String, other: String },
+    #[error(
+        "plugin_opt_{name} is static_password, which needs Mosquitto 2.1: plugins of this one cannot wait \
+         for the issuer; give the client a token instead"
+    )]
+    CannotWait { name: String },
+    #[error("no authenticator is enabled, and nobody could connect; set one of plugin_opt_NAME.enabled")]
+    NoneEnabled,
     #[error("plugin_opt_{name}: {}: {reason}", path.display())]
-    File { name: &'static str, path: PathBuf, reason: String },
-    #[error("{}{error}", option_of(url_option, error))]
-    Remote { url_option: &'static str, error: RemoteError },
+    File { name: String, path: PathBuf, reason: String },
+    #[error("{}{error}", option_of(prefix, url_option, error))]
+    Remote { prefix: Prefix, url_option: &'static str, error: RemoteError },
     #[error("an option is not UTF-8")]
     NotUtf8,
 }
 
-const ISSUER_EXPECTED: &str = "a URL, as in the tokens' iss";
+/// The name of the only authenticator, if none has one.
+pub(crate) const ONLY: &str = "jwt";
+
+/// The name that hands on what is no token.
+pub(crate) const HAND_ON: &str = "hand_on";
 
 impl Options {
     /// Reads the options as the broker gives them, without the prefix.
     pub(crate) fn parse(given: impl IntoIterator<Item = (String, String)>) -> Result<Self, InvalidOption> {
-        let mut given = Given::collect(given)?;
-        let issuer = given.required("issuer", "the identifier of the issuer, as in the tokens' iss")?;
-        if Url::parse(&issuer).is_err() || issuer.contains(char::is_whitespace) {
-            return Err(InvalidOption::Malformed {
-                name: "issuer",
-                value: issuer,
-                expected: ISSUER_EXPECTED,
-            });
-        }
-        let audience = given.required("audience", "what the tokens for this broker have as aud")?;
-        let mut verifier = Verifier::new(&issuer, &audience);
-        if let Some(skew_s) =
-            given.parsed("skew_s", "seconds, at most 300", |skew_s: &u64| *skew_s <= Verifier::MAX_SKEW_S)?
-        {
-            verifier.skew_s = skew_s;
-        }
-        if let Some(max_lifetime_s) =
-            given.parsed("max_lifetime_s", "seconds, at least 1", |lifetime_s: &u64| *lifetime_s >= 1)?
-        {
-            verifier.max_lifetime_s = max_lifetime_s;
-        }
+        let given = Given::collect(given)?;
         let token_from = given
+            .plain()
             .parsed("token_from", "username, password or either", |_: &TokenFrom| true)?
             .unwrap_or_default();
-        let network = given.network()?;
-        let keys = given.keys(&issuer, &network)?;
-        let feed = given.feed(&issuer, &network)?;
-        if let (KeysConfig::File { .. }, None) = (&keys, &feed) {
-            network.expect_nothing()?;
+        let authenticators = match given.names()? {
+            None => {
+                let kind = AuthenticatorKind::Jwt(jwt::read(&given.plain())?.into());
+                vec![AuthenticatorOptions { name: ONLY.into(), enabled: true, kind }]
+            }
+            Some(names) => {
+                let read = |name: &&str| AuthenticatorOptions::read(&given, name);
+                names.iter().map(read).collect::<Result<_, _>>()?
+            }
+        };
+        given.expect_all_used()?;
+        let options = Self { token_from, authenticators };
+        options.expect_apart()?;
+        options.expect_one_exchange()?;
+        Ok(options)
+    }
+
+    /// Those that are enabled and go by tokens.
+    fn enabled_jwt(&self) -> impl Iterator<Item = &JwtOptions> {
+        self.authenticators.iter().filter(|authenticator| authenticator.enabled).filter_map(|authenticator| {
+            match &authenticator.kind {
+                AuthenticatorKind::Jwt(jwt) => Some(&**jwt),
+                AuthenticatorKind::StaticPassword(_) | AuthenticatorKind::HandOn => None,
+            }
+        })
+    }
+
+    /// Those that are enabled and go by static passwords.
+    fn enabled_static_password(&self) -> impl Iterator<Item = &StaticPasswordOptions> {
+        self.authenticators.iter().filter(|authenticator| authenticator.enabled).filter_map(|authenticator| {
+            match &authenticator.kind {
+                AuthenticatorKind::StaticPassword(options) => Some(&**options),
+                AuthenticatorKind::Jwt(_) | AuthenticatorKind::HandOn => None,
+            }
+        })
+    }
+
+    /// Whether the token of a static password finds its judge, and no password
+    /// goes to an issuer whose it may not be.
+    fn expect_one_exchange(&self) -> Result<(), InvalidOption> {
+        let mut exchanges = self.enabled_static_password();
+        let Some(StaticPasswordOptions { issuer, prefix, .. }) = exchanges.next() else { return Ok(()) };
+        if let Some(other) = exchanges.next() {
+            let (name, other) = (format!("{prefix}kind"), format!("{}kind", other.prefix));
+            return Err(InvalidOption::TwoExchanges { name, other });
         }
-        Ok(Self { verifier, token_from, keys, feed })
+        if self.enabled_jwt().any(|jwt| jwt.verifier.issuer == *issuer) {
+            return Ok(());
+        }
+        let without = "an enabled authenticator of kind jwt with the same issuer, which judges the tokens";
+        Err(InvalidOption::NoEffect { name: format!("{prefix}issuer"), without: without.into() })
+    }
+
+    /// Whether the broker can do what is asked: let connections wait.
+    pub(crate) fn expect_waiting(&self, can_wait: bool) -> Result<(), InvalidOption> {
+        match self.enabled_static_password().next().filter(|_| !can_wait) {
+            Some(options) => Err(InvalidOption::CannotWait { name: format!("{}kind", options.prefix) }),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether no two authenticators could take the tokens of one for those of
+    /// the other.
+    fn expect_apart(&self) -> Result<(), InvalidOption> {
+        let shared = |one: &JwtOptions, other: &JwtOptions, option| InvalidOption::Shared {
+            name: format!("{}{option}", one.prefix),
+            other: format!("{}{option}", other.prefix),
+        };
+        for (index, one) in self.enabled_jwt().enumerate() {
+            for other in self.enabled_jwt().skip(index + 1) {
+                if one.verifier.issuer == other.verifier.issuer {
+                    return Err(shared(one, other, "issuer"));
+                }
+                match (&one.keys, &other.keys) {
+                    (KeysConfig::Remote(keys), KeysConfig::Remote(others))
+                        if keys.endpoint.url == others.endpoint.url =>
+                    {
+                        return Err(shared(one, other, "jwks_url"));
+                    }
+                    (KeysConfig::File { path, .. }, KeysConfig::File { path: others, .. })
+                        if path == others =>
+                    {
+                        return Err(shared(one, other, "jwks_file"));
+                    }
+                    (KeysConfig::Remote(_) | KeysConfig::File { .. }, _) => {}
+                }
+            }
+        }
+        if self.authenticators.iter().any(|authenticator| authenticator.enabled) {
+            Ok(())
+        } else {
+            Err(InvalidOption::NoneEnabled)
+        }
+    }
+}
+
+impl AuthenticatorOptions {
+    fn read(given: &Given, name: &str) -> Result<Self, InvalidOption> {
+        let options = given.of(name);
+        let enabled = options.parsed("enabled", "true or false", |_: &bool| true)?.unwrap_or(true);
+        if name == HAND_ON {
+            return Ok(Self { name: name.into(), enabled, kind: AuthenticatorKind::HandOn });
+        }
+        let kind = match options.own("kind") {
+            None | Some("jwt") => AuthenticatorKind::Jwt(jwt::read(&options)?.into()),
+            Some("static_password") => {
+                AuthenticatorKind::StaticPassword(static_password::read(&options)?.into())
+            }
+            Some(value) => {
+                return Err(InvalidOption::Malformed {
+                    name: options.name("kind"),
+                    value: value.into(),
+                    expected: "jwt or static_password".into(),
+                });
+            }
+        };
+        Ok(Self { name: name.into(), enabled, kind })
     }
 }
 
@@ -119,178 +294,15 @@ impl FromStr for TokenFrom {
     }
 }
 
-/// The options that were given and not read yet.
-struct Given(Vec<(&'static str, String)>);
-
-impl Given {
-    fn collect(given: impl IntoIterator<Item = (String, String)>) -> Result<Self, InvalidOption> {
-        let mut known: Vec<(&'static str, String)> = Vec::new();
-        for (name, value) in given {
-            let Some(&PluginOption { name, .. }) = option_table::find(&name) else {
-                return Err(InvalidOption::Unknown { name });
-            };
-            if known.iter().any(|(before, _)| *before == name) {
-                return Err(InvalidOption::Twice { name });
-            }
-            known.push((name, value));
-        }
-        Ok(Self(known))
-    }
-
-    fn take(&mut self, name: &'static str) -> Option<String> {
-        let index = self.0.iter().position(|(given, _)| *given == name)?;
-        Some(self.0.swap_remove(index).1)
-    }
-
-    fn required(&mut self, name: &'static str, what: &'static str) -> Result<String, InvalidOption> {
-        self.take(name).filter(|value| !value.is_empty()).ok_or(InvalidOption::Missing { name, what })
-    }
-
-    fn parsed<T: FromStr>(
-        &mut self,
-        name: &'static str,
-        expected: &'static str,
-        in_range: impl Fn(&T) -> bool,
-    ) -> Result<Option<T>, InvalidOption> {
-        let Some(value) = self.take(name) else { return Ok(None) };
-        match value.parse().ok().filter(in_range) {
-            Some(parsed) => Ok(Some(parsed)),
-            None => Err(InvalidOption::Malformed { name, value, expected }),
-        }
-    }
-
-    fn url(&mut self, name: &'static str, expected: &'static str) -> Result<Option<Url>, InvalidOption> {
-        self.parsed(name, expected, |_: &Url| true)
-    }
-
-    fn network(&mut self) -> Result<Network, InvalidOption> {
-        Ok(Network {
-            allow_insecure_http: self.parsed("allow_insecure_http", "true or false", |_: &bool| true)?,
-            ca_file: self.take("ca_file").map(Into::into),
-            state_dir: self.take("state_dir").map(Into::into),
-            max_staleness_s: self.parsed("max_staleness_s", "30 to 604800 seconds", |s: &u64| {
-                (30..=Freshness::MAX_STALENESS_S).contains(s)
-            })?,
-        })
-    }
-
-    fn keys(&mut self, issuer: &str, network: &Network) -> Result<KeysConfig, InvalidOption> {
-        let issuer = issuer.to_owned();
-        match (self.url("jwks_url", "the URL of a JWK Set")?, self.take("jwks_file")) {
-            (Some(_), Some(_)) => Err(InvalidOption::KeysFromTwoPlaces),
-            (None, None) => Err(InvalidOption::Missing {
-                name: "jwks_url",
-                what: "where the issuer publishes its keys; or give plugin_opt_jwks_file, a file with them",
-            }),
-            (None, Some(path)) => Ok(KeysConfig::File { issuer, path: path.into() }),
-            (Some(url), None) => Ok(KeysConfig::Remote(RemoteKeysConfig {
-                issuer,
-                endpoint: network.endpoint(url),
-                state_dir: network.state_dir()?,
-                max_staleness_s: network.max_staleness_s(),
-                cool_down: RemoteKeysConfig::DEFAULT_COOL_DOWN,
-            })),
-        }
-    }
-
-    /// With credentials the feed is followed and reports are sent, by default
-    /// where every Fleetbadge issuer has them.
-    fn feed(&mut self, issuer: &str, network: &Network) -> Result<Option<FeedConfig>, InvalidOption> {
-        let feed_url = self.url("revocations_url", "the URL of the issuer's feed of revocations")?;
-        let reports_url = self.url("reports_url", "the URL of the issuer's place for reports")?;
-        let Some(credentials_file) = self.take("credentials_file").map(PathBuf::from) else {
-            return match feed_url.or(reports_url) {
-                None => Ok(None),
-                Some(_) => Err(InvalidOption::Missing {
-                    name: "credentials_file",
-                    what: "what fleetbadge-issuer broker add --json prints; plugin_opt_revocations_url and \
-                           plugin_opt_reports_url need it",
-                }),
-            };
-        };
-        let at_issuer = |path| {
-            http::url_at_issuer(issuer, path).map_err(|_| InvalidOption::Malformed {
-                name: "issuer",
-                value: issuer.to_owned(),
-                expected: ISSUER_EXPECTED,
-            })
-        };
-        let feed_url = feed_url.map_or_else(|| at_issuer(FEED_PATH), Ok)?;
-        let reports_url = reports_url.map_or_else(|| at_issuer(REPORTS_PATH), Ok)?;
-        let state_dir = network.state_dir()?;
-        Ok(Some(FeedConfig {
-            feed: RemoteRevocationsConfig {
-                issuer: issuer.to_owned(),
-                endpoint: network.endpoint(feed_url),
-                credentials_file: credentials_file.clone(),
-                state_dir: state_dir.clone(),
-                max_staleness_s: network.max_staleness_s(),
-                first_retry: RemoteRevocationsConfig::DEFAULT_FIRST_RETRY,
-                silence: RemoteRevocationsConfig::DEFAULT_SILENCE,
-            },
-            reports: ReporterConfig {
-                endpoint: network.endpoint(reports_url),
-                credentials_file,
-                state_dir,
-                software: concat!("fleetbadge-mosquitto/", env!("CARGO_PKG_VERSION")).into(),
-                every: ReporterConfig::DEFAULT_EVERY,
-                change_delay: ReporterConfig::DEFAULT_CHANGE_DELAY,
-            },
-        }))
-    }
-}
-
-/// The options that whatever comes over the network shares.
-struct Network {
-    allow_insecure_http: Option<bool>,
-    ca_file: Option<PathBuf>,
-    state_dir: Option<PathBuf>,
-    max_staleness_s: Option<u64>,
-}
-
-impl Network {
-    fn endpoint(&self, url: Url) -> Endpoint {
-        let allow_insecure_http = self.allow_insecure_http.unwrap_or(false);
-        Endpoint { url, ca_file: self.ca_file.clone(), allow_insecure_http }
-    }
-
-    fn state_dir(&self) -> Result<PathBuf, InvalidOption> {
-        self.state_dir.clone().ok_or(InvalidOption::Missing {
-            name: "state_dir",
-            what: "a folder that the broker may write, where what the issuer said last is kept",
-        })
-    }
-
-    fn max_staleness_s(&self) -> u64 {
-        self.max_staleness_s.unwrap_or(Freshness::DEFAULT_MAX_STALENESS_S)
-    }
-
-    /// Nothing comes over the network.
-    fn expect_nothing(&self) -> Result<(), InvalidOption> {
-        let given = [
-            ("allow_insecure_http", self.allow_insecure_http.is_some()),
-            ("ca_file", self.ca_file.is_some()),
-            ("state_dir", self.state_dir.is_some()),
-            ("max_staleness_s", self.max_staleness_s.is_some()),
-        ];
-        match given.into_iter().find(|(_, given)| *given) {
-            Some((name, _)) => {
-                Err(InvalidOption::NoEffect { name, without: "jwks_url or plugin_opt_credentials_file" })
-            }
-            None => Ok(()),
-        }
-    }
-}
-
 /// Which option an error is about.
-fn option_of(url_option: &str, error: &RemoteError) -> String {
+fn option_of(prefix: &Prefix, url_option: &str, error: &RemoteError) -> String {
     match error {
         RemoteError::Http(HttpSetupError::InsecureUrl { .. }) => {
-            format!("plugin_opt_{url_option} (or plugin_opt_allow_insecure_http): ")
+            format!("plugin_opt_{prefix}{url_option} (or plugin_opt_{prefix}allow_insecure_http): ")
         }
-        RemoteError::Http(HttpSetupError::CaFile { .. }) => "plugin_opt_ca_file: ".into(),
-        RemoteError::StateDir { .. } => "plugin_opt_state_dir: ".into(),
-        RemoteError::Credentials(_) => "plugin_opt_credentials_file: ".into(),
+        RemoteError::Http(HttpSetupError::CaFile { .. }) => format!("plugin_opt_{prefix}ca_file: "),
+        RemoteError::StateDir { .. } => format!("plugin_opt_{prefix}state_dir: "),
+        RemoteError::Credentials(_) => format!("plugin_opt_{prefix}credentials_file: "),
         RemoteError::Http(HttpSetupError::Client { .. }) | RemoteError::Start { .. } => String::new(),
     }
 }

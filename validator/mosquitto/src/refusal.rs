@@ -15,6 +15,27 @@ pub(crate) enum Refusal {
          broker write tokens to its log; set it to false"
     )]
     ClientIdIsUsername,
+    #[error("another client is connected with this client ID")]
+    ClientIdTaken,
+    #[error(
+        "another client has left a session under this client ID, with what was queued for it; this one is \
+         let in if it asks for a clean start"
+    )]
+    ClientIdKept,
+    #[error("the client ID is that of a device's session, which only its tokens open")]
+    ClientIdOfDevice,
+    #[error("the client ID is not UTF-8")]
+    ClientIdNotUtf8,
+    #[error("the issuer gives no token for this user name, password and client ID")]
+    PasswordRefused,
+    #[error("the token that the issuer gave for the password is of another device than the user name says")]
+    PasswordOfAnother,
+    #[error("the password cannot be exchanged: {reason}")]
+    ExchangeFailed { reason: String },
+    #[error("too many passwords are being exchanged")]
+    ExchangeBusy,
+    #[error("too many passwords have failed for this client ID from this address")]
+    TooManyFailures,
     #[error("this client was not let in with a token")]
     ClientUnknown,
     #[error(
@@ -35,6 +56,15 @@ impl Refusal {
             Self::Denied(denied) => denied.code(),
             Self::ClientIdMalformed(_) => "client_id_malformed",
             Self::ClientIdIsUsername => "client_id_is_username",
+            Self::ClientIdTaken => "client_id_taken",
+            Self::ClientIdKept => "client_id_kept",
+            Self::ClientIdOfDevice => "client_id_of_device",
+            Self::ClientIdNotUtf8 => "client_id_not_utf8",
+            Self::PasswordRefused => "password_refused",
+            Self::PasswordOfAnother => "password_of_another",
+            Self::ExchangeFailed { .. } => "exchange_failed",
+            Self::ExchangeBusy => "exchange_busy",
+            Self::TooManyFailures => "too_many_failures",
             Self::ClientUnknown => "client_unknown",
             Self::ClientNotSeen => "client_not_seen",
             Self::TopicNotUtf8 => "topic_not_utf8",

@@ -9,7 +9,7 @@ use fleetbadge_validator::revocations::remote::{RemoteRevocations, RemoteRevocat
 use fleetbadge_validator::time::Clock;
 
 use crate::keys::Keys;
-use crate::options::InvalidOption;
+use crate::options::{InvalidOption, Prefix};
 
 /// The revocations in force. Asking for them never waits.
 #[derive(Debug)]
@@ -32,14 +32,19 @@ pub(crate) struct FeedConfig {
 }
 
 impl Revocations {
-    /// Starts following and reporting, if the broker has credentials.
+    /// Starts following and reporting, if the broker has credentials. The names
+    /// of the options begin with `prefix`.
     pub(crate) fn start(
         config: Option<FeedConfig>,
+        prefix: &Prefix,
         keys: &Keys,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, InvalidOption> {
         let Some(FeedConfig { feed, reports }) = config else { return Ok(Self::NotFollowed) };
-        let of = |url_option| move |error| InvalidOption::Remote { url_option, error };
+        let of = |url_option| {
+            let prefix = prefix.clone();
+            move |error| InvalidOption::Remote { prefix, url_option, error }
+        };
         let feed = RemoteRevocations::start(feed, keys.refresh(), Arc::clone(&clock))
             .map_err(of("revocations_url"))?;
         let reporter = Reporter::start(reports, keys.key_ids(), Some(feed.followed()), clock)

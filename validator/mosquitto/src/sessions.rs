@@ -56,6 +56,9 @@ pub(crate) struct Sessions {
     to_be_asked: HashSet<ClientHandle>,
     /// Connections whose token was revoked and that are to be disconnected.
     revoked: VecDeque<ClientHandle>,
+    /// The connection that the broker is told to let in at this moment, if it
+    /// is still there.
+    expected: Option<(ClientHandle, VerifiedToken)>,
 }
 
 #[derive(Debug)]
@@ -104,6 +107,7 @@ impl Sessions {
             reloads: 0,
             to_be_asked: HashSet::new(),
             revoked: VecDeque::new(),
+            expected: None,
         }
     }
 
@@ -118,6 +122,26 @@ impl Sessions {
             self.parted.remove(&parting.number);
         }
         self.connected.insert(handle, Connected { token, ending: false, revoked: None });
+    }
+
+    /// The broker is about to be told to let in a connection that has waited. It
+    /// may have gone, and its address be another's: until the broker reports it
+    /// as connected, its token decides what was queued for it, and nothing
+    /// else.
+    pub(crate) fn expect(&mut self, handle: ClientHandle, token: VerifiedToken) {
+        self.expected = Some((handle, token));
+    }
+
+    /// The broker has let in a connection.
+    pub(crate) fn connected(&mut self, handle: ClientHandle) {
+        if let Some((_, token)) = self.expected.take_if(|(expected, _)| *expected == handle) {
+            self.connect(handle, token);
+        }
+    }
+
+    /// Whether the connection that was expected has come.
+    pub(crate) fn expectation_met(&mut self) -> bool {
+        self.expected.take().is_none()
     }
 
     /// The connection of a client has ended. Anybody's: also of clients that
@@ -140,6 +164,37 @@ impl Sessions {
         }
     }
 
+    /// Whether a client with this token may have the session under its client
+    /// ID. One is of the device that began it, named by its issuer and its own
+    /// name: another that has the same client ID, which may happen where there
+    /// are several issuers, would get what was queued for the first. Such a
+    /// one is let in once the first has gone, if it asks for a session of its
+    /// own, which ends the other.
+    pub(crate) fn may_resume(&self, token: &VerifiedToken, starts_clean: bool) -> Result<(), Refusal> {
+        let is_same = |other: &VerifiedToken| {
+            other.subject() == token.subject() && other.signed().issuer() == token.signed().issuer()
+        };
+        match self.latest.get(token.mqtt_client_id()) {
+            Some(latest) if !is_same(&latest.token) => match latest.parting {
+                Some(_) if starts_clean => Ok(()),
+                Some(_) => Err(Refusal::ClientIdKept),
+                None => Err(Refusal::ClientIdTaken),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a device of another name is connected with this client ID.
+    pub(crate) fn is_of_another(&self, client_id: &str, subject: &str) -> bool {
+        let latest = self.latest.get(client_id).filter(|latest| latest.parting.is_none());
+        latest.is_some_and(|latest| latest.token.subject() != subject)
+    }
+
+    /// Whether there is a session under this client ID, connected or parted.
+    pub(crate) fn has_session(&self, client_id: &str) -> bool {
+        self.latest.contains_key(client_id)
+    }
+
     /// Whether a client may do something with a topic.
     pub(crate) fn allows(
         &self,
@@ -148,6 +203,15 @@ impl Sessions {
         topic: &str,
         now: UnixSeconds,
     ) -> Result<(), Refusal> {
+        if let Some((expected, token)) = &self.expected
+            && *expected == client.handle()
+            && client.id() == Some(token.mqtt_client_id())
+        {
+            return match access {
+                Access::Read => Ok(token.allows(Action::Receive, topic, now)?),
+                Access::Write | Access::Subscribe | Access::Unsubscribe => Err(Refusal::ClientUnknown),
+            };
+        }
         match self.connected.get(&client.handle()) {
             // It keeps its subscriptions, for when it comes back.
             Some(Connected { revoked: Some(denied), ending, .. })
@@ -248,16 +312,20 @@ impl Sessions {
         }
     }
 
-    /// Some tokens were revoked: the sessions under them, connected and parted,
-    /// may do nothing any more, whether or not their token has ended.
-    pub(crate) fn revoke(&mut self, revocations: &Revocations) {
+    /// Some tokens of an issuer were revoked: the sessions under them, connected
+    /// and parted, may do nothing any more, whether or not their token has
+    /// ended.
+    pub(crate) fn revoke(&mut self, issuer: &str, revocations: &Revocations) {
+        let is_of = |token: &VerifiedToken| **token.signed().issuer() == *issuer;
         for (handle, Connected { token, revoked, .. }) in &mut self.connected {
-            if mark(revoked, token, revocations) {
+            if is_of(token) && mark(revoked, token, revocations) {
                 self.revoked.push_back(*handle);
             }
         }
         for Latest { token, revoked, .. } in self.latest.values_mut() {
-            mark(revoked, token, revocations);
+            if is_of(token) {
+                mark(revoked, token, revocations);
+            }
         }
     }
 

@@ -8,8 +8,9 @@
 //! so that confirming it costs no rewriting. One in the future, as a clock that
 //! was set back leaves behind, confirms nothing: see [`crate::freshness`].
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -113,6 +114,23 @@ pub(crate) fn check_state_dir(path: &Path) -> Result<(), RemoteError> {
     file::check_mode(&metadata).map_err(|e| error(e.to_string()))?;
     tempfile::tempfile_in(path).map_err(|e| error(format!("cannot be written to: {e}")))?;
     Ok(())
+}
+
+/// The folder `name` in a state folder, made if it is not there: for one of
+/// several that would otherwise share it.
+///
+/// # Errors
+/// [`RemoteError::StateDir`]: the state folder cannot be used, or the one in it
+/// cannot be made.
+pub fn own_state_dir(state_dir: &Path, name: &str) -> Result<PathBuf, RemoteError> {
+    check_state_dir(state_dir)?;
+    let path = state_dir.join(name);
+    match DirBuilder::new().mode(0o700).create(&path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(RemoteError::StateDir { path, reason: error.to_string() })
+        }
+        _ => Ok(path),
+    }
 }
 
 /// Replaces a file by one with mode 0600: a crash leaves the old or the new.

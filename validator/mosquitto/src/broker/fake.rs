@@ -11,6 +11,10 @@ pub(crate) struct FakeBroker {
     pub(crate) kicked: RefCell<Vec<String>>,
     /// Those of them whose will is not sent.
     pub(crate) without_will: RefCell<Vec<String>>,
+    /// The client IDs of connections that have waited, and whether they were
+    /// let in.
+    pub(crate) completed: RefCell<Vec<(String, bool)>>,
+    pub(crate) cannot_wait: bool,
 }
 
 impl Broker for &FakeBroker {
@@ -24,9 +28,22 @@ impl Broker for &FakeBroker {
         }
         self.kicked.borrow_mut().push(client_id.to_owned());
     }
+
+    fn can_wait(&self) -> bool {
+        !self.cannot_wait
+    }
+
+    fn complete(&self, client_id: &str, let_in: bool) {
+        self.completed.borrow_mut().push((client_id.to_owned(), let_in));
+    }
 }
 
 impl FakeBroker {
+    /// Which connections that have waited were let in, and which not.
+    pub(crate) fn take_completed(&self) -> Vec<(String, bool)> {
+        self.completed.take()
+    }
+
     /// The lines so far, which are then forgotten.
     pub(crate) fn take_log(&self) -> String {
         self.lines.take().into_iter().map(|(_, line)| line + "\n").collect()
@@ -41,6 +58,8 @@ pub(crate) struct FakeClient {
     pub(crate) username: Option<String>,
     pub(crate) address: Option<String>,
     pub(crate) has_connected: bool,
+    pub(crate) starts_clean: bool,
+    pub(crate) leaves_nothing: bool,
     pub(crate) takes_usernames: bool,
 }
 
@@ -53,6 +72,8 @@ impl FakeClient {
             username: None,
             address: Some("192.0.2.1".into()),
             has_connected: true,
+            starts_clean: false,
+            leaves_nothing: false,
             takes_usernames: true,
         }
     }
@@ -60,6 +81,12 @@ impl FakeClient {
     /// With a user name in its CONNECT.
     pub(crate) fn with_username(mut self, username: &str) -> Self {
         self.username = Some(username.into());
+        self
+    }
+
+    /// With a clean start.
+    pub(crate) fn cleanly(mut self) -> Self {
+        self.starts_clean = true;
         self
     }
 
@@ -91,6 +118,14 @@ impl Client for FakeClient {
 
     fn has_connected(&self) -> bool {
         self.has_connected
+    }
+
+    fn starts_clean(&self) -> bool {
+        self.starts_clean
+    }
+
+    fn leaves_nothing(&self) -> bool {
+        self.leaves_nothing
     }
 
     fn set_username(&mut self, username: Option<&str>) -> Result<(), UsernameRefused> {

@@ -5,12 +5,15 @@ use std::ffi::{c_char, c_int, c_long, c_void};
 use std::mem::offset_of;
 
 // Return codes.
+/// Since Mosquitto 2.1.
+pub(crate) const AUTH_DELAYED: c_int = -5;
 pub(crate) const SUCCESS: c_int = 0;
 pub(crate) const INVALID: c_int = 3;
 pub(crate) const NOT_SUPPORTED: c_int = 10;
 pub(crate) const AUTH: c_int = 11;
 pub(crate) const ACL_DENIED: c_int = 12;
 pub(crate) const UNKNOWN: c_int = 13;
+pub(crate) const PLUGIN_DEFER: c_int = 17;
 pub(crate) const ALREADY_EXISTS: c_int = 31;
 
 // Events.
@@ -19,6 +22,8 @@ pub(crate) const EVT_ACL_CHECK: c_int = 2;
 pub(crate) const EVT_BASIC_AUTH: c_int = 3;
 pub(crate) const EVT_TICK: c_int = 9;
 pub(crate) const EVT_DISCONNECT: c_int = 10;
+/// Since Mosquitto 2.1: a connection was let in.
+pub(crate) const EVT_CONNECT: c_int = 11;
 /// Since Mosquitto 2.1: the connection has ended, the session goes on. Before,
 /// that is `EVT_DISCONNECT` too.
 pub(crate) const EVT_CLIENT_OFFLINE: c_int = 28;
@@ -99,6 +104,13 @@ pub(crate) struct EvtDisconnect {
     pub(crate) future2: [*mut c_void; 4],
 }
 
+#[repr(C)]
+pub(crate) struct EvtConnect {
+    pub(crate) future: *mut c_void,
+    pub(crate) client: *mut MosquittoClient,
+    pub(crate) future2: [*mut c_void; 4],
+}
+
 #[cfg(target_pointer_width = "64")]
 const _: () = {
     assert!(size_of::<Opt>() == 16);
@@ -111,4 +123,5 @@ const _: () = {
     assert!(offset_of!(EvtTick, next_ms) == 16);
     assert!(size_of::<EvtDisconnect>() == 56);
     assert!(offset_of!(EvtDisconnect, client) == 8);
+    assert!(offset_of!(EvtConnect, client) == 8);
 };

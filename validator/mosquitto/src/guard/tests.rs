@@ -1,10 +1,15 @@
 use fleetbadge_validator::freshness::Freshness;
-use fleetbadge_validator::revocations::Revocation;
+use fleetbadge_validator::revocations::{Revocation, RevocationState};
 use fleetbadge_validator::test_support::{TestKey, claims, vectors};
 use serde_json::{Value, json};
 
 use super::*;
 use crate::broker::fake::{FakeBroker, FakeClient};
+use crate::revocations::Revocations;
+
+mod chain;
+mod hand_on;
+mod passwords;
 
 const START: UnixSeconds = UnixSeconds(1_000_000);
 /// `exp` is a minute after the start, the skew 5 s.
@@ -70,7 +75,7 @@ fn every_vector_has_its_verdict() {
         for case in vectors.cases {
             // A new one each time, since the log tells the same only once.
             let mut guard = scene.guard("username");
-            guard.revocations = fixed(case.revocation_state());
+            guard.authenticators.jwt_mut(0).revocations = fixed(case.revocation_state());
             let now = UnixSeconds(case.now);
             for handle in [1, 2] {
                 let mut client = FakeClient::new(handle, &case.client_id).with_username(&case.token);
@@ -167,6 +172,7 @@ fn the_token_comes_from_where_the_options_say() {
         match verdict {
             Verdict::Allow => assert_eq!("allowed", expected, "{token_from} {username:?} {password:?}"),
             Verdict::Deny => assert!(log.contains(&format!("({expected})")), "{expected}: {log}"),
+            Verdict::HandOn | Verdict::Wait => panic!("nobody said so"),
         }
         let name = (verdict == Verdict::Allow).then_some("pump-1");
         assert_eq!(client.username.as_deref(), name, "{token_from}");
@@ -279,6 +285,12 @@ fn a_line_that_causes_a_denial_does_not_cause_another_line() {
         }
 
         fn kick(&self, _: &str, _: Will) {}
+
+        fn can_wait(&self) -> bool {
+            false
+        }
+
+        fn complete(&self, _: &str, _: bool) {}
     }
 
     let scene = Scene::new();
@@ -311,7 +323,12 @@ fn known(revocations: &[Revocation]) -> RevocationState {
 
 impl Guard<&FakeBroker> {
     fn hear(&self, heard: RevocationState) {
-        let Revocations::Fixed { state, changes } = &self.revocations else { panic!("it is fixed") };
+        self.hear_from(0, heard);
+    }
+
+    fn hear_from(&self, authenticator: usize, heard: RevocationState) {
+        let revocations = &self.authenticators.jwt(authenticator).revocations;
+        let Revocations::Fixed { state, changes } = revocations else { panic!("it is fixed") };
         state.replace(heard);
         changes.set(changes.get() + 1);
     }
@@ -321,7 +338,7 @@ impl Guard<&FakeBroker> {
 fn a_revoked_client_is_disconnected_at_the_next_tick_without_its_will() {
     let scene = Scene::new();
     let mut guard = scene.guard("username");
-    guard.revocations = fixed(known(&[]));
+    guard.authenticators.jwt_mut(0).revocations = fixed(known(&[]));
     let client = scene.let_in(&guard, 1, "pump-1");
     scene.let_in(&guard, 2, "pump-2");
     guard.tick(START);
@@ -351,7 +368,7 @@ fn a_revoked_client_is_disconnected_at_the_next_tick_without_its_will() {
 fn old_or_missing_revocations_deny_the_new_and_keep_the_connected() {
     let scene = Scene::new();
     let mut guard = scene.guard("username");
-    guard.revocations = fixed(known(&[]));
+    guard.authenticators.jwt_mut(0).revocations = fixed(known(&[]));
     let client = scene.let_in(&guard, 1, "pump-1");
     let late = START.plus(61);
     let mut new = FakeClient::new(2, "pump-2").with_username(&scene.token("pump-2"));
@@ -370,7 +387,7 @@ fn old_or_missing_revocations_deny_the_new_and_keep_the_connected() {
 fn a_whole_fleet_that_is_revoked_goes_in_portions_and_may_nothing_meanwhile() {
     let scene = Scene::new();
     let mut guard = scene.guard("username");
-    guard.revocations = fixed(known(&[]));
+    guard.authenticators.jwt_mut(0).revocations = fixed(known(&[]));
     let clients: Vec<_> =
         (0..1_500).map(|handle| scene.let_in(&guard, handle, &format!("pump-{handle}"))).collect();
     guard.hear(known(&[Revocation::of_group("default", START.plus(1), END)]));
@@ -388,7 +405,7 @@ fn a_whole_fleet_that_is_revoked_goes_in_portions_and_may_nothing_meanwhile() {
 fn a_broker_without_ticks_disconnects_the_revoked_at_the_next_connection() {
     let scene = Scene::new();
     let mut guard = scene.guard("username");
-    guard.revocations = fixed(known(&[]));
+    guard.authenticators.jwt_mut(0).revocations = fixed(known(&[]));
     scene.let_in(&guard, 1, "pump-1");
     guard.hear(known(&[Revocation::of_all(START.plus(1), END)]));
     let mut stranger = FakeClient::new(2, "pump-2");

@@ -2,6 +2,8 @@ use std::path::Path;
 
 use super::*;
 
+mod several;
+
 const GOOD: [(&str, &str); 3] =
     [("issuer", "https://id.example"), ("audience", "mqtt"), ("jwks_file", "/etc/jwks.json")];
 const REMOTE: [(&str, &str); 4] = [
@@ -15,15 +17,24 @@ fn parse(options: &[&[(&str, &str)]]) -> Result<Options, InvalidOption> {
     Options::parse(options.concat().into_iter().map(|(name, value)| (name.into(), value.into())))
 }
 
+/// The only authenticator.
+fn parse_one(options: &[&[(&str, &str)]]) -> Result<JwtOptions, InvalidOption> {
+    let mut authenticators = parse(options)?.authenticators;
+    let (only, more) = (authenticators.pop().unwrap(), authenticators.len());
+    assert_eq!((&*only.name, only.enabled, more), (ONLY, true, 0));
+    let AuthenticatorKind::Jwt(only) = only.kind else { panic!("{only:?}") };
+    Ok(*only)
+}
+
 fn refused(options: &[&[(&str, &str)]]) -> String {
     parse(options).unwrap_err().to_string()
 }
 
 #[test]
 fn the_defaults() {
-    let options = parse(&[&GOOD]).unwrap();
+    assert_eq!(parse(&[&GOOD]).unwrap().token_from, TokenFrom::Username);
+    let options = parse_one(&[&GOOD]).unwrap();
     assert_eq!(options.verifier, Verifier::new("https://id.example", "mqtt"));
-    assert_eq!(options.token_from, TokenFrom::Username);
     assert!(matches!(options.keys, KeysConfig::File { path, .. } if path == Path::new("/etc/jwks.json")));
 }
 
@@ -37,9 +48,9 @@ fn every_option_is_read() {
         ("allow_insecure_http", "true"),
         ("max_staleness_s", "7200"),
     ];
-    let options = parse(&[&REMOTE, &more]).unwrap();
+    assert_eq!(parse(&[&REMOTE, &more]).unwrap().token_from, TokenFrom::Either);
+    let options = parse_one(&[&REMOTE, &more]).unwrap();
     assert_eq!((options.verifier.skew_s, options.verifier.max_lifetime_s), (0, 3600));
-    assert_eq!(options.token_from, TokenFrom::Either);
     let KeysConfig::Remote(keys) = options.keys else { panic!("keys come over HTTP") };
     assert_eq!(keys.issuer, "https://id.example");
     assert_eq!(keys.endpoint.url.as_str(), "https://id.example/oauth2/jwks");
@@ -48,7 +59,7 @@ fn every_option_is_read() {
     assert!(keys.endpoint.allow_insecure_http);
     assert_eq!(keys.max_staleness_s, 7_200);
 
-    let KeysConfig::Remote(keys) = parse(&[&REMOTE]).unwrap().keys else { panic!("keys come over HTTP") };
+    let KeysConfig::Remote(keys) = parse_one(&[&REMOTE]).unwrap().keys else { panic!("keys come over HTTP") };
     assert!(!keys.endpoint.allow_insecure_http);
     assert_eq!(keys.max_staleness_s, 86_400);
 }
@@ -90,7 +101,7 @@ fn a_malformed_value_is_shown_with_what_it_must_be() {
         ("token_from", "Username"),
     ];
     for (name, value) in malformed {
-        let error = refused(&[&GOOD, &[(name, value)]]);
+        let error = refused(&[&REMOTE, &[(name, value)]]);
         assert!(error.starts_with(&format!("plugin_opt_{name} is {value:?}; it must be ")), "{error}");
     }
     let error = refused(&[&REMOTE, &[("allow_insecure_http", "yes")]]);
@@ -106,9 +117,9 @@ const CREDENTIALS: [(&str, &str); 2] =
 
 #[test]
 fn with_credentials_the_feed_is_followed_and_reports_are_sent() {
-    assert!(parse(&[&GOOD]).unwrap().feed.is_none());
+    assert!(parse_one(&[&GOOD]).unwrap().feed.is_none());
     for options in [&[&GOOD[..], &CREDENTIALS][..], &[&REMOTE, &CREDENTIALS[..1]]] {
-        let FeedConfig { feed, reports } = parse(options).unwrap().feed.unwrap();
+        let FeedConfig { feed, reports } = parse_one(options).unwrap().feed.unwrap();
         assert_eq!(feed.endpoint.url.as_str(), "https://id.example/oauth2/revocations");
         assert_eq!(reports.endpoint.url.as_str(), "https://id.example/oauth2/reports");
         assert_eq!(feed.credentials_file, Path::new("/etc/broker.json"));
@@ -122,7 +133,7 @@ fn with_credentials_the_feed_is_followed_and_reports_are_sent() {
         ("allow_insecure_http", "true"),
         ("ca_file", "/etc/ca.pem"),
     ];
-    let FeedConfig { feed, reports } = parse(&[&GOOD, &CREDENTIALS, &more]).unwrap().feed.unwrap();
+    let FeedConfig { feed, reports } = parse_one(&[&GOOD, &CREDENTIALS, &more]).unwrap().feed.unwrap();
     assert_eq!(feed.endpoint.url.as_str(), "http://127.0.0.1:1/r");
     assert_eq!(reports.endpoint.url.as_str(), "http://127.0.0.1:1/p");
     assert_eq!(feed.max_staleness_s, 30);

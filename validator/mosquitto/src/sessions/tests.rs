@@ -11,6 +11,7 @@ use crate::broker::fake::FakeClient;
 
 static KEY: LazyLock<TestKey> = LazyLock::new(TestKey::generate);
 
+const ISSUER: &str = "https://id.example";
 const START: UnixSeconds = UnixSeconds(1_000);
 /// `exp` 1,060 and 5 s of skew.
 const END: UnixSeconds = UnixSeconds(1_065);
@@ -241,13 +242,13 @@ fn the_end_of_a_connection_that_never_was_is_harmless() {
 
 /// Takes everything back that was issued until the start.
 fn revoke_everything(sessions: &mut Sessions) {
-    sessions.revoke(&[Revocation::of_all(START.plus(1), END)].into_iter().collect());
+    sessions.revoke(ISSUER, &[Revocation::of_all(START.plus(1), END)].into_iter().collect());
 }
 
 #[test]
 fn a_connection_whose_token_is_revoked_may_nothing_and_is_taken_once() {
     let (mut sessions, client) = connected(1, "pump-1");
-    sessions.revoke(&[Revocation::of_device("pump-2", END, END)].into_iter().collect());
+    sessions.revoke(ISSUER, &[Revocation::of_device("pump-2", END, END)].into_iter().collect());
     assert!(sessions.take_revoked(10).is_empty());
     revoke_everything(&mut sessions);
     revoke_everything(&mut sessions);

@@ -102,7 +102,7 @@ impl Arguments {
                 None => ("#", option.example),
             };
             let comment = wrapped(&format!("{}. ({default})", capitalised(option.meaning)));
-            let _ = write!(text, "\n{comment}{mark}plugin_opt_{} {value}\n", option.name);
+            let _ = write!(text, "\n{comment}{mark}plugin_opt_{} {value}\n", option.written());
         }
     }
 

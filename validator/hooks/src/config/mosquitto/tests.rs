@@ -107,9 +107,9 @@ fn what_is_printed_has_no_finding() {
 fn every_option_of_the_plugin_is_printed_with_its_meaning_and_default() {
     let text = Machine::new().printed("2.0", &[]);
     for option in OPTIONS {
-        let lines = text
-            .lines()
-            .filter(|line| line.trim_start_matches('#').starts_with(&format!("plugin_opt_{} ", option.name)));
+        let lines = text.lines().filter(|line| {
+            line.trim_start_matches('#').starts_with(&format!("plugin_opt_{} ", option.written()))
+        });
         assert_eq!(lines.count(), 1, "{}", option.name);
     }
     assert!(text.contains(

@@ -8,20 +8,22 @@
 //! do is tell somebody earlier to slow down, so what is limited must bear that.
 
 use std::hash::{BuildHasher as _, Hash, RandomState};
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use fleetbadge_validator::time::UnixSeconds;
+use crate::time::UnixSeconds;
 
 /// How many counters there are: 512 KiB.
 const CELLS: usize = 1 << 16;
 
 /// Too often: how long until the next time, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct RetryAfter(pub(crate) u64);
+pub struct RetryAfter(pub u64);
 
 /// Counts what is done.
-pub(crate) struct RateLimit {
+#[derive(Debug)]
+pub struct RateLimit {
     /// How often it may be done at once.
     burst: u64,
     /// How long each time counts, in milliseconds.
@@ -33,7 +35,8 @@ pub(crate) struct RateLimit {
 
 impl RateLimit {
     /// So often at once, and then once in such a time.
-    pub(crate) fn new(burst: u64, interval: Duration) -> Self {
+    #[must_use]
+    pub fn new(burst: u64, interval: Duration) -> Self {
         let interval_ms = interval.as_millis().try_into().unwrap_or(u64::MAX);
         let cells = (0..CELLS).map(|_| AtomicU64::new(0)).collect();
         Self { burst, interval_ms, hasher: RandomState::new(), cells }
@@ -43,17 +46,14 @@ impl RateLimit {
     ///
     /// # Errors
     /// [`RetryAfter`] if it was too often: this time is not counted.
-    #[expect(clippy::indexing_slicing, reason = "the position is the rest of a division by the length")]
-    pub(crate) fn count(&self, who: &(impl Hash + ?Sized), now: UnixSeconds) -> Result<(), RetryAfter> {
-        #[expect(clippy::cast_possible_truncation, reason = "any bits of the hash will do")]
-        let position = self.hasher.hash_one(who) as usize % self.cells.len();
+    pub fn count(&self, who: &(impl Hash + ?Sized), now: UnixSeconds) -> Result<(), RetryAfter> {
         let most_ms = (self.burst - 1) * self.interval_ms;
         let now_ms = now.0.saturating_mul(1_000);
         let add = |forgotten_at| {
             let counted_ms = self.counted_ms(forgotten_at, now_ms);
             (counted_ms <= most_ms).then_some(now_ms.saturating_add(counted_ms + self.interval_ms))
         };
-        match self.cells[position].fetch_update(Ordering::Relaxed, Ordering::Relaxed, add) {
+        match self.cell(who).fetch_update(Ordering::Relaxed, Ordering::Relaxed, add) {
             Ok(_) => Ok(()),
             Err(forgotten_at) => {
                 let wait_ms = self.counted_ms(forgotten_at, now_ms).saturating_sub(most_ms);
@@ -62,10 +62,37 @@ impl RateLimit {
         }
     }
 
+    /// Whether this one could do it now, which is not counted.
+    #[must_use]
+    pub fn has_room(&self, who: &(impl Hash + ?Sized), now: UnixSeconds) -> bool {
+        let forgotten_at = self.cell(who).load(Ordering::Relaxed);
+        self.counted_ms(forgotten_at, now.0.saturating_mul(1_000)) <= (self.burst - 1) * self.interval_ms
+    }
+
+    #[expect(clippy::indexing_slicing, reason = "the position is the rest of a division by the length")]
+    fn cell(&self, who: &(impl Hash + ?Sized)) -> &AtomicU64 {
+        #[expect(clippy::cast_possible_truncation, reason = "any bits of the hash will do")]
+        let position = self.hasher.hash_one(who) as usize % self.cells.len();
+        &self.cells[position]
+    }
+
     /// How long what a cell has counted still counts. A clock that was set back
     /// makes it no longer than all of it takes.
     fn counted_ms(&self, forgotten_at: u64, now_ms: u64) -> u64 {
         forgotten_at.saturating_sub(now_ms).min(self.burst * self.interval_ms)
+    }
+}
+
+/// Where a client is, as far as limits go: its address without the port, of
+/// IPv6 the /64, which one client has whole.
+#[must_use]
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
     }
 }
 
@@ -95,7 +122,11 @@ mod tests {
     #[test]
     fn a_burst_and_then_one_at_a_time() {
         let limit = limit();
+        assert!(limit.has_room("pump", NOW));
         assert_eq!(exhaust(&limit, "pump", NOW), (BURST, INTERVAL_S));
+        assert!(
+            !limit.has_room("pump", NOW.plus(INTERVAL_S - 1)) && limit.has_room("pump", NOW.plus(INTERVAL_S))
+        );
         assert_eq!(exhaust(&limit, "pump", NOW.plus(2)), (0, INTERVAL_S - 2));
         // What Retry-After says is true.
         assert_eq!(exhaust(&limit, "pump", NOW.plus(INTERVAL_S)), (1, INTERVAL_S));
