@@ -100,7 +100,7 @@ pub(crate) fn refusal(status: StatusCode, error: &str) -> Answer {
 /// A device with its own home.
 pub(crate) struct Device {
     pub(crate) home: TempDir,
-    issuer: String,
+    pub(crate) issuer: String,
 }
 
 impl Device {

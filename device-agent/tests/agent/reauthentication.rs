@@ -79,7 +79,7 @@ async fn presented(answers: &'static [&'static [u8]], arguments: &[&str], lifeti
     let broker = format!("mqtt://127.0.0.1:{port}");
     let connection = ["run", "--issuer", &issuer.url, "--broker", &broker, "--start-spread-s", "0"];
     let mut command = device.command(&[&connection, arguments].concat());
-    let _agent = command.stdin(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+    let _agent = command.stdin(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true).spawn().unwrap();
     tokio::task::spawn_blocking(move || {
         let next = |_| presented.recv_timeout(Duration::from_secs(20)).expect("the next token in time");
         answers.iter().map(next).collect()
@@ -88,7 +88,7 @@ async fn presented(answers: &'static [&'static [u8]], arguments: &[&str], lifeti
     .unwrap()
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn a_refused_reauthentication_gets_one_new_token_and_a_new_connection() {
     let answers =
         &[CONNACK_WITH_METHOD, AUTH_SUCCESS, DISCONNECT_NOT_AUTHORIZED, CONNACK_WITH_METHOD, AUTH_SUCCESS];
@@ -100,7 +100,7 @@ async fn a_refused_reauthentication_gets_one_new_token_and_a_new_connection() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn a_broker_that_does_not_know_the_method_is_asked_once() {
     let answers = &[CONNACK_METHOD_UNKNOWN, CONNACK, CONNACK];
     let [one, two] = ["t0ken-1", "t0ken-2"].map(str::to_owned);
@@ -111,7 +111,7 @@ async fn a_broker_that_does_not_know_the_method_is_asked_once() {
     assert_eq!(presented(&[CONNACK], &["--auth", "basic"], 900).await, [Presented::Basic(one)]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn a_broker_that_must_know_the_method_and_does_not_is_named_as_the_reason() {
     let (port, _presented) = broker(&[CONNACK_METHOD_UNKNOWN; 100]);
     let issuer = Issuer::start().await;

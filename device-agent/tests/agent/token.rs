@@ -7,6 +7,7 @@ use std::process::Output;
 
 use axum::http::StatusCode;
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 
 use crate::parts::{Device, Issuer, refusal, token};
 
