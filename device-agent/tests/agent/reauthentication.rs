@@ -53,7 +53,8 @@ fn serve<'a>(
         let Ok(length @ 1..) = stream.read(&mut buffer) else { return };
         let packet = String::from_utf8_lossy(&buffer[..length]).into_owned();
         let Some(start) = packet.find("t0ken-") else { continue };
-        let token = packet[start..].chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
+        let token =
+            packet.split_at(start).1.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
         let method = packet.contains("OAUTH2-JWT");
         let kind = match buffer[0] {
             0x10 if method => Presented::Enhanced(token),

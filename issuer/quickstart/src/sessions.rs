@@ -18,6 +18,7 @@ use fleetbadge_validator::keys::KeySet;
 use fleetbadge_validator::memory::Memory;
 use fleetbadge_validator::revocations::{RevocationState, RevocationTarget, Revocations};
 use fleetbadge_validator::time::UnixSeconds;
+use fleetbadge_validator::topic::TopicFilter;
 use fleetbadge_validator::verify::{VerifiedToken, Verifier};
 
 /// For how long an ended session is told by [`Sessions::ended`], in seconds
@@ -262,7 +263,7 @@ impl Sessions {
 /// What a client could subscribe to with the `older` token and cannot with the
 /// `newer` one.
 fn not_covered(older: &VerifiedToken, newer: &VerifiedToken, now: UnixSeconds) -> Option<Excerpt> {
-    let mut filters = older.signed().subscribe_filters().map(|filter| filter.as_str());
+    let mut filters = older.signed().subscribe_filters().map(TopicFilter::as_str);
     filters.find(|filter| newer.allows(Action::Subscribe, filter, now).is_err()).map(Excerpt::of)
 }
 
