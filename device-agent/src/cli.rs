@@ -5,7 +5,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{fmt, registry};
 
 use crate::config::{ConfigError, Surroundings, TokenConfig};
 use crate::exit::Exit;
@@ -227,16 +230,18 @@ fn start_log(options: &Options) {
         Some(LogLevel::Info) | None => LevelFilter::INFO,
         Some(LogLevel::Debug) => LevelFilter::DEBUG,
     };
+    // Below this the MQTT library writes down what it sends, tokens too.
+    let targets = Targets::new().with_default(level).with_target("rumqttc", level.min(LevelFilter::INFO));
     let terminal = std::io::stderr().is_terminal();
     let text = match options.log_format {
         Some(LogFormat::Text) => true,
         Some(LogFormat::Json) => false,
         Some(LogFormat::Auto) | None => terminal,
     };
-    let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level).with_target(false);
+    let lines = fmt::layer().with_writer(std::io::stderr).with_target(false);
     if text {
-        log.with_ansi(terminal).init();
+        registry().with(lines.with_ansi(terminal)).with(targets).init();
     } else {
-        log.json().flatten_event(true).init();
+        registry().with(lines.json().flatten_event(true)).with(targets).init();
     }
 }

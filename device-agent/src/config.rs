@@ -8,7 +8,7 @@ use std::time::Duration;
 use rumqttc::{QoS, ValidatedTopic, ValidatedTopicFilter};
 use url::Url;
 
-use crate::options::{Options, TokenIn};
+use crate::options::{Auth, Options, TokenIn};
 use crate::secret::{ClientSecret, SecretError, SecretSources};
 
 mod address;
@@ -118,7 +118,9 @@ pub struct MqttConfig {
     pub broker: Broker,
     /// The quality of service.
     pub qos: QoS,
-    /// The field of CONNECT that carries the token.
+    /// How the token is presented.
+    pub auth: Auth,
+    /// The field of CONNECT that carries the token in basic authentication.
     pub token_in: TokenIn,
     /// The Keep Alive, in seconds (MQTT 5 §3.1.2.10).
     pub keep_alive_s: u16,
@@ -176,6 +178,7 @@ impl MqttConfig {
         Ok(Self {
             broker: Broker::parse(&broker, mqtt.allow_insecure_mqtt.unwrap_or_default())?,
             qos: qos(required(mqtt.qos, "mqtt.qos", "--qos")?)?,
+            auth: required(mqtt.auth, "mqtt.auth", "--auth")?,
             token_in: required(mqtt.token_in, "mqtt.token_in", "--token-in")?,
             keep_alive_s,
             session_expiry_s,

@@ -2,10 +2,10 @@
 //! decides and tells it what came of it.
 //!
 //! Requests to the issuer run beside the connection, which goes on with the old
-//! token until there is a new one. A new token renews the connection by an
-//! orderly DISCONNECT and a CONNECT that resumes the session; re-authentication
-//! on the open connection (MQTT 5 §4.12) would take the place of
-//! [`Keeper::renew_connection`].
+//! token until there is a new one. A new token renews the connection by
+//! re-authentication (MQTT 5 §4.12.1), which nobody but the broker notices;
+//! where that cannot be, by an orderly DISCONNECT and a CONNECT that resumes the
+//! session.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -18,7 +18,7 @@ use rumqttc::{ClientError, QoS};
 use crate::config::{MqttConfig, TokenConfig};
 use crate::exit::Exit;
 use crate::machine::{Machine, Moment, UnixSeconds};
-use crate::mqtt::{Ended, Incoming, Outcome, Session, SessionEvent};
+use crate::mqtt::{Ended, Incoming, METHOD, Outcome, Session, SessionEvent};
 use crate::renewal::{Action, Cached, Event, Renewal, Validity};
 use crate::secret::AccessToken;
 use crate::token_cache::{CachedToken, Freshness, TokenCache};
@@ -27,6 +27,9 @@ use crate::token_client::{IssuedToken, TokenClient, TokenError};
 /// How long the broker has to acknowledge what is in flight before a
 /// connection is given up instead of left.
 const DRAIN: Duration = Duration::from_secs(5);
+/// How long the broker has to answer a re-authentication before the connection
+/// is given up and opened anew with the new token.
+const ANSWER: Duration = Duration::from_secs(15);
 
 /// The attempt to get a connection was given up.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +72,10 @@ enum Phase {
     /// Connecting, or waiting to.
     Down,
     Up,
+    /// Up with the old token until the broker, by `deadline`, takes the new one.
+    Reauthenticating {
+        deadline: Moment,
+    },
     /// Up with the old token for the last time: the broker has until
     /// `deadline` to acknowledge what is in flight.
     Leaving {
@@ -145,8 +152,10 @@ impl Keeper {
                 }
                 event = self.session.next() => match event {
                     SessionEvent::Incoming(incoming) => {
-                        if matches!(incoming, Incoming::Connected { .. }) {
-                            self.connected();
+                        match incoming {
+                            Incoming::Connected { .. } => self.connected(),
+                            Incoming::Reauthenticated => self.reauthenticated(),
+                            Incoming::Message(_) | Incoming::Subscribed(_) => {}
                         }
                         return Ok(incoming);
                     }
@@ -160,7 +169,7 @@ impl Keeper {
     /// Whether there is a connection to publish on.
     #[must_use]
     pub fn is_up(&self) -> bool {
-        self.phase == Phase::Up
+        matches!(self.phase, Phase::Up | Phase::Reauthenticating { .. })
     }
 
     /// The MQTT client identifier of the present token.
@@ -203,7 +212,7 @@ impl Keeper {
             let now = self.machine.now();
             let phase_ends = match self.phase {
                 Phase::Down => self.give_up_after.map(|after| self.down_since.plus(after)),
-                Phase::Leaving { deadline } => Some(deadline),
+                Phase::Reauthenticating { deadline } | Phase::Leaving { deadline } => Some(deadline),
                 Phase::Up | Phase::Aborting | Phase::Returning => None,
             };
             if phase_ends.is_some_and(|end| now >= end) {
@@ -230,7 +239,7 @@ impl Keeper {
                 let Obstacle { reason, exit } = self.obstacle.clone();
                 Err(GaveUp { after: now.since(self.down_since), reason, exit })
             }
-            Phase::Leaving { .. } => {
+            Phase::Reauthenticating { .. } | Phase::Leaving { .. } => {
                 self.phase = Phase::Aborting;
                 self.session.abort();
                 Ok(())
@@ -246,9 +255,15 @@ impl Keeper {
     }
 
     fn renew_connection(&mut self, now: Moment) {
-        tracing::debug!("renewing the connection with the new token");
-        self.phase = Phase::Leaving { deadline: now.plus(DRAIN) };
-        self.session.leave(true);
+        let Some(token) = &self.token else { return };
+        if self.session.reauthenticate(&token.access_token, &token.mqtt_client_id) {
+            tracing::debug!("re-authenticating with the new token");
+            self.phase = Phase::Reauthenticating { deadline: now.plus(ANSWER) };
+        } else {
+            tracing::debug!("renewing the connection with the new token");
+            self.phase = Phase::Leaving { deadline: now.plus(DRAIN) };
+            self.session.leave(true);
+        }
     }
 
     fn answered(&mut self, outcome: Result<IssuedToken, TokenError>) {
@@ -281,7 +296,11 @@ impl Keeper {
         let mqtt_client_id = self.mqtt_client_id().unwrap_or_default();
         match self.phase {
             Phase::Returning => tracing::debug!(mqtt_client_id, "renewed the connection"),
-            Phase::Down | Phase::Up | Phase::Leaving { .. } | Phase::Aborting => {
+            Phase::Down
+            | Phase::Up
+            | Phase::Reauthenticating { .. }
+            | Phase::Leaving { .. }
+            | Phase::Aborting => {
                 tracing::info!(mqtt_client_id, "connected to the broker");
             }
         }
@@ -289,23 +308,48 @@ impl Keeper {
         self.observe(Event::Connected);
     }
 
+    fn reauthenticated(&mut self) {
+        // Else an answer that nobody waits for any more.
+        if let Phase::Reauthenticating { .. } = self.phase {
+            tracing::debug!("re-authenticated");
+            self.phase = Phase::Up;
+            self.observe(Event::Connected);
+        }
+    }
+
     fn ended(&mut self, ended: Ended) {
-        match self.phase {
+        let was = self.phase;
+        match was {
             // Whichever way the old connection went: on with the new one.
             Phase::Leaving { .. } | Phase::Aborting => {
                 self.phase = Phase::Returning;
                 self.connect();
                 return;
             }
-            Phase::Up | Phase::Returning => self.down_since = self.machine.now(),
-            Phase::Down => {}
+            Phase::Down | Phase::Up | Phase::Reauthenticating { .. } | Phase::Returning => {}
+        }
+        if let Ended::MethodUnknown(reason) = &ended
+            && self.session.fall_back()
+        {
+            tracing::info!("the broker does not know {METHOD} ({reason}); basic authentication from now on");
+            self.connect();
+            return;
+        }
+        if was != Phase::Down {
+            self.down_since = self.machine.now();
         }
         self.phase = Phase::Down;
         let event = match ended {
-            Ended::Refused(reason) => {
-                tracing::warn!("the broker refused the token: {reason}");
+            Ended::Refused(reason) => self.refused(reason),
+            // A broker should say why with a DISCONNECT, but need not (MQTT 5
+            // §4.12.1), and what it says may be lost with the connection.
+            Ended::Lost(reason) if matches!(was, Phase::Reauthenticating { .. }) => {
+                self.refused(format!("{reason}, instead of an answer to AUTH"))
+            }
+            Ended::MethodUnknown(reason) => {
+                tracing::warn!("the broker does not know {METHOD}, and auth is \"enhanced\": {reason}");
                 self.obstacle = Obstacle { reason, exit: Exit::Refused };
-                Event::BrokerRefused
+                Event::ConnectionLost
             }
             Ended::Lost(reason) => {
                 tracing::warn!("no connection to the broker: {reason}");
@@ -316,6 +360,12 @@ impl Keeper {
             Ended::Left => Event::ConnectionLost,
         };
         self.observe(event);
+    }
+
+    fn refused(&mut self, reason: String) -> Event {
+        tracing::warn!("the broker refused the token: {reason}");
+        self.obstacle = Obstacle { reason, exit: Exit::Refused };
+        Event::BrokerRefused
     }
 
     fn observe(&mut self, event: Event) {
@@ -337,40 +387,4 @@ fn plan(token: &CachedToken, now: Moment, unix_now: UnixSeconds) -> Cached {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::token_client::TokenRequest;
-
-    const NOW: Moment = Moment(Duration::from_secs(3));
-
-    fn token() -> CachedToken {
-        CachedToken {
-            request: TokenRequest {
-                issuer: "https://id.example".into(),
-                client_id: "pump-1".into(),
-                scope: None,
-                mqtt_client_id: None,
-            },
-            access_token: AccessToken::new("t0ken".into()),
-            scope: None,
-            mqtt_client_id: "pump-1".into(),
-            obtained_at: UnixSeconds(10_000),
-            refresh_at: UnixSeconds(10_600),
-            expires_at: UnixSeconds(10_900),
-        }
-    }
-
-    #[test]
-    fn a_kept_token_goes_on_where_it_was() {
-        let cached = plan(&token(), NOW, UnixSeconds(10_100));
-        assert_eq!(cached.refresh_at.since(NOW), Duration::from_secs(500));
-        assert_eq!(cached.validity.expires_at.since(NOW), Duration::from_secs(800));
-    }
-
-    #[test]
-    fn a_clock_that_was_lost_does_not_lengthen_a_token() {
-        let cached = plan(&token(), NOW, UnixSeconds(0));
-        assert_eq!(cached.refresh_at, NOW);
-        assert_eq!(cached.validity.expires_at.since(NOW), Duration::from_secs(900));
-    }
-}
+mod tests;

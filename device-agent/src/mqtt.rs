@@ -3,10 +3,13 @@
 //! 1. The first connection starts a clean session, each later one resumes it
 //!    (`Clean Start` 0), so that subscriptions and messages in flight outlive a
 //!    renewal of the token.
-//! 2. [`Session::leave`] ends a connection in order: everything sent is
+//! 2. The token is presented by enhanced authentication (MQTT 5 §4.12), so that
+//!    [`Session::reauthenticate`] can replace it on the open connection, or in
+//!    user name and password.
+//! 3. [`Session::leave`] ends a connection in order: everything sent is
 //!    acknowledged first, then DISCONNECT; the broker keeps the session and
 //!    publishes no will.
-//! 3. After a connection that broke, what was in flight is sent again, as MQTT
+//! 4. After a connection that broke, what was in flight is sent again, as MQTT
 //!    5 §4.4 demands. What was lost with the broker's session is reported to
 //!    whoever published it.
 
@@ -17,15 +20,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rumqttc::{
-    AsyncClient, ClientError, ConnectAuth, DisconnectProperties, DisconnectReasonCode, EventLoop,
-    IncomingPacketSizeLimit, MqttOptions, NetworkOptions, PublishNoticeError, PublishOptions, PublishResult,
-    QoS, SubscribeFilter, TlsConfiguration, Transport,
+    AsyncClient, AuthProperties, ClientError, ConnectAuth, DisconnectProperties, DisconnectReasonCode,
+    EventLoop, IncomingPacketSizeLimit, MqttOptions, NetworkOptions, PublishNoticeError, PublishOptions,
+    PublishResult, QoS, SubscribeFilter, TlsConfiguration, Transport,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::config::MqttConfig;
-use crate::options::TokenIn;
+use crate::options::{Auth, TokenIn};
 use crate::secret::AccessToken;
 
 mod link;
@@ -34,6 +37,8 @@ mod session_store;
 pub use self::link::{Ended, Incoming};
 use self::session_store::MemoryStore;
 
+/// The authentication method. Its data is the token, nothing else.
+pub const METHOD: &str = "OAUTH2-JWT";
 /// How many messages may be on their way at one time.
 pub const WINDOW: u16 = 64;
 /// The longest message that is received, in bytes; the broker is told.
@@ -47,6 +52,8 @@ pub type Outcome = Pin<Box<dyn Future<Output = Result<PublishResult, PublishNoti
 
 /// A session with a broker, connected or not.
 pub struct Session {
+    /// No longer [`Auth::Auto`] once the broker has said that it is not that.
+    auth: Auth,
     token_in: TokenIn,
     /// For the next event loop; never with credentials.
     options: MqttOptions,
@@ -80,7 +87,8 @@ impl Session {
     pub fn new(config: &MqttConfig, tls: rustls::ClientConfig) -> Self {
         let options = mqtt_options(config, tls);
         let (client, event_loop) = open(options.clone());
-        Self { token_in: config.token_in, options, client, event_loop: Some(event_loop), driven: None }
+        let (auth, token_in) = (config.auth, config.token_in);
+        Self { auth, token_in, options, client, event_loop: Some(event_loop), driven: None }
     }
 
     /// Opens a connection with this token, unless there is one. The outcome
@@ -89,11 +97,38 @@ impl Session {
         let Some(mut event_loop) = self.event_loop.take() else { return };
         self.options.set_client_id(mqtt_client_id.to_owned());
         event_loop.options.set_client_id(mqtt_client_id.to_owned());
-        event_loop.options.set_auth(credentials(self.token_in, token, device));
+        present(&mut event_loop.options, self.auth, self.token_in, token, device);
         let (sender, incoming) = mpsc::channel(EVENT_QUEUE);
         let (abort, aborted) = oneshot::channel();
         let task = tokio::spawn(link::drive(event_loop, sender, aborted));
         self.driven = Some(Driven { incoming, abort: Some(abort), task });
+    }
+
+    /// Presents another token on the open connection (MQTT 5 §4.12.1). The broker
+    /// answers with [`Incoming::Reauthenticated`], or ends the connection. `false`
+    /// if this cannot be done here: the connection was opened in another way, or
+    /// for another client identifier.
+    pub fn reauthenticate(&self, token: &AccessToken, mqtt_client_id: &str) -> bool {
+        if self.auth == Auth::Basic || self.options.client_id() != mqtt_client_id {
+            return false;
+        }
+        let properties = AuthProperties {
+            method: Some(METHOD.to_owned()),
+            data: Some(token.expose().to_owned().into()),
+            ..AuthProperties::default()
+        };
+        // An error means that the connection is on its way out already.
+        self.client.try_reauth(Some(properties)).is_ok()
+    }
+
+    /// From now on tokens are presented in basic authentication, if that was
+    /// left to the broker. Whether it was.
+    pub fn fall_back(&mut self) -> bool {
+        let falls_back = self.auth == Auth::Auto;
+        if falls_back {
+            self.auth = Auth::Basic;
+        }
+        falls_back
     }
 
     /// The next event; waits for ever while there is no connection. May be
@@ -113,7 +148,7 @@ impl Session {
         self.options.set_clean_start(clean_start);
         self.event_loop = Some(match (event_loop, &ended) {
             // A loop that broke keeps what is in flight and goes on with it.
-            (Some(event_loop), Ended::Lost(_) | Ended::Refused(_)) => event_loop,
+            (Some(event_loop), Ended::Lost(_) | Ended::Refused(_) | Ended::MethodUnknown(_)) => event_loop,
             // One that said goodbye cannot be used again; the rest of its
             // session is in the store.
             (Some(_), Ended::Left) | (None, _) => {
@@ -194,6 +229,16 @@ fn open(options: MqttOptions) -> (AsyncClient, Box<EventLoop>) {
     (client, Box::new(event_loop))
 }
 
+fn present(options: &mut MqttOptions, auth: Auth, token_in: TokenIn, token: &AccessToken, device: &str) {
+    let (method, data, fields) = match auth {
+        Auth::Auto | Auth::Enhanced => {
+            (Some(METHOD.to_owned()), Some(token.expose().to_owned().into()), ConnectAuth::None)
+        }
+        Auth::Basic => (None, None, credentials(token_in, token, device)),
+    };
+    options.set_authentication_method(method).set_authentication_data(data).set_auth(fields);
+}
+
 fn credentials(token_in: TokenIn, token: &AccessToken, device: &str) -> ConnectAuth {
     let token = token.expose().to_owned();
     match token_in {
@@ -225,5 +270,47 @@ mod tests {
             credentials(TokenIn::Both, &token, "pump-1"),
             ConnectAuth::UsernamePassword { username, password }
         );
+    }
+
+    #[test]
+    fn a_token_is_never_presented_in_two_ways() {
+        let token = AccessToken::new("t0ken".into());
+        let mut options = MqttOptions::new("", rumqttc::Broker::tcp("localhost", 1883));
+        for auth in [Auth::Auto, Auth::Enhanced] {
+            present(&mut options, auth, TokenIn::Username, &token, "pump-1");
+            assert_eq!(options.authentication_method().as_deref(), Some("OAUTH2-JWT"));
+            assert_eq!(options.authentication_data().as_deref(), Some(b"t0ken".as_slice()));
+            assert_eq!(*options.auth(), ConnectAuth::None);
+            present(&mut options, Auth::Basic, TokenIn::Username, &token, "pump-1");
+            assert_eq!((options.authentication_method(), options.authentication_data()), (None, None));
+            assert_eq!(*options.auth(), ConnectAuth::Username { username: "t0ken".into() });
+        }
+    }
+
+    #[test]
+    fn only_what_is_left_to_the_broker_falls_back_and_for_good() {
+        let session = |auth| {
+            let config = MqttConfig {
+                broker: crate::config::Broker { tls: false, host: "localhost".into(), port: 1883 },
+                qos: QoS::AtLeastOnce,
+                auth,
+                token_in: TokenIn::Username,
+                keep_alive_s: 60,
+                session_expiry_s: 60,
+                start_spread: Duration::ZERO,
+                give_up_after: None,
+            };
+            crate::tls::install_provider();
+            Session::new(&config, crate::tls::client_config(None).unwrap())
+        };
+        let token = AccessToken::new("t0ken".into());
+        let mut auto = session(Auth::Auto);
+        auto.options.set_client_id("pump-1".to_owned());
+        assert!(auto.reauthenticate(&token, "pump-1"));
+        assert!(!auto.reauthenticate(&token, "pump-1-b"), "another client ID is another connection");
+        assert!(auto.fall_back());
+        assert!(!auto.reauthenticate(&token, "pump-1"));
+        assert!(!auto.fall_back());
+        assert!(!session(Auth::Enhanced).fall_back());
     }
 }

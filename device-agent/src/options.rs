@@ -67,7 +67,11 @@ pub struct MqttOptions {
     /// The quality of service: 0, 1 or 2 [default: 1].
     #[arg(long, env = "FLEETBADGE_AGENT_MQTT_QOS", value_parser = clap::value_parser!(u8).range(0..=2))]
     pub qos: Option<u8>,
-    /// The field of CONNECT that carries the token [default: username].
+    /// How the token is presented. auto: by enhanced authentication or, from the moment at
+    /// which the broker says that it does not know that, by basic authentication [default: auto].
+    #[arg(long, env = "FLEETBADGE_AGENT_MQTT_AUTH", value_name = "WAY")]
+    pub auth: Option<Auth>,
+    /// The field of CONNECT that carries the token in basic authentication [default: username].
     #[arg(long, env = "FLEETBADGE_AGENT_MQTT_TOKEN_IN", value_name = "FIELD")]
     pub token_in: Option<TokenIn>,
     /// Seconds without traffic after which the connection is probed [default: 60].
@@ -117,7 +121,19 @@ pub enum LogLevel {
     Debug,
 }
 
-/// The field of CONNECT that carries the token.
+/// How the token is presented to the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Auth {
+    /// Enhanced, as long as the broker knows it.
+    Auto,
+    /// Enhanced authentication (MQTT 5 section 4.12): connections live on over renewals.
+    Enhanced,
+    /// User name and password: each renewal is a new connection.
+    Basic,
+}
+
+/// The field of CONNECT that carries the token in basic authentication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TokenIn {
@@ -155,6 +171,7 @@ impl Options {
             log_level: Some(LogLevel::Info),
             mqtt: MqttOptions {
                 qos: Some(1),
+                auth: Some(Auth::Auto),
                 token_in: Some(TokenIn::Username),
                 keep_alive_s: Some(60),
                 session_expiry_s: Some(3600),
@@ -226,6 +243,7 @@ mod tests {
         assert_eq!(options.issuer.as_deref(), Some("https://id.example"));
         assert_eq!(options.client_id.as_deref(), Some("b"));
         assert_eq!((options.mqtt.qos, options.mqtt.keep_alive_s), (Some(2), Some(7)));
+        assert_eq!(options.mqtt.auth, Some(Auth::Auto));
         assert_eq!(options.mqtt.token_in, Some(TokenIn::Username));
         assert_eq!(options.scope, None);
     }

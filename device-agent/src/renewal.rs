@@ -99,7 +99,8 @@ pub enum Action {
     RequestToken,
     /// Open a connection with the present token.
     Connect,
-    /// Go on with the newer token on the connection that an older one opened.
+    /// Go on with the newer token on the connection that an older one opened, or
+    /// on one in its place.
     RenewConnection,
     /// Nothing before this moment, if any, unless an event comes.
     Wait(Option<Moment>),

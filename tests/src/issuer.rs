@@ -223,9 +223,7 @@ impl Issuer {
     /// Runs an operator's command.
     #[must_use]
     pub fn command(&self, arguments: &[&str]) -> Finished {
-        let mut command = Program::Issuer.command();
-        command.args(arguments).arg("--data-dir").arg(self.folder());
-        run(command)
+        operate(&self.folder(), arguments)
     }
 
     /// Runs an operator's command with `--json`, and reads what it prints.
@@ -234,9 +232,7 @@ impl Issuer {
     /// When it fails.
     #[must_use]
     pub fn json(&self, arguments: &[&str]) -> Value {
-        let finished = self.command(&[arguments, &["--json"]].concat());
-        assert_eq!(finished.code, Some(0), "{arguments:?}: {}", finished.stderr);
-        serde_json::from_str(&finished.stdout).unwrap_or_else(|error| panic!("{error}: {}", finished.stdout))
+        operate_json(&self.folder(), arguments)
     }
 
     /// Runs an operator's command with `--json`, and reads the JSON of each line
@@ -287,6 +283,26 @@ impl Issuer {
         assert_eq!(response.status, 200, "{response:?}");
         response.json()["access_token"].as_str().expect("a token").to_owned()
     }
+}
+
+/// Runs an operator's command on the issuer that has this data directory.
+#[must_use]
+pub fn operate(data_dir: &Path, arguments: &[&str]) -> Finished {
+    let mut command = Program::Issuer.command();
+    command.args(arguments).arg("--data-dir").arg(data_dir);
+    run(command)
+}
+
+/// Runs an operator's command with `--json` on the issuer that has this data
+/// directory, and reads what it prints.
+///
+/// # Panics
+/// When it fails.
+#[must_use]
+pub fn operate_json(data_dir: &Path, arguments: &[&str]) -> Value {
+    let finished = operate(data_dir, &[arguments, &["--json"]].concat());
+    assert_eq!(finished.code, Some(0), "{arguments:?}: {}", finished.stderr);
+    serde_json::from_str(&finished.stdout).unwrap_or_else(|error| panic!("{error}: {}", finished.stdout))
 }
 
 /// With TLS by name: Erlang 25 compares no certificate with an address.

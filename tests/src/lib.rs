@@ -8,6 +8,7 @@
 //! - [`device`]: the Mosquitto clients and curl; [`paho`]: a device that a test
 //!   leads step by step; [`wire`]: MQTT packets by hand, for exact codes.
 //! - [`python`]: OAuth clients that are not ours.
+//! - [`quickstart`]: issuer and embedded broker in one process.
 //! - [`issuer`]: the real issuer, with TLS by an [`authority`]; [`badges`]: tokens that it would never mint.
 //! - [`postgres`]: a PostgreSQL of one's own;
 //! - [`programs`]: our binaries and the plugin, always freshly built.
@@ -37,5 +38,6 @@ pub mod postgres;
 pub mod process;
 pub mod programs;
 pub mod python;
+pub mod quickstart;
 pub mod rabbitmq;
 pub mod wire;

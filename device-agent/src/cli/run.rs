@@ -106,7 +106,7 @@ impl Publisher {
     fn take_in(&mut self, incoming: &Incoming) {
         match incoming {
             Incoming::Connected { max_packet_size, .. } => self.max_packet_size = *max_packet_size,
-            Incoming::Message(_) | Incoming::Subscribed(_) => {}
+            Incoming::Reauthenticated | Incoming::Message(_) | Incoming::Subscribed(_) => {}
         }
     }
 

@@ -51,6 +51,7 @@ impl Subscriber {
                         self.keeper.subscribe(&self.filters, self.qos)?;
                     }
                 }
+                Incoming::Reauthenticated => {}
                 Incoming::Subscribed(reasons) => {
                     check(&self.filters, &reasons)?;
                     self.subscribed = true;

@@ -1,8 +1,8 @@
 //! One connection: drives the event loop from the attempt to the end.
 
 use rumqttc::{
-    ConnectReturnCode, ConnectionError, DisconnectReasonCode, Event, EventLoop, Outgoing, Packet, Publish,
-    StateError, SubscribeReasonCode,
+    AuthEvent, AuthExchangeKind, ConnectReturnCode, ConnectionError, DisconnectReasonCode, Event, EventLoop,
+    Outgoing, Packet, Publish, StateError, SubscribeReasonCode,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -18,6 +18,8 @@ pub enum Incoming {
     },
     /// A message.
     Message(Publish),
+    /// The broker has taken the token of a re-authentication.
+    Reauthenticated,
     /// The outcome of a subscription, filter by filter.
     Subscribed(Vec<SubscribeReasonCode>),
 }
@@ -29,6 +31,8 @@ pub enum Ended {
     Left,
     /// The broker does not accept the token, or no more.
     Refused(String),
+    /// The broker does not know the authentication method.
+    MethodUnknown(String),
     /// It broke, or could not be opened.
     Lost(String),
 }
@@ -87,6 +91,9 @@ async fn report(incoming: &mpsc::Sender<Incoming>, event: Event) {
         },
         Event::Incoming(Packet::Publish(publish)) => Incoming::Message(publish),
         Event::Incoming(Packet::SubAck(suback)) => Incoming::Subscribed(suback.return_codes),
+        Event::Auth(AuthEvent::Succeeded { kind: AuthExchangeKind::Reauthentication, .. }) => {
+            Incoming::Reauthenticated
+        }
         Event::Incoming(_) | Event::Outgoing(_) | Event::Auth(_) => return,
     };
     // An error means that nobody wants to know any more.
@@ -102,6 +109,9 @@ fn ended(error: &ConnectionError) -> Ended {
             | ConnectReturnCode::ClientIdentifierNotValid
             | ConnectReturnCode::Banned),
         ) => Ended::Refused(format!("CONNACK {code:?}")),
+        ConnectionError::ConnectionRefused(code @ ConnectReturnCode::BadAuthenticationMethod) => {
+            Ended::MethodUnknown(format!("CONNACK {code:?}"))
+        }
         ConnectionError::ConnectionRefused(code) => Ended::Lost(format!("CONNACK {code:?}")),
         ConnectionError::MqttState(StateError::ServerDisconnect { reason_code, reason_string }) => {
             let reason = reason_string.as_deref().map(|reason| format!(" ({})", reason.escape_debug()));
@@ -126,6 +136,8 @@ mod tests {
     fn refusals_are_told_from_losses() {
         let refused = ConnectionError::ConnectionRefused(ConnectReturnCode::NotAuthorized);
         assert_eq!(ended(&refused), Ended::Refused("CONNACK NotAuthorized".into()));
+        let method = ConnectionError::ConnectionRefused(ConnectReturnCode::BadAuthenticationMethod);
+        assert_eq!(ended(&method), Ended::MethodUnknown("CONNACK BadAuthenticationMethod".into()));
         let busy = ConnectionError::ConnectionRefused(ConnectReturnCode::ServerBusy);
         assert_eq!(ended(&busy), Ended::Lost("CONNACK ServerBusy".into()));
 

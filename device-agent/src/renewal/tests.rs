@@ -116,6 +116,23 @@ fn a_new_token_renews_the_connection_once() {
     assert!(matches!(renewal.next(later).1, Action::Wait(_)));
 }
 
+/// By AUTH on the open connection, or by a CONNECT in its place.
+#[test]
+fn a_refused_renewal_of_the_connection_gets_one_new_token_and_then_backs_off() {
+    let later = START.plus(secs(1800));
+    let renewal = connected().after(Event::TokenObtained { lifetime: HOUR }, later, MIDDLE).next(later).0;
+    let (renewal, action) = renewal.after(Event::BrokerRefused, later, HIGH).next(later);
+    assert_eq!(action, Action::RequestToken);
+    assert_eq!(renewal.next(later).1, Action::Wait(None), "not with the refused token");
+    let now = later.plus(secs(1));
+    let (renewal, action) = renewal.after(Event::TokenObtained { lifetime: HOUR }, now, MIDDLE).next(now);
+    assert_eq!(action, Action::Connect);
+    assert_eq!(
+        wait_after(&renewal.after(Event::BrokerRefused, now, MIDDLE), now),
+        Duration::from_millis(2500)
+    );
+}
+
 #[test]
 fn nothing_connects_with_an_expired_token() {
     let expired = START.plus(HOUR);

@@ -2,7 +2,7 @@
 //!
 //! It is for trying out. No session outlives its connection (a Session Expiry
 //! Interval of 0 is what every client is granted), so that no subscription is
-//! ever older than the token of the connection; nothing is written to disk.
+//! ever older than the connection; nothing is written to disk.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mqtt5::broker::config::{BrokerConfig, StorageConfig, WebSocketConfig};
-use mqtt5::broker::router::MessageRouter;
 use mqtt5::broker::server::MqttBroker;
 
 use crate::guard::Guard;
@@ -61,14 +60,14 @@ impl Broker {
             Some(WebSocketConfig::default().with_bind_address(websocket).with_path(WEBSOCKET_PATH));
         let broker = MqttBroker::with_config(config).await?.with_auth_provider(Arc::clone(&guard) as _);
         broker.ws_local_addr().ok_or(BrokerError::WebSocket(websocket))?;
+        guard.watch(&broker.router());
         Ok(Self { broker, guard })
     }
 
     /// Serves until `shutdown`, then says goodbye to the clients.
     pub(crate) async fn serve(self, shutdown: impl Future<Output = ()>) -> Result<(), BrokerError> {
         let Self { mut broker, guard } = self;
-        let (router, handle, mut ready) =
-            (broker.router(), broker.shutdown_handle(), broker.ready_receiver());
+        let (handle, mut ready) = (broker.shutdown_handle(), broker.ready_receiver());
         let shutdown = async {
             // Before it is ready, the broker does not hear of a shutdown; that it
             // never will be, `run` says.
@@ -78,7 +77,7 @@ impl Broker {
         let mut running = std::pin::pin!(broker.run());
         tokio::select! {
             result = &mut running => return Ok(result?),
-            never = send_away_in_time(&guard, &router) => match never {},
+            never = send_away_in_time(&guard) => match never {},
             () = shutdown => {}
         }
         handle.shutdown();
@@ -89,11 +88,11 @@ impl Broker {
     }
 }
 
-async fn send_away_in_time(guard: &Guard, router: &MessageRouter) -> Infallible {
+async fn send_away_in_time(guard: &Guard) -> Infallible {
     let mut interval = tokio::time::interval(SEND_AWAY_EVERY);
     loop {
         interval.tick().await;
-        guard.send_away(router).await;
+        guard.send_away().await;
     }
 }
 

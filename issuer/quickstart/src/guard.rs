@@ -5,37 +5,49 @@
 //! 1. CONNECT: the token is the user name; the password is ignored. The broker
 //!    knows the client by the name of its device from then on, never by the
 //!    token: it gives that name to subscribers and writes it into its log.
-//! 2. PUBLISH: decided before routing. On MQTT 5 a denial is acknowledged with
+//! 2. CONNECT with one of the [`METHODS`] (enhanced authentication, MQTT 5
+//!    §4.12): the token is the authentication data; user name and password are
+//!    not shown here. The will is shown once the client is connected; one that
+//!    the token does not allow ends the connection then and never goes out.
+//! 3. AUTH (re-authentication, MQTT 5 §4.12.1): the new token replaces the old
+//!    one at once. A refused one ends the connection with 0x87. One that allows
+//!    less to a connection that has subscribed ends it with 0x98, as the broker
+//!    holds messages in places that nobody can look into; the client may come
+//!    back with the same token.
+//! 4. PUBLISH: decided before routing. On MQTT 5 a denial is acknowledged with
 //!    0x87. On 3.1.1 it is acknowledged like a success, for which
 //!    MQTT 3.1.1 §3.3.5 leaves a choice: the broker would send an MQTT 5 packet.
-//! 3. SUBSCRIBE: the filter as it stands in the packet, `$share/…` included.
-//! 4. The end of the token, and its being taken back: [`Guard::send_away`],
+//! 5. SUBSCRIBE: the filter as it stands in the packet, `$share/…` included.
+//! 6. The end of the token, and its being taken back: [`Guard::send_away`],
 //!    several times a second.
 //!
-//! The broker does not ask at delivery. It need not: a subscription lives as
-//! long as its connection (see [`crate::broker`]), and so no longer than the
-//! token that allowed it, but for the fraction of a second after that was taken
-//! back.
+//! The broker does not ask at delivery. It need not: no subscription outlives
+//! its connection (see [`crate::broker`]), and none a token whose successor does
+//! not cover it, but for the fraction of a second after a token was taken back.
 
 use std::future::ready;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, OnceLock, PoisonError, Weak};
 
 use fleetbadge_validator::access::Action;
-use fleetbadge_validator::denied::Denied;
+use fleetbadge_validator::denied::{Denied, Excerpt};
 use fleetbadge_validator::freshness::Freshness;
 use fleetbadge_validator::keys::KeySet;
 use fleetbadge_validator::revocations::{RevocationState, Revocations};
-use fleetbadge_validator::time::Clock;
+use fleetbadge_validator::time::{Clock, UnixSeconds};
 use fleetbadge_validator::verify::Verifier;
-use mqtt5::broker::auth::{AuthProvider, AuthResult};
-use mqtt5::broker::events::{BrokerEventHandler, ClientPublishEvent, PublishAction};
+use mqtt5::broker::auth::{AuthProvider, AuthResult, EnhancedAuthResult};
+use mqtt5::broker::events::{BrokerEventHandler, ClientConnectEvent, ClientPublishEvent, PublishAction};
 use mqtt5::broker::router::MessageRouter;
 use mqtt5::packet::connect::ConnectPacket;
 use mqtt5::protocol::v5::reason_codes::ReasonCode;
 
-use crate::sessions::{Connect, Sessions, Version};
+use crate::sessions::{Connect, NotRenewed, Sessions, Version};
+
+/// The authentication methods whose data is a token (Azure Event Grid has
+/// named them).
+pub(crate) const METHODS: [&str; 2] = ["OAUTH2-JWT", "CUSTOM-JWT"];
 
 /// The answer of the broker's hooks.
 type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -55,26 +67,59 @@ pub(crate) struct Guard {
     /// that whoever comes back with a new token is not taken for the one
     /// whose token has ended.
     turnover: tokio::sync::Mutex<()>,
+    /// Has the connections. It holds the guard, too.
+    router: OnceLock<Weak<MessageRouter>>,
 }
 
 impl Guard {
     /// A guard that has let nobody in yet.
     pub(crate) fn new(verifier: Verifier, keys: Keys, revoked: Revoked, clock: Arc<dyn Clock>) -> Self {
         let sessions = std::sync::Mutex::new(Sessions::new(verifier));
-        Self { keys, revoked, clock, sessions, turnover: tokio::sync::Mutex::new(()) }
+        let turnover = tokio::sync::Mutex::new(());
+        Self { keys, revoked, clock, sessions, turnover, router: OnceLock::new() }
+    }
+
+    /// Tells the guard, once, by which it disconnects clients.
+    pub(crate) fn watch(&self, router: &Arc<MessageRouter>) {
+        self.router.get_or_init(|| Arc::downgrade(router));
     }
 
     /// Disconnects the clients whose token has ended or was taken back, and ends
     /// their subscriptions.
-    pub(crate) async fn send_away(&self, router: &MessageRouter) {
+    pub(crate) async fn send_away(&self) {
         let _turnover = self.turnover.lock().await;
         let ended = self.sessions().ended(&(self.revoked)(), self.clock.now());
         for client_id in ended {
-            if router.is_connected(&client_id).await {
-                tracing::info!(client_id, "token ended, disconnecting");
-            }
-            router.unregister_client(&client_id).await;
+            self.disconnect(&client_id, "token ended, disconnecting").await;
         }
+    }
+
+    /// Disconnects a client, if it is connected, and ends its subscriptions.
+    async fn disconnect(&self, client_id: &str, why: &str) {
+        let Some(router) = self.router.get().and_then(Weak::upgrade) else { return };
+        if router.is_connected(client_id).await {
+            tracing::info!(client_id, "{why}");
+        }
+        router.unregister_client(client_id).await;
+    }
+
+    /// Lets a client in, or says in the log why not.
+    fn admit(&self, connect: Connect<'_>) -> Option<String> {
+        let client_id = connect.client_id;
+        let (keys, revocations, now) = self.present();
+        let admitted = self.sessions().admit(connect, &keys, &revocations, now);
+        admitted
+            .inspect(|device| tracing::info!(device, client_id, "let in"))
+            .inspect_err(|refusal| log(refusal, client_id))
+            .ok()
+    }
+
+    /// What there is to judge a token by.
+    fn present(&self) -> (Arc<KeySet>, RevocationState, UnixSeconds) {
+        let (keys, now) = ((self.keys)(), self.clock.now());
+        // The issuer is in this process: what it says is never old.
+        let freshness = Freshness { confirmed_at: now, max_staleness_s: 0 };
+        (keys, RevocationState::Known { revocations: (self.revoked)(), freshness }, now)
     }
 
     fn allows(&self, client_id: &str, action: Action, topic: &str) -> bool {
@@ -116,20 +161,9 @@ impl AuthProvider for Guard {
     ) -> Answer<'a, mqtt5::Result<AuthResult>> {
         Box::pin(async move {
             let _turnover = self.turnover.lock().await;
-            let (keys, now) = ((self.keys)(), self.clock.now());
-            // The issuer is in this process: what it says is never old.
-            let freshness = Freshness { confirmed_at: now, max_staleness_s: 0 };
-            let revocations = RevocationState::Known { revocations: (self.revoked)(), freshness };
-            let admitted = self.sessions().admit(connect_of(connect), &keys, &revocations, now);
-            Ok(match admitted {
-                Ok(device) => {
-                    tracing::info!(device, client_id = connect.client_id, "let in");
-                    AuthResult::success_with_user(device)
-                }
-                Err(refusal) => {
-                    log(&refusal, &connect.client_id);
-                    AuthResult::fail(ReasonCode::NotAuthorized)
-                }
+            Ok(match self.admit(connect_of(connect)) {
+                Some(device) => AuthResult::success_with_user(device),
+                None => AuthResult::fail(ReasonCode::NotAuthorized),
             })
         })
     }
@@ -149,19 +183,96 @@ impl AuthProvider for Guard {
         _user_id: Option<&'a str>,
         topic_filter: &'a str,
     ) -> Answer<'a, bool> {
-        Box::pin(ready(self.allows(client_id, Action::Subscribe, topic_filter)))
+        let (revoked, now) = ((self.revoked)(), self.clock.now());
+        let allowed = self.sessions().subscribe(client_id, topic_filter, &revoked, now);
+        Box::pin(ready(allowed.inspect_err(|refusal| log(refusal, client_id)).is_ok()))
     }
 
-    /// An MQTT 5 AUTH exchange would pass by [`Self::authenticate`].
     fn supports_enhanced_auth(&self) -> bool {
-        false
+        true
+    }
+
+    /// The broker asks this for a CONNECT, and also for an AUTH "continue" that
+    /// nobody has asked for, on an open connection: that one must not get around
+    /// [`Self::reauthenticate`]. So whatever is connected with this client ID
+    /// goes: the connection that sent it, or one that is being taken over.
+    fn authenticate_enhanced<'a>(
+        &'a self,
+        method: &'a str,
+        data: Option<&'a [u8]>,
+        client_id: &'a str,
+    ) -> Answer<'a, mqtt5::Result<EnhancedAuthResult>> {
+        Box::pin(async move {
+            if !METHODS.contains(&method) {
+                return Ok(EnhancedAuthResult::fail(method, ReasonCode::BadAuthenticationMethod));
+            }
+            let _turnover = self.turnover.lock().await;
+            let connect =
+                Connect { client_id, token: token_in(data), will_topic: None, version: Version::V5 };
+            Ok(match self.admit(connect) {
+                Some(device) => {
+                    self.disconnect(client_id, "taken over, disconnecting").await;
+                    EnhancedAuthResult::success_with_user(method, device)
+                }
+                None => EnhancedAuthResult::fail(method, ReasonCode::NotAuthorized),
+            })
+        })
+    }
+
+    /// The broker has compared `method` with that of the CONNECT.
+    fn reauthenticate<'a>(
+        &'a self,
+        method: &'a str,
+        data: Option<&'a [u8]>,
+        client_id: &'a str,
+        _user_id: Option<&'a str>,
+    ) -> Answer<'a, mqtt5::Result<EnhancedAuthResult>> {
+        Box::pin(async move {
+            let _turnover = self.turnover.lock().await;
+            let (keys, revocations, now) = self.present();
+            let renewed = self.sessions().renew(client_id, token_in(data), &keys, &revocations, now);
+            Ok(match renewed {
+                Ok(device) => {
+                    tracing::info!(device, client_id, "re-authenticated");
+                    EnhancedAuthResult::success_with_user(method, device)
+                }
+                Err(refusal) => {
+                    tracing::warn!(client_id, code = refusal.code(), "not re-authenticated: {refusal}");
+                    EnhancedAuthResult::fail(method, reason_of(&refusal))
+                }
+            })
+        })
     }
 }
 
 impl BrokerEventHandler for Guard {
+    fn on_client_connect<'a>(&'a self, event: ClientConnectEvent) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let (client_id, will_topic) = (&*event.client_id, event.will_topic.as_deref());
+            let connected = self.sessions().connected(client_id, will_topic, self.clock.now());
+            if let Err(refusal) = connected {
+                log(&refusal, client_id);
+                self.disconnect(client_id, "its will is not allowed, disconnecting").await;
+            }
+        })
+    }
+
     fn on_client_publish<'a>(&'a self, event: ClientPublishEvent) -> Answer<'a, PublishAction> {
         let allowed = self.allows(&event.client_id, Action::Publish, &event.topic);
         Box::pin(ready(if allowed { PublishAction::Continue } else { PublishAction::Handled }))
+    }
+}
+
+/// The token in authentication data. One that is not UTF-8 is none.
+fn token_in(data: Option<&[u8]>) -> Option<&str> {
+    std::str::from_utf8(data?).ok()
+}
+
+const fn reason_of(refusal: &NotRenewed) -> ReasonCode {
+    match refusal {
+        NotRenewed::Denied(_) | NotRenewed::SubjectDiffers { .. } => ReasonCode::NotAuthorized,
+        // Not the client's fault: with the same token it can come back.
+        NotRenewed::SubscribesToLess { .. } => ReasonCode::AdministrativeAction,
     }
 }
 
@@ -177,6 +288,6 @@ fn connect_of(packet: &ConnectPacket) -> Connect<'_> {
 /// The client learns "not authorised"; why is for the log. The client ID is
 /// whatever a stranger sent, a token in the wrong field for example.
 fn log(denied: &Denied, client_id: &str) {
-    let client_id = fleetbadge_validator::denied::Excerpt::of(client_id);
+    let client_id = Excerpt::of(client_id);
     tracing::warn!(%client_id, code = denied.code(), "denied: {denied}");
 }

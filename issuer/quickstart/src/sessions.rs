@@ -5,28 +5,36 @@
 //! events name only the client ID, and at a takeover the old connection ends
 //! after the new one began; so the latest token of a client ID decides for
 //! all its connections, and a session is forgotten by time, never by an event.
+//!
+//! A token is followed by another in two ways: by a CONNECT, which begins with
+//! nothing ([`Sessions::admit`]), and on the open connection
+//! ([`Sessions::renew`]), which keeps what the new token allows too.
 
 use std::collections::HashMap;
 
 use fleetbadge_validator::access::Action;
-use fleetbadge_validator::denied::Denied;
+use fleetbadge_validator::denied::{Denied, Excerpt};
 use fleetbadge_validator::keys::KeySet;
 use fleetbadge_validator::memory::Memory;
 use fleetbadge_validator::revocations::{RevocationState, RevocationTarget, Revocations};
 use fleetbadge_validator::time::UnixSeconds;
+use fleetbadge_validator::topic::TopicFilter;
 use fleetbadge_validator::verify::{VerifiedToken, Verifier};
 
 /// For how long an ended session is told by [`Sessions::ended`], in seconds
-/// from the first time, whenever that is: the machine may have slept. A client that was admitted in the last moment may not have been
-/// registered when its session ended; the broker gives a CONNECT 10 s.
+/// from the first time, whenever that is: the machine may have slept. A client
+/// that was admitted in the last moment may not have been registered when its
+/// session ended; the broker gives a CONNECT 10 s.
 const ENDED_FOR_S: u64 = 15;
 
 /// A CONNECT packet, as far as it decides whether the client may come in.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Connect<'a> {
     pub(crate) client_id: &'a str,
-    /// The token; devices send it as the user name.
+    /// The token: the user name or, in an enhanced authentication, its data.
     pub(crate) token: Option<&'a str>,
+    /// In an enhanced authentication it is shown later, see
+    /// [`Sessions::connected`].
     pub(crate) will_topic: Option<&'a str>,
     pub(crate) version: Version,
 }
@@ -50,9 +58,40 @@ pub(crate) struct Sessions {
 struct Session {
     token: VerifiedToken,
     will_topic: Option<String>,
+    /// Whether the connection was ever allowed to subscribe to anything.
+    subscribed: bool,
     version: Version,
+    /// Why the client may do nothing more, whatever its token says.
+    dismissed: Option<Denied>,
     /// When [`Sessions::ended`] told it first.
     told_at: Option<UnixSeconds>,
+}
+
+/// Why a connection cannot go on with the token of a re-authentication.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NotRenewed {
+    /// The token is not good for this client.
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    /// The token is good, but for another device.
+    #[error("the token is for device {found}, the connection belongs to {connected}")]
+    SubjectDiffers { found: Excerpt, connected: Excerpt },
+    /// The token is good, but allows less to a connection that has subscribed.
+    /// What it may no longer have can be on its way already, even if it has
+    /// unsubscribed since.
+    #[error("the new token allows no longer to subscribe to {filter}")]
+    SubscribesToLess { filter: Excerpt },
+}
+
+impl NotRenewed {
+    /// For machines; never changes its meaning.
+    pub(crate) const fn code(&self) -> &'static str {
+        match self {
+            Self::Denied(denied) => denied.code(),
+            Self::SubjectDiffers { .. } => "subject_differs",
+            Self::SubscribesToLess { .. } => "subscribes_to_less",
+        }
+    }
 }
 
 impl Sessions {
@@ -78,9 +117,92 @@ impl Sessions {
             token.allows(Action::Publish, will_topic, now)?;
         }
         let device = token.subject().to_owned();
-        let session = Session { token, will_topic: will_topic.map(str::to_owned), version, told_at: None };
+        let session = Session {
+            token,
+            will_topic: will_topic.map(str::to_owned),
+            subscribed: false,
+            version,
+            dismissed: None,
+            told_at: None,
+        };
         self.by_client_id.insert(client_id.to_owned(), session);
         Ok(device)
+    }
+
+    /// The client is connected, with this will. One that the token does not
+    /// allow is the end of the session; at a CONNECT whose will was seen it was
+    /// refused already.
+    pub(crate) fn connected(
+        &mut self,
+        client_id: &str,
+        will_topic: Option<&str>,
+        now: UnixSeconds,
+    ) -> Result<(), Denied> {
+        let Some(will_topic) = will_topic.filter(|topic| !self.is_will(client_id, topic)) else {
+            return Ok(());
+        };
+        let session = self.by_client_id.get_mut(client_id).ok_or(Denied::TokenMissing)?;
+        match session.token.allows(Action::Publish, will_topic, now) {
+            Ok(()) => session.will_topic = Some(will_topic.to_owned()),
+            Err(denied) => {
+                session.will_topic = None;
+                session.dismissed = Some(denied.clone());
+                return Err(denied);
+            }
+        }
+        Ok(())
+    }
+
+    /// Replaces the token of a connected client, and with it every right, and
+    /// returns the name of its device. The new token must be for the same
+    /// device. A will that it does not allow is dropped. After an error the
+    /// connection must end.
+    pub(crate) fn renew(
+        &mut self,
+        client_id: &str,
+        token: Option<&str>,
+        keys: &KeySet,
+        revocations: &RevocationState,
+        now: UnixSeconds,
+    ) -> Result<String, NotRenewed> {
+        let token = token.ok_or(Denied::TokenMissing)?;
+        let memory = &mut self.memory;
+        let token = self.verifier.verify_remembered(token, client_id, keys, revocations, memory, now)?;
+        let session = self.by_client_id.get_mut(client_id).ok_or(Denied::TokenMissing)?;
+        if let Some(denied) = &session.dismissed {
+            return Err(denied.clone().into());
+        }
+        if token.subject() != session.token.subject() {
+            return Err(NotRenewed::SubjectDiffers {
+                found: Excerpt::of(token.subject()),
+                connected: Excerpt::of(session.token.subject()),
+            });
+        }
+        let device = token.subject().to_owned();
+        session.will_topic.take_if(|topic| token.allows(Action::Publish, topic, now).is_err());
+        let lost = if session.subscribed { not_covered(&session.token, &token, now) } else { None };
+        session.token = token;
+        session.told_at = None;
+        match lost {
+            None => Ok(device),
+            Some(filter) => Err(NotRenewed::SubscribesToLess { filter }),
+        }
+    }
+
+    /// Whether a client may subscribe now; that it did is kept in mind for
+    /// [`Sessions::renew`].
+    pub(crate) fn subscribe(
+        &mut self,
+        client_id: &str,
+        filter: &str,
+        revoked: &Revocations,
+        now: UnixSeconds,
+    ) -> Result<(), Denied> {
+        self.allows(client_id, Action::Subscribe, filter, revoked, now)?;
+        if let Some(session) = self.by_client_id.get_mut(client_id) {
+            session.subscribed = true;
+        }
+        Ok(())
     }
 
     /// Whether a client may do this now.
@@ -93,6 +215,9 @@ impl Sessions {
         now: UnixSeconds,
     ) -> Result<(), Denied> {
         let session = self.by_client_id.get(client_id).ok_or(Denied::TokenMissing)?;
+        if let Some(denied) = &session.dismissed {
+            return Err(denied.clone());
+        }
         session.token.signed().check_not_revoked(revoked)?;
         session.token.allows(action, topic, now)
     }
@@ -103,7 +228,7 @@ impl Sessions {
         revoked.find_signed(session.token.signed()).map(|revocation| revocation.target)
     }
 
-    /// Whether `topic` is that of the will that the client was let in with.
+    /// Whether `topic` is that of the client's will, and was allowed.
     pub(crate) fn is_will(&self, client_id: &str, topic: &str) -> bool {
         self.by_client_id.get(client_id).is_some_and(|session| session.will_topic.as_deref() == Some(topic))
     }
@@ -113,13 +238,16 @@ impl Sessions {
         self.by_client_id.get(client_id).map(|session| session.version)
     }
 
-    /// The clients whose latest token has ended or was taken back: none of their connections may
-    /// go on. They are told again and again, see [`ENDED_FOR_S`].
+    /// The clients whose latest token has ended or was taken back, or who were
+    /// dismissed: none of their connections may go on. They are told again and
+    /// again, see [`ENDED_FOR_S`].
     pub(crate) fn ended(&mut self, revoked: &Revocations, now: UnixSeconds) -> Vec<String> {
         self.memory.forget_expired(now);
         let mut ended = Vec::new();
         self.by_client_id.retain(|client_id, session| {
-            if now < session.token.ends_at() && revoked.find_signed(session.token.signed()).is_none() {
+            let is_good =
+                now < session.token.ends_at() && revoked.find_signed(session.token.signed()).is_none();
+            if is_good && session.dismissed.is_none() {
                 return true;
             }
             let is_told = now < session.told_at.get_or_insert(now).plus(ENDED_FOR_S);
@@ -132,162 +260,12 @@ impl Sessions {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use fleetbadge_validator::freshness::Freshness;
-    use fleetbadge_validator::revocations::Revocation;
-    use fleetbadge_validator::test_support::{TestKey, claims, vectors};
-    use serde_json::json;
-
-    use super::*;
-
-    const IAT: u64 = 1_000_000;
-    /// `exp` plus the default skew.
-    const ENDS_AT: UnixSeconds = UnixSeconds(IAT + 60 + Verifier::DEFAULT_SKEW_S);
-    const NOW: UnixSeconds = UnixSeconds(IAT + 1);
-
-    fn sessions() -> (Sessions, TestKey, KeySet) {
-        let key = TestKey::generate();
-        let (keys, _) = KeySet::from_json("https://id.example", key.jwks().as_bytes()).unwrap();
-        (Sessions::new(Verifier::new("https://id.example", "mqtt")), key, keys)
-    }
-
-    fn connect<'a>(client_id: &'a str, token: &'a str) -> Connect<'a> {
-        Connect { client_id, token: Some(token), will_topic: None, version: Version::V5 }
-    }
-
-    fn none() -> Revocations {
-        Revocations::default()
-    }
-
-    fn known(revocations: Revocations) -> RevocationState {
-        let freshness = Freshness { confirmed_at: NOW, max_staleness_s: 0 };
-        RevocationState::Known { revocations: Arc::new(revocations), freshness }
-    }
-
-    #[test]
-    fn a_client_is_let_in_with_its_own_token_and_does_what_that_allows() {
-        let (mut sessions, key, keys) = sessions();
-        let token = key.token(&claims("pump-1", IAT, IAT + 60));
-
-        assert_eq!(
-            sessions.admit(connect("pump-1", &token), &keys, &known(none()), NOW),
-            Ok("pump-1".to_owned())
-        );
-        assert_eq!(sessions.allows("pump-1", Action::Publish, "devices/pump-1/state", &none(), NOW), Ok(()));
-        assert_eq!(
-            sessions.allows("pump-1", Action::Subscribe, "$share/g/devices/pump-1/+", &none(), NOW),
-            Ok(())
-        );
-        let denied =
-            |action, topic| sessions.allows("pump-1", action, topic, &none(), NOW).unwrap_err().code();
-        assert_eq!(denied(Action::Publish, "devices/pump-2/state"), "topic_not_allowed");
-        assert_eq!(denied(Action::Subscribe, "#"), "topic_not_allowed");
-        assert_eq!(denied(Action::Subscribe, "$SYS/#"), "topic_not_allowed");
-    }
-
-    #[test]
-    fn nobody_is_let_in_without_a_token_or_with_that_of_another() {
-        let (mut sessions, key, keys) = sessions();
-        let token = key.token(&claims("pump-1", IAT, IAT + 60));
-        let forged = TestKey::generate().token(&claims("pump-1", IAT, IAT + 60));
-        let without = Connect { token: None, ..connect("pump-1", "") };
-
-        let mut denied = |connect| sessions.admit(connect, &keys, &known(none()), NOW).unwrap_err().code();
-        assert_eq!(denied(without), "token_missing");
-        assert_eq!(denied(connect("pump-2", &token)), "client_id_differs");
-        assert_eq!(denied(connect("pump-1", &forged)), "key_unknown");
-        let unknown = sessions.allows("pump-1", Action::Publish, "devices/pump-1/state", &none(), NOW);
-        assert_eq!(unknown, Err(Denied::TokenMissing));
-    }
-
-    #[test]
-    fn every_vector_has_its_verdict() {
-        for (file, vectors) in vectors() {
-            let (keys, _) = KeySet::from_json(&vectors.issuer, vectors.jwks.to_string().as_bytes()).unwrap();
-            let mut sessions = Sessions::new(Verifier::new(&vectors.issuer, &vectors.audience));
-            for case in vectors.cases {
-                let (connect, now) = (connect(&case.client_id, &case.token), UnixSeconds(case.now));
-                let admitted = sessions.admit(connect, &keys, &case.revocation_state(), now);
-                let verdict = admitted.as_ref().map_or_else(Denied::code, |_| "allow");
-                assert_eq!(verdict, case.expect, "{file}: {}", case.name);
-            }
-        }
-    }
-
-    #[test]
-    fn a_will_is_judged_at_the_connect() {
-        let (mut sessions, key, keys) = sessions();
-        let token = key.token(&claims("pump-1", IAT, IAT + 60));
-        let with_will = |will_topic| Connect { will_topic: Some(will_topic), ..connect("pump-1", &token) };
-
-        let denied =
-            sessions.admit(with_will("devices/pump-2/gone"), &keys, &known(none()), NOW).unwrap_err();
-        assert_eq!(denied.code(), "topic_not_allowed");
-        assert!(!sessions.is_will("pump-1", "devices/pump-2/gone"));
-        assert!(sessions.admit(with_will("devices/pump-1/gone"), &keys, &known(none()), NOW).is_ok());
-        assert!(sessions.is_will("pump-1", "devices/pump-1/gone"));
-    }
-
-    #[test]
-    fn the_latest_token_decides() {
-        let (mut sessions, key, keys) = sessions();
-        let wide = key.token(&claims("pump-1", IAT, IAT + 60));
-        let mut narrow = claims("pump-1", IAT, IAT + 120);
-        narrow["scope"] = json!("mqtt.connect mqtt.publish");
-        let narrow = key.token(&narrow);
-
-        sessions.admit(connect("pump-1", &wide), &keys, &known(none()), NOW).unwrap();
-        sessions
-            .admit(Connect { version: Version::V3, ..connect("pump-1", &narrow) }, &keys, &known(none()), NOW)
-            .unwrap();
-        let denied =
-            sessions.allows("pump-1", Action::Subscribe, "devices/pump-1/#", &none(), NOW).unwrap_err();
-        assert_eq!(denied.code(), "scope_missing");
-        assert_eq!(sessions.version("pump-1"), Some(Version::V3));
-        assert!(sessions.ended(&none(), ENDS_AT).is_empty(), "the new token has not ended");
-    }
-
-    #[test]
-    fn an_ended_session_is_told_until_nobody_can_come_in_with_it_any_more() {
-        let (mut sessions, key, keys) = sessions();
-        let token = key.token(&claims("pump-1", IAT, IAT + 60));
-        sessions.admit(connect("pump-1", &token), &keys, &known(none()), NOW).unwrap();
-
-        assert!(sessions.ended(&none(), ENDS_AT.minus(1)).is_empty());
-        let denied = sessions.allows("pump-1", Action::Publish, "devices/pump-1/state", &none(), ENDS_AT);
-        assert_eq!(denied.unwrap_err().code(), "expired");
-        // The first that is heard of the time after a long sleep.
-        let awake = ENDS_AT.plus(3_600);
-        assert_eq!(sessions.ended(&none(), awake), ["pump-1"]);
-        assert_eq!(sessions.ended(&none(), awake.plus(ENDED_FOR_S - 1)), ["pump-1"]);
-        assert!(sessions.ended(&none(), awake.plus(ENDED_FOR_S)).is_empty());
-    }
-
-    #[test]
-    fn what_was_taken_back_lets_nobody_in_and_ends_who_is_in() {
-        let (mut sessions, key, keys) = sessions();
-        let token = key.token(&claims("pump-1", IAT, IAT + 60));
-        sessions.admit(connect("pump-1", &token), &keys, &known(none()), NOW).unwrap();
-        let other = Revocation::of_device("pump-2", NOW, ENDS_AT);
-        assert!(sessions.ended(&[other].into_iter().collect(), NOW).is_empty());
-
-        let revoked: Revocations = [Revocation::of_device("pump-1", NOW, ENDS_AT)].into_iter().collect();
-        assert_eq!(sessions.ended(&revoked, NOW), ["pump-1"]);
-        let refused = sessions.allows("pump-1", Action::Publish, "devices/pump-1/state", &revoked, NOW);
-        assert_eq!(refused.unwrap_err().code(), "revoked");
-        assert_eq!(
-            sessions
-                .admit(connect("pump-1", &token), &keys, &known(revoked.clone()), NOW)
-                .unwrap_err()
-                .code(),
-            "revoked"
-        );
-        // With a token that was issued later it is in again.
-        let later = key.token(&claims("pump-1", NOW.0, NOW.0 + 60));
-        assert!(sessions.admit(connect("pump-1", &later), &keys, &known(revoked.clone()), NOW).is_ok());
-        assert!(sessions.ended(&revoked, NOW).is_empty());
-    }
+/// What a client could subscribe to with the `older` token and cannot with the
+/// `newer` one.
+fn not_covered(older: &VerifiedToken, newer: &VerifiedToken, now: UnixSeconds) -> Option<Excerpt> {
+    let mut filters = older.signed().subscribe_filters().map(TopicFilter::as_str);
+    filters.find(|filter| newer.allows(Action::Subscribe, filter, now).is_err()).map(Excerpt::of)
 }
+
+#[cfg(test)]
+mod tests;

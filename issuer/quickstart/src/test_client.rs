@@ -1,12 +1,13 @@
-//! MQTT clients for the tests: a real one for MQTT 5, and bytes for 3.1.1.
+//! MQTT clients for the tests: a real one for MQTT 5, and bytes for 3.1.1 and
+//! for what no real one would send.
 
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use rumqttc::{
-    AsyncClient, ConnectReturnCode, ConnectionError, Event, EventLoop, MqttOptions, Packet, PubAckReason,
-    PublishOptions, QoS, SubscribeReasonCode,
+    AsyncClient, AuthEvent, AuthExchangeKind, AuthProperties, ConnectReturnCode, ConnectionError, Event,
+    EventLoop, MqttOptions, Packet, PubAckReason, PublishOptions, QoS, SubscribeReasonCode,
 };
 
 /// How long something that must happen may take.
@@ -24,6 +25,14 @@ pub(crate) struct Client {
 pub(crate) fn options(broker: SocketAddr, client_id: &str, token: &str) -> MqttOptions {
     let mut options = MqttOptions::new(client_id, (broker.ip().to_string(), broker.port()));
     options.set_username(token).set_clean_start(true);
+    options
+}
+
+/// What an MQTT 5 client connects with in an enhanced authentication.
+pub(crate) fn enhanced(broker: SocketAddr, client_id: &str, method: &str, token: &str) -> MqttOptions {
+    let mut options = MqttOptions::new(client_id, (broker.ip().to_string(), broker.port()));
+    options.set_authentication_method(Some(method.into()));
+    options.set_authentication_data(Some(token.to_owned().into())).set_clean_start(true);
     options
 }
 
@@ -53,6 +62,24 @@ impl Client {
         let puback =
             self.wait(|packet| if let Packet::PubAck(puback) = packet { Some(puback) } else { None });
         puback.await.reason
+    }
+
+    /// Sends a token with AUTH, and waits until the broker has taken it.
+    pub(crate) async fn reauthenticate(&mut self, token: &str) {
+        let data = Some(token.to_owned().into());
+        self.client.reauth(Some(AuthProperties { data, ..AuthProperties::default() })).await.unwrap();
+        let answer = async {
+            loop {
+                let event = self.events.poll().await.expect("the connection stands");
+                if let Event::Auth(AuthEvent::Succeeded {
+                    kind: AuthExchangeKind::Reauthentication, ..
+                }) = event
+                {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, answer).await.expect("an answer in time");
     }
 
     /// The next message: its topic, payload and user properties.
@@ -134,18 +161,96 @@ impl V3 {
     }
 }
 
+/// An MQTT 5 connection, byte by byte.
+pub(crate) struct V5(TcpStream);
+
+impl V5 {
+    /// Sends a CONNECT, the token as authentication data if there is a
+    /// method, else as user name.
+    pub(crate) fn connect(broker: SocketAddr, client_id: &str, method: Option<&str>, token: &str) -> Self {
+        let mut stream = TcpStream::connect(broker).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let properties = method.map(|method| authentication(method, token)).unwrap_or_default();
+        let (flags, username) = if method.is_some() { (2, vec![]) } else { (0x82, string(token)) };
+        // Protocol level 5; clean start; keep alive 60 s.
+        let fixed = [b"\x00\x04MQTT\x05".as_slice(), &[flags, 0, 60]].concat();
+        let body = [fixed, sized(&properties), string(client_id), username].concat();
+        stream.write_all(&packet(0x10, &body)).unwrap();
+        let mut connection = Self(stream);
+        let (kind, connack) = connection.packet().expect("a CONNACK");
+        assert_eq!((kind, connack[1]), (0x20, 0), "let in");
+        connection
+    }
+
+    /// Sends an AUTH and returns the type of the answer and its reason code, if
+    /// there is an answer.
+    pub(crate) fn auth(&mut self, reason: u8, method: &str, token: &str) -> Option<(u8, u8)> {
+        let body = [vec![reason], sized(&authentication(method, token))].concat();
+        self.0.write_all(&packet(0xF0, &body)).unwrap();
+        self.packet().map(|(kind, body)| (kind, body.first().copied().unwrap_or(0)))
+    }
+
+    /// Subscribes with QoS 1 and returns the reason code of the SUBACK.
+    pub(crate) fn subscribe(&mut self, filter: &str) -> u8 {
+        let body = [vec![0, 2, 0], string(filter), vec![1]].concat();
+        self.0.write_all(&packet(0x82, &body)).unwrap();
+        let (kind, suback) = self.packet().expect("a SUBACK");
+        assert_eq!(kind, 0x90);
+        *suback.last().unwrap()
+    }
+
+    /// The next packet: its first byte and what comes after its length. `None`
+    /// is the end of the connection.
+    pub(crate) fn packet(&mut self) -> Option<(u8, Vec<u8>)> {
+        let mut read = |bytes: &mut [u8]| match self.0.read_exact(bytes) {
+            Ok(()) => Some(()),
+            Err(error) if matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset) => {
+                None
+            }
+            Err(error) => panic!("neither a packet nor the end: {error}"),
+        };
+        let mut byte = || {
+            let mut byte = [0];
+            read(&mut byte).map(|()| byte[0])
+        };
+        let kind = byte()?;
+        let (mut length, mut shift) = (0, 0);
+        loop {
+            let low = byte()?;
+            length |= usize::from(low & 0x7F) << shift;
+            shift += 7;
+            if low < 0x80 {
+                break;
+            }
+        }
+        let mut body = vec![0; length];
+        read(&mut body)?;
+        Some((kind, body))
+    }
+}
+
+/// The properties Authentication Method and Authentication Data.
+fn authentication(method: &str, token: &str) -> Vec<u8> {
+    [vec![0x15], string(method), vec![0x16], string(token)].concat()
+}
+
 fn string(text: &str) -> Vec<u8> {
     [&u16::try_from(text.len()).unwrap().to_be_bytes(), text.as_bytes()].concat()
 }
 
 fn packet(kind: u8, body: &[u8]) -> Vec<u8> {
-    let (mut packet, mut length) = (vec![kind], body.len());
+    [vec![kind], sized(body)].concat()
+}
+
+/// The body behind its length, a Variable Byte Integer.
+fn sized(body: &[u8]) -> Vec<u8> {
+    let (mut sized, mut length) = (vec![], body.len());
     loop {
         let low = u8::try_from(length % 128).unwrap();
         length /= 128;
-        packet.push(if length > 0 { low | 0x80 } else { low });
+        sized.push(if length > 0 { low | 0x80 } else { low });
         if length == 0 {
-            return [packet, body.to_vec()].concat();
+            return [sized, body.to_vec()].concat();
         }
     }
 }

@@ -1,34 +1,34 @@
 //! What `cargo run --release` starts does what it prints.
 
-use std::path::Path;
 use std::process::Command;
 
 use fleetbadge_tests::ports;
-use fleetbadge_tests::process::{Running, run};
+use fleetbadge_tests::process::run;
 use fleetbadge_tests::programs::Program;
+use fleetbadge_tests::quickstart::Quickstart;
 
 #[test]
 fn printed_lines_work_when_pasted_and_everything_is_found_again() {
-    let dir = tempfile::Builder::new().prefix("fleetbadge quick'start-").tempdir().expect("a directory");
-    let addresses = [(); 3].map(|()| format!("127.0.0.1:{}", ports::free()));
-    let (mut first, script) = start(dir.path(), &addresses);
+    let mut quickstart = Quickstart::start();
+    let script = printed(&quickstart);
     let said = paste(&script);
     for line in ["hello\n", "connected: Success\n", "devices/demo-device/paho hello from paho\n"] {
         assert!(said.contains(line), "{line}is not in:\n{said}");
     }
     assert!(said.contains("Connection Refused"), "the refused one is refused:\n{said}");
-    let ended = first.stop();
+    let ended = quickstart.process().stop();
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     for token in said.lines().filter(|line| line.starts_with("eyJ")) {
         let signature = token.rsplit('.').next().expect("a signature");
         assert!(!ended.stderr.contains(signature), "{}", ended.stderr);
     }
 
-    let (mut second, again) = start(dir.path(), &addresses);
+    quickstart.restart();
+    let again = printed(&quickstart);
     assert_eq!(script, again, "the same device, the same lines");
     assert!(paste(&again).contains("connected: Success\n"));
-    second.signal(fleetbadge_tests::process::Signal::INT);
-    assert_eq!(second.wait().code, Some(0), "Ctrl-C ends it");
+    quickstart.process().signal(fleetbadge_tests::process::Signal::INT);
+    assert_eq!(quickstart.process().wait().code, Some(0), "Ctrl-C ends it");
 }
 
 #[test]
@@ -46,16 +46,11 @@ fn taken_port_is_told_with_its_flag() {
     assert!(!dir.path().join("data").exists(), "nothing was made");
 }
 
-/// Starts it, and returns what it prints.
-fn start(dir: &Path, [issuer, mqtt, websocket]: &[String; 3]) -> (Running, String) {
-    let mut command = Program::Quickstart.command();
-    command.args(["--listen", issuer, "--mqtt-listen", mqtt, "--ws-listen", websocket]);
-    command.arg("--data-dir").arg(dir.join("data"));
-    let quickstart = Running::spawn(command);
-    quickstart.wait_for("Ctrl-C ends it");
-    let printed = quickstart.output();
-    let script: Vec<&str> = printed.lines().skip_while(|line| !line.starts_with("# Fleetbadge")).collect();
-    (quickstart, script.join("\n"))
+/// The lines to paste that it has printed.
+fn printed(quickstart: &Quickstart) -> String {
+    let log = quickstart.log();
+    let script: Vec<&str> = log.lines().skip_while(|line| !line.starts_with("# Fleetbadge")).collect();
+    script.join("\n")
 }
 
 fn paste(script: &str) -> String {

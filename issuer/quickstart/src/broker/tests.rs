@@ -10,6 +10,8 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::test_client::{Client, V3, options};
 
+mod enhanced;
+
 const IAT: u64 = 1_000_000;
 const LIFETIME_S: u64 = 60;
 
@@ -162,14 +164,6 @@ async fn a_will_outside_of_the_token_is_refused_at_the_connect() {
     let mut options = broker.options("pump-1");
     options.set_last_will(LastWill::new("devices/pump-2/gone", "x", QoS::AtMostOnce, false, None));
     assert_eq!(Client::connect(options).await.err(), Some(ConnectReturnCode::NotAuthorized));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_mqtt_5_auth_exchange_does_not_pass_by_the_token() {
-    let broker = Running::start().await;
-    let mut options = broker.options("pump-1");
-    options.set_authentication_method(Some("OAUTH2".into()));
-    assert_eq!(Client::connect(options).await.err(), Some(ConnectReturnCode::BadAuthenticationMethod));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,155 +1,15 @@
 //! The program `fleetbadge-agent token` against an issuer in this process.
 
-#![expect(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
-    reason = "a test fails by a panic"
-)]
-
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Output;
-use std::sync::{Arc, Mutex};
 
-use axum::Router;
-use axum::body::Bytes;
-use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::http::StatusCode;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tokio::net::TcpListener;
-use tokio::process::Command;
 
-type Answer = (StatusCode, Vec<(&'static str, String)>, String);
-
-/// An issuer that answers as it is told and remembers what it was asked.
-#[derive(Clone)]
-struct Issuer {
-    url: String,
-    told: Arc<Mutex<Told>>,
-}
-
-struct Told {
-    metadata: Value,
-    answer: Answer,
-    /// The `Authorization` header and the body of each token request.
-    requests: Vec<(String, String)>,
-    metadata_reads: usize,
-}
-
-impl Issuer {
-    async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let told = Told {
-            metadata: json!({"issuer": url, "token_endpoint": format!("{url}/oauth2/token")}),
-            answer: token("t0ken-1", 900),
-            requests: Vec::new(),
-            metadata_reads: 0,
-        };
-        let issuer = Self { url, told: Arc::new(Mutex::new(told)) };
-        let router = Router::new()
-            .route("/.well-known/oauth-authorization-server", get(metadata))
-            .route("/oauth2/token", post(token_endpoint))
-            .with_state(issuer.clone());
-        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        issuer
-    }
-
-    fn answers(&self, answer: Answer) {
-        self.told.lock().unwrap().answer = answer;
-    }
-
-    fn states(&self, field: &str, value: &str) {
-        self.told.lock().unwrap().metadata[field] = value.into();
-    }
-
-    fn requests(&self) -> Vec<(String, String)> {
-        self.told.lock().unwrap().requests.clone()
-    }
-}
-
-async fn metadata(State(issuer): State<Issuer>) -> Response {
-    let mut told = issuer.told.lock().unwrap();
-    told.metadata_reads += 1;
-    ([(header::CONTENT_TYPE, "application/json")], told.metadata.to_string()).into_response()
-}
-
-async fn token_endpoint(State(issuer): State<Issuer>, headers: HeaderMap, body: Bytes) -> Response {
-    let mut told = issuer.told.lock().unwrap();
-    let authorization = headers[header::AUTHORIZATION].to_str().unwrap().to_owned();
-    told.requests.push((authorization, String::from_utf8(body.to_vec()).unwrap()));
-    let (status, headers, body) = told.answer.clone();
-    let mut response = (status, [(header::CONTENT_TYPE, "application/json")], body).into_response();
-    for (name, value) in headers {
-        response.headers_mut().insert(name, value.parse().unwrap());
-    }
-    response
-}
-
-fn token(access_token: &str, expires_in: u64) -> Answer {
-    let body = json!({"access_token": access_token, "token_type": "Bearer", "expires_in": expires_in,
-                      "scope": "mqtt.connect", "mqtt_client_id": "pump-1-mqtt"});
-    (StatusCode::OK, Vec::new(), body.to_string())
-}
-
-fn refusal(status: StatusCode, error: &str) -> Answer {
-    (status, Vec::new(), json!({"error": error, "error_description": "because"}).to_string())
-}
-
-/// A device with its own home.
-struct Device {
-    home: TempDir,
-    issuer: String,
-}
-
-impl Device {
-    fn of(issuer: &Issuer) -> Self {
-        let home = tempfile::tempdir().unwrap();
-        let secret = home.path().join("secret");
-        fs::write(&secret, "s3cr:et\n").unwrap();
-        fs::set_permissions(&secret, Permissions::from_mode(0o600)).unwrap();
-        Self { home, issuer: issuer.url.clone() }
-    }
-
-    async fn token(&self, arguments: &[&str]) -> Output {
-        self.run(&[&["token", "--issuer", &self.issuer], arguments].concat()).await
-    }
-
-    async fn run(&self, arguments: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_fleetbadge-agent"))
-            .args(arguments)
-            .env_clear()
-            .env("HOME", self.home.path())
-            .env("FLEETBADGE_AGENT_CLIENT_ID", "pump-1")
-            .env("FLEETBADGE_AGENT_CLIENT_SECRET_FILE", self.home.path().join("secret"))
-            .output()
-            .await
-            .unwrap()
-    }
-
-    fn kept_token(&self) -> std::path::PathBuf {
-        let state = self.home.path().join(".local/state/fleetbadge-agent");
-        let mut files = fs::read_dir(state).unwrap();
-        let path = files.next().expect("a token is kept").unwrap().path();
-        assert!(files.next().is_none());
-        path
-    }
-
-    /// Moves the life of the kept token back by `seconds`.
-    fn age_kept_token(&self, seconds: u64) {
-        let path = self.kept_token();
-        let mut kept: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-        for field in ["obtained_at", "refresh_at", "expires_at"] {
-            kept[field] = (kept[field].as_u64().unwrap() - seconds).into();
-        }
-        fs::write(&path, kept.to_string()).unwrap();
-    }
-}
+use crate::parts::{Device, Issuer, refusal, token};
 
 #[track_caller]
 fn prints(output: &Output, expected: &str) {
