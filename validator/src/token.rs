@@ -27,7 +27,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::signature::Verifier as _;
 
-use crate::claims::{Claims, TOKEN_TYPE, Text, from_json_object};
+use crate::claims::{Claims, Confirmation, TOKEN_TYPE, Text, from_json_object};
 use crate::denied::{Denied, Excerpt};
 use crate::jws::{Header, InvalidJws, Segments};
 use crate::keys::KeySet;
@@ -50,7 +50,8 @@ pub struct SignedToken {
     pub(crate) iat: UnixSeconds,
     pub(crate) nbf: Option<UnixSeconds>,
     pub(crate) scope: Scope,
-    pub(crate) key_bound: bool,
+    /// What it is bound to; boxed, as most tokens are not.
+    pub(crate) confirmation: Option<Box<Confirmation>>,
     /// The thumbprint of the key that signed it: a `kid` may come to mean
     /// another key.
     pub(crate) signed_with: Arc<str>,
@@ -100,7 +101,7 @@ impl SignedToken {
             iat: claims.iat,
             nbf: claims.nbf,
             scope: Scope::from_claim(&claims.scope).map_err(|error| claims_malformed(&error))?,
-            key_bound: claims.cnf.is_some(),
+            confirmation: claims.cnf.clone().map(Box::new),
             signed_with: Arc::clone(key.thumbprint()),
             texts: Texts::collect(kid, &claims)?,
         })
@@ -165,7 +166,10 @@ impl SignedToken {
     /// The bytes that the token takes in memory.
     #[must_use]
     pub fn size(&self) -> usize {
-        size_of::<Self>() + self.texts.text.len() + size_of_val(&*self.texts.spans)
+        size_of::<Self>()
+            + self.confirmation.as_deref().map_or(0, size_of_val)
+            + self.texts.text.len()
+            + size_of_val(&*self.texts.spans)
     }
 }
 

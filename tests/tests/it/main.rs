@@ -10,6 +10,7 @@
 
 mod agent;
 mod assertion;
+mod authentication;
 mod backup;
 mod brokers;
 mod canaries;

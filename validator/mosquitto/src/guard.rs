@@ -8,15 +8,15 @@
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
-use fleetbadge_validator::denied::{Denied, StaleState};
+use fleetbadge_validator::denied::{Denied, Excerpt, StaleState};
 use fleetbadge_validator::ids::check_name;
 use fleetbadge_validator::memory::Memory;
 use fleetbadge_validator::remote::notices::Notice;
 use fleetbadge_validator::revocations::RevocationState;
 use fleetbadge_validator::time::{Clock, SystemClock, UnixSeconds};
-use fleetbadge_validator::verify::{VerifiedToken, Verifier};
+use fleetbadge_validator::verify::{Connecting, VerifiedToken, Verifier};
 
-use crate::broker::{Access, Broker, Client, ClientHandle, Level, Verdict, Will};
+use crate::broker::{Access, Authentication, Broker, Client, ClientHandle, Level, Verdict, Will};
 use crate::denial_log::DenialLog;
 use crate::keys::Keys;
 use crate::options::{InvalidOption, Options, TokenFrom};
@@ -86,44 +86,88 @@ impl<B: Broker> Guard<B> {
         let known = if self.is_reloading(now) {
             self.sessions.borrow_mut().knows(client, now)
         } else {
-            // Mosquitto 2.0.11 has no ticks with per_listener_settings.
-            if now.since(self.kept_at.get()) > 1 {
-                self.keep_house(now);
-            }
+            self.keep_house_without_ticks(now);
             None
         };
-        let outcome = match known {
-            Some(known) => known.map_err(Refusal::from),
-            None => self.admit(client, password, now),
-        };
+        let outcome = known.unwrap_or_else(|| {
+            let token = self.token_from.choose(client.username(), password);
+            let verified = self.verify(client, token, now);
+            let token = Self::name(client, verified)?;
+            self.sessions.borrow_mut().connect(client.handle(), token);
+            Ok(())
+        });
         self.verdict(client, outcome, now)
     }
 
-    fn admit(
+    /// `EXT_AUTH_START`: a client wants to connect with an authentication
+    /// method, or, connected with one, to go on with a new token (MQTT 5
+    /// §4.12). The data is the token; what may stand in the user name and
+    /// password is ignored. The broker sees to it that a connection keeps its
+    /// method.
+    pub(crate) fn authenticate(
         &self,
         client: &mut impl Client,
-        password: Option<&str>,
+        method: Option<&str>,
+        data: &[u8],
         now: UnixSeconds,
-    ) -> Result<(), Refusal> {
-        let verified = self.verify(client, password, now);
-        match verified {
-            Ok(token) => {
-                client.set_username(Some(token.subject())).map_err(|_| Refusal::UsernameRefused)?;
-                self.sessions.borrow_mut().connect(client.handle(), token);
-                Ok(())
-            }
-            Err(refusal) => {
-                // It may be a good token for something else.
-                client.set_username(None).map_err(|_| Refusal::UsernameRefused)?;
-                Err(refusal)
-            }
+    ) -> Authentication {
+        self.apply_revocations();
+        let is_connected = self.sessions.borrow().is_connected(client);
+        // Here it could end the very connection that the event is about.
+        if !is_connected {
+            self.keep_house_without_ticks(now);
         }
+        let verified = check_method(method).and_then(|()| self.verify(client, token_in(data), now));
+        let handle = client.handle();
+        let outcome = if is_connected {
+            let renewed = verified.and_then(|token| self.sessions.borrow_mut().renew(handle, token));
+            // The broker ends the connection; should it not, we do.
+            renewed.inspect_err(|refusal| self.sessions.borrow_mut().bar(handle, refusal.clone()))
+        } else {
+            Self::name(client, verified)
+                .map(|token| self.sessions.borrow_mut().connect_enhanced(handle, token))
+        };
+        let code = match &outcome {
+            Ok(()) => Authentication::Succeeded,
+            Err(Refusal::MethodUnknown { .. }) => Authentication::MethodUnknown,
+            Err(Refusal::ReceivesLess) => Authentication::ConnectAgain,
+            Err(_) => Authentication::Failed,
+        };
+        self.verdict(client, outcome, now);
+        code
+    }
+
+    /// `EXT_AUTH_CONTINUE`: a client goes on with an authentication. Ours have
+    /// one step, so it makes no sense.
+    ///
+    /// An AUTH packet without content brings Mosquitto here from a connection
+    /// in use. Whether that is then refused or accepted, it takes it for one
+    /// that is not in use yet, and later uses memory that it has freed. So it is
+    /// left waiting, barred, and disconnected at the next tick.
+    pub(crate) fn go_on(&self, client: &impl Client, now: UnixSeconds) -> Authentication {
+        let is_connected = self.sessions.borrow().is_connected(client);
+        if is_connected {
+            self.sessions.borrow_mut().bar(client.handle(), Refusal::AuthenticationContinued);
+        }
+        self.verdict(client, Err(Refusal::AuthenticationContinued), now);
+        if is_connected { Authentication::Awaited } else { Authentication::Failed }
+    }
+
+    /// Replaces the user name of a client by the name of its device, or, if it
+    /// is not let in, by nothing: it may be a good token for something else.
+    fn name(
+        client: &mut impl Client,
+        verified: Result<VerifiedToken, Refusal>,
+    ) -> Result<VerifiedToken, Refusal> {
+        let name = verified.as_ref().ok().map(VerifiedToken::subject);
+        client.set_username(name).map_err(|_| Refusal::UsernameRefused)?;
+        verified
     }
 
     fn verify(
         &self,
         client: &impl Client,
-        password: Option<&str>,
+        token: Result<&str, Denied>,
         now: UnixSeconds,
     ) -> Result<VerifiedToken, Refusal> {
         let (id, username) = (client.id().unwrap_or_default(), client.username());
@@ -131,10 +175,19 @@ impl<B: Broker> Guard<B> {
             Some(username) if username == id => Refusal::ClientIdIsUsername,
             _ => Refusal::ClientIdMalformed(invalid),
         })?;
-        let token = self.token_from.choose(username, password)?;
+        let token = token?;
         let (keys, revocations) = (self.keys.current(), self.revocations.state());
-        let memory = &mut self.memory.borrow_mut();
-        self.verifier.verify_remembered(token, id, &keys, &revocations, memory, now).map_err(|denied| {
+        let judge = |certificate| {
+            let (connecting, memory) =
+                (Connecting { client_id: id, certificate }, &mut self.memory.borrow_mut());
+            self.verifier.verify_remembered(token, connecting, &keys, &revocations, memory, now)
+        };
+        // Only a token that is bound to one is worth asking for a certificate.
+        let verified = judge(None).or_else(|denied| match denied {
+            Denied::CertificateMissing { .. } => judge(Some(client.certificate().ok_or(denied)?)),
+            _ => Err(denied),
+        });
+        verified.map_err(|denied| {
             // By a clock that was set back the keys are of the future.
             let is_mended_by_keys = matches!(
                 denied,
@@ -184,15 +237,22 @@ impl<B: Broker> Guard<B> {
     pub(crate) fn tick(&self, now: UnixSeconds) {
         self.reload_at.set(None);
         self.apply_revocations();
-        self.send_revoked_away();
+        self.send_barred_away();
         if now != self.kept_at.get() {
+            self.keep_house(now);
+        }
+    }
+
+    /// Mosquitto 2.0.11 has no ticks with `per_listener_settings`.
+    fn keep_house_without_ticks(&self, now: UnixSeconds) {
+        if now.since(self.kept_at.get()) > 1 {
             self.keep_house(now);
         }
     }
 
     /// What has to be done once a second.
     fn keep_house(&self, now: UnixSeconds) {
-        self.send_revoked_away();
+        self.send_barred_away();
         let ended = self.sessions.borrow_mut().take_ended(now, Self::MAX_KICKS);
         for client_id in &ended {
             self.broker.log(Level::Notice, &format!("disconnecting client {client_id}: its token has ended"));
@@ -221,13 +281,12 @@ impl<B: Broker> Guard<B> {
         }
     }
 
-    /// Disconnects clients whose token was revoked; with many, the next tick
-    /// goes on.
-    fn send_revoked_away(&self) {
-        let revoked = self.sessions.borrow_mut().take_revoked(Self::MAX_KICKS);
-        for (client_id, denied) in &revoked {
-            self.broker.log(Level::Notice, &format!("disconnecting client {client_id}: {denied}"));
-            self.broker.kick(client_id, Will::Dropped);
+    /// Disconnects clients that are barred; with many, the next tick goes on.
+    fn send_barred_away(&self) {
+        let barred = self.sessions.borrow_mut().take_barred(Self::MAX_KICKS);
+        for (client_id, refusal) in &barred {
+            self.broker.log(Level::Notice, &format!("disconnecting client {client_id}: {refusal}"));
+            self.broker.kick(client_id, if refusal.is_revocation() { Will::Dropped } else { Will::Sent });
         }
     }
 
@@ -257,6 +316,25 @@ impl<B: Broker> Guard<B> {
             self.logging.set(false);
         }
         Verdict::Deny
+    }
+}
+
+/// The authentication methods that take a token as their data: of any
+/// issuer, as Azure Event Grid names them, byte for byte.
+const METHODS: [&str; 2] = ["OAUTH2-JWT", "CUSTOM-JWT"];
+
+fn check_method(method: Option<&str>) -> Result<(), Refusal> {
+    match method {
+        Some(method) if METHODS.contains(&method) => Ok(()),
+        _ => Err(Refusal::MethodUnknown { found: Excerpt::of(method.unwrap_or_default()) }),
+    }
+}
+
+fn token_in(data: &[u8]) -> Result<&str, Denied> {
+    match std::str::from_utf8(data) {
+        Ok("") => Err(Denied::TokenMissing),
+        Ok(token) => Ok(token),
+        Err(_) => Err(Denied::TokenMalformed),
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::cell::RefCell;
 
+use fleetbadge_validator::claims::CertificateThumbprint;
+
 use super::{Broker, Client, ClientHandle, Level, UsernameRefused, Will};
 
 /// Remembers what it was told.
@@ -42,6 +44,7 @@ pub(crate) struct FakeClient {
     pub(crate) address: Option<String>,
     pub(crate) has_connected: bool,
     pub(crate) takes_usernames: bool,
+    pub(crate) certificate: Option<CertificateThumbprint>,
 }
 
 impl FakeClient {
@@ -54,6 +57,7 @@ impl FakeClient {
             address: Some("192.0.2.1".into()),
             has_connected: true,
             takes_usernames: true,
+            certificate: None,
         }
     }
 
@@ -91,6 +95,10 @@ impl Client for FakeClient {
 
     fn has_connected(&self) -> bool {
         self.has_connected
+    }
+
+    fn certificate(&self) -> Option<CertificateThumbprint> {
+        self.certificate
     }
 
     fn set_username(&mut self, username: Option<&str>) -> Result<(), UsernameRefused> {
