@@ -6,8 +6,12 @@ what has come from the broker, or what was done. It is strict: a byte that the s
 allow where it stands ends the program with a message.
 """
 
+import base64
+import hashlib
 import json
+import os
 import socket
+import ssl
 import struct
 import sys
 import time
@@ -149,12 +153,86 @@ def properties(step):
     return variable(len(out)) + out
 
 
+class WebSocket:
+    """A WebSocket (RFC 6455) that looks like a socket."""
+
+    def __init__(self, inner):
+        self.inner, self.buffer, key = inner, b"", base64.b64encode(os.urandom(16))
+        inner.sendall(
+            b"GET /mqtt HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Key: " + key + b"\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n"
+        )
+        while b"\r\n\r\n" not in self.buffer:
+            self.fill()
+        head, self.buffer = self.buffer.split(b"\r\n\r\n", 1)
+        accept = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
+        status, *lines = head.split(b"\r\n")
+        headers = {name.strip().lower(): value.strip() for name, value in (line.split(b":", 1) for line in lines)}
+        if status.split()[1] != b"101" or headers.get(b"sec-websocket-accept") != accept:
+            raise Malformed(f"no WebSocket: {head!r}")
+        if headers.get(b"sec-websocket-protocol") != b"mqtt":
+            raise Malformed("the broker does not say that it speaks MQTT")
+
+    def fill(self):
+        received = self.inner.recv(65536)
+        if not received:
+            raise ConnectionResetError
+        self.buffer += received
+
+    def settimeout(self, left):
+        self.inner.settimeout(left)
+
+    def sendall(self, data):
+        mask, length = os.urandom(4), len(data)
+        size = bytes([0x80 | length]) if length < 126 else bytes([0xFE]) + struct.pack("!H", length)
+        masked = bytes(byte ^ mask[index % 4] for index, byte in enumerate(data))
+        self.inner.sendall(b"\x82" + size + mask + masked)
+
+    def recv(self, _size):
+        """The content of the next binary frame, nothing after the last."""
+        while True:
+            frame = self.frame()
+            if frame is None:
+                self.fill()
+                continue
+            opcode, content = frame
+            if opcode == 8:
+                return b""
+            if opcode not in (0, 2):
+                raise Malformed(f"a frame of type {opcode}")
+            if content:
+                return content
+
+    def frame(self):
+        reader = Reader(self.buffer)
+        try:
+            first_byte, length = reader.byte(), reader.byte()
+            if length > 127 or first_byte & 0x70:
+                raise ValueError(f"a frame that begins with 0x{first_byte:02x} 0x{length:02x}")
+            if length == 126:
+                length = reader.two()
+            elif length == 127:
+                length = struct.unpack("!Q", reader.take(8))[0]
+            content = reader.take(length)
+        except Malformed:
+            return None
+        self.buffer = reader.data
+        return first_byte & 0x0F, content
+
+
 class Client:
     """One connection."""
 
-    def __init__(self, port):
-        self.socket = socket.create_connection(("127.0.0.1", port))
+    def __init__(self, step):
+        self.socket = socket.create_connection(("127.0.0.1", step["port"]))
         self.buffer = b""
+        if step.get("authority"):
+            context = ssl.create_default_context(cafile=step["authority"])
+            if step.get("certificate"):
+                context.load_cert_chain(step["certificate"], step["key"])
+            self.socket = context.wrap_socket(self.socket, server_hostname="localhost")
+        if step.get("websocket"):
+            self.socket = WebSocket(self.socket)
 
     def send(self, first_byte, body):
         self.socket.sendall(bytes([first_byte]) + variable(len(body)) + body)
@@ -204,7 +282,7 @@ class Client:
                 received = self.socket.recv(65536)
             except TimeoutError:
                 return {"packet": "nothing"}
-            except ConnectionResetError:
+            except (ConnectionResetError, ssl.SSLError):
                 received = b""
             if not received:
                 if self.buffer:
@@ -277,7 +355,7 @@ def main():
         step = json.loads(line)
         action, answer = step["do"], {"packet": "sent"}
         if action == "connect":
-            client = Client(step["port"])
+            client = Client(step)
         if action == "receive":
             answer = client.receive(step["wait_s"])
         else:

@@ -19,13 +19,15 @@ const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/auth_client.p
 pub struct AuthClient {
     process: Running,
     read: Position,
+    pending: Vec<Value>,
     last_id: u16,
 }
 
 impl AuthClient {
     /// Connects and returns the first packet of the broker too. `connect` has
     /// `client_id` and may have `method`, `data`, `username`, `password`,
-    /// `will`, `clean_start`, `session_expiry_s` and `receive_maximum`.
+    /// `will`, `clean_start`, `session_expiry_s`, `receive_maximum`, and for TLS
+    /// `authority`, `certificate` and `key` (files), for WebSockets `websocket`.
     ///
     /// # Panics
     /// When the broker says nothing, or what it must not.
@@ -34,7 +36,7 @@ impl AuthClient {
         let mut command = Command::new(PYTHON);
         command.arg(SCRIPT);
         let process = Running::spawn(command);
-        let mut client = Self { process, read: Position::default(), last_id: 0 };
+        let mut client = Self { process, read: Position::default(), pending: Vec::new(), last_id: 0 };
         let mut step = json!({"do": "connect", "port": port});
         if let (Value::Object(step), Value::Object(connect)) = (&mut step, connect) {
             step.extend(connect.clone());
@@ -80,7 +82,7 @@ impl AuthClient {
     /// Asks for a subscription and returns the reason code.
     ///
     /// # Panics
-    /// When the next packet is no answer.
+    /// When there is no answer.
     pub fn subscribe(&mut self, filter: &str, qos: u8) -> u64 {
         self.last_id += 1;
         self.step(&json!({"do": "subscribe", "filter": filter, "qos": qos, "id": self.last_id}));
@@ -90,7 +92,7 @@ impl AuthClient {
     /// Publishes with QoS 1 and returns the reason code.
     ///
     /// # Panics
-    /// When the next packet is no answer.
+    /// When there is no answer.
     pub fn publish(&mut self, topic: &str, payload: &str) -> u64 {
         self.last_id += 1;
         self.step(&json!({"do": "publish", "topic": topic, "payload": payload, "id": self.last_id}));
@@ -132,6 +134,10 @@ impl AuthClient {
     /// # Panics
     /// When the broker sends what it must not.
     pub fn receive_within(&mut self, wait: Duration) -> Value {
+        if self.pending.is_empty() { self.from_broker(wait) } else { self.pending.remove(0) }
+    }
+
+    fn from_broker(&mut self, wait: Duration) -> Value {
         self.step(&json!({"do": "receive", "wait_s": wait.as_secs_f64()}))
     }
 
@@ -151,10 +157,19 @@ impl AuthClient {
         }
     }
 
+    /// The reason code of the answer to what was sent last; messages that
+    /// come before it stay for later.
     fn reason(&mut self, packet: &str) -> u64 {
-        let answer = self.receive();
-        assert_eq!((&answer["packet"], &answer["id"]), (&json!(packet), &json!(self.last_id)), "{answer}");
-        answer["reason"].as_u64().unwrap_or_default()
+        loop {
+            let answer = self.from_broker(PATIENCE);
+            if answer["packet"] == "PUBLISH" {
+                self.pending.push(answer);
+                continue;
+            }
+            let expected = (&json!(packet), &json!(self.last_id));
+            assert_eq!((&answer["packet"], &answer["id"]), expected, "{answer}");
+            return answer["reason"].as_u64().unwrap_or_default();
+        }
     }
 
     fn step(&mut self, step: &Value) -> Value {

@@ -8,7 +8,7 @@
 //!   its message, which may quote a token, is shown.
 //! - What the broker lends for an event is wrapped in types that end with it.
 
-#![expect(unsafe_code, reason = "the one file that speaks C")]
+#![expect(unsafe_code, reason = "the one module that speaks C")]
 
 use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_char, c_int, c_long, c_void};
@@ -272,7 +272,9 @@ unsafe extern "C" fn on_event(event: c_int, data: *mut c_void, userdata: *mut c_
     let instance = unsafe { &*userdata.cast::<Instance>() };
     let (name, on_panic) = match event {
         EVT_BASIC_AUTH => ("connect", AUTH),
-        EVT_EXT_AUTH_START | EVT_EXT_AUTH_CONTINUE => ("authentication", AUTH),
+        EVT_EXT_AUTH_START => ("authentication", AUTH),
+        // To wait gives nobody a right, and a refusal harms the broker.
+        EVT_EXT_AUTH_CONTINUE => ("authentication", AUTH_CONTINUE),
         EVT_ACL_CHECK => ("ACL check", ACL_DENIED),
         // These allow nothing, and Mosquitto 2.1 ends if a reload fails.
         EVT_RELOAD => ("reload", SUCCESS),

@@ -141,16 +141,14 @@ impl<B: Broker> Guard<B> {
     /// one step, so it makes no sense.
     ///
     /// An AUTH packet without content brings Mosquitto here from a connection
-    /// in use. Whether that is then refused or accepted, it takes it for one
-    /// that is not in use yet, and later uses memory that it has freed. So it is
-    /// left waiting, barred, and disconnected at the next tick.
+    /// in use, which it then takes for one that is not in use yet: if that is
+    /// refused, it goes on to use memory that it has freed, if it is accepted,
+    /// it ends at once. So the client is left waiting, barred, and is
+    /// disconnected at the next tick.
     pub(crate) fn go_on(&self, client: &impl Client, now: UnixSeconds) -> Authentication {
-        let is_connected = self.sessions.borrow().is_connected(client);
-        if is_connected {
-            self.sessions.borrow_mut().bar(client.handle(), Refusal::AuthenticationContinued);
-        }
+        self.sessions.borrow_mut().bar(client.handle(), Refusal::AuthenticationContinued);
         self.verdict(client, Err(Refusal::AuthenticationContinued), now);
-        if is_connected { Authentication::Awaited } else { Authentication::Failed }
+        Authentication::Awaited
     }
 
     /// Replaces the user name of a client by the name of its device, or, if it

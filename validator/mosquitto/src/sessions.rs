@@ -3,7 +3,8 @@
 //! Mosquitto names a client by the address of its record, and asks about three
 //! kinds of them:
 //!
-//! - *Connected* clients. Their token decides, and its end is their end.
+//! - *Connected* clients. Their token decides, and its end is their end. Who
+//!   has come with an authentication method may replace it by a new one.
 //! - *Parted* clients: `DISCONNECT` was reported, and afterwards the broker
 //!   asks about the will, and, for as long as the session lasts, about each
 //!   message to be queued. Until it comes back with a new token, a session
@@ -13,6 +14,9 @@
 //! - The *source* of a retained message (`check_retain_source`): a made-up
 //!   record with the publisher's client ID and user name. Its last token
 //!   decides.
+//!
+//! After a re-authentication that failed a client may do nothing, until the
+//! broker has ended the connection; its session stays as it was.
 //!
 //! A session whose token was revoked stays known, but may do nothing at all:
 //! it is disconnected, sends no will, gets and queues nothing, and what it

@@ -31,8 +31,7 @@ impl Certificates {
         }
     }
 
-    /// The SHA-256 of the DER of a client's certificate. Mosquitto 2.0 knows
-    /// none of a client that comes by WebSocket.
+    /// The SHA-256 of the DER of a client's certificate.
     ///
     /// # Safety
     /// The client is there.
