@@ -134,10 +134,10 @@ impl AuthClient {
     /// # Panics
     /// When the broker sends what it must not.
     pub fn receive_within(&mut self, wait: Duration) -> Value {
-        if self.pending.is_empty() { self.from_broker(wait) } else { self.pending.remove(0) }
+        if self.pending.is_empty() { self.next_packet(wait) } else { self.pending.remove(0) }
     }
 
-    fn from_broker(&mut self, wait: Duration) -> Value {
+    fn next_packet(&mut self, wait: Duration) -> Value {
         self.step(&json!({"do": "receive", "wait_s": wait.as_secs_f64()}))
     }
 
@@ -161,7 +161,7 @@ impl AuthClient {
     /// come before it stay for later.
     fn reason(&mut self, packet: &str) -> u64 {
         loop {
-            let answer = self.from_broker(PATIENCE);
+            let answer = self.next_packet(PATIENCE);
             if answer["packet"] == "PUBLISH" {
                 self.pending.push(answer);
                 continue;

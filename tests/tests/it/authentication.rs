@@ -89,7 +89,7 @@ fn other_methods_and_bad_tokens_are_refused(version: MosquittoVersion) {
         ("OAUTH2-JWT", None, 0x87),
     ];
     for (method, data, reason) in cases {
-        let what = format!("{method:?} {:.30?}", data);
+        let what = format!("{method:?} {data:.30?}");
         // The good token as user name and password is no help.
         let connect = json!({"client_id": "pump-1", "method": method, "data": data,
                              "username": good, "password": good});

@@ -181,10 +181,12 @@ impl<B: Broker> Guard<B> {
             self.verifier.verify_remembered(token, connecting, &keys, &revocations, memory, now)
         };
         // Only a token that is bound to one is worth asking for a certificate.
-        let verified = judge(None).or_else(|denied| match denied {
-            Denied::CertificateMissing { .. } => judge(Some(client.certificate().ok_or(denied)?)),
-            _ => Err(denied),
-        });
+        let mut verified = judge(None);
+        if matches!(verified, Err(Denied::CertificateMissing { .. }))
+            && let Some(certificate) = client.certificate()
+        {
+            verified = judge(Some(certificate));
+        }
         verified.map_err(|denied| {
             // By a clock that was set back the keys are of the future.
             let is_mended_by_keys = matches!(
