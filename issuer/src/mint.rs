@@ -272,7 +272,7 @@ mod tests {
         let denied = Verifier::new(ISSUER, "mqtt")
             .verify(&token, "pump-1", &keys, &RevocationState::NotFollowed, NOW)
             .unwrap_err();
-        assert_eq!(denied.code(), "confirmation_unproven");
+        assert_eq!(denied.code(), "certificate_missing");
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //!   [`on_every_rabbitmq!`] makes a test for each.
 //! - [`device`]: the Mosquitto clients and curl; [`paho`]: a device that a test
 //!   leads step by step; [`wire`]: MQTT packets by hand, for exact codes.
+//! - [`auth_client`]: a device that authenticates with a method of MQTT 5.
 //! - [`python`]: OAuth clients that are not ours.
 //! - [`quickstart`]: issuer and embedded broker in one process.
 //! - [`issuer`]: the real issuer, with TLS by an [`authority`]; [`badges`]: tokens that it would never mint.
@@ -25,6 +26,7 @@
     reason = "a test harness reports to the test runner, by panics and stderr"
 )]
 
+pub mod auth_client;
 pub mod authority;
 pub mod badges;
 pub mod broker;

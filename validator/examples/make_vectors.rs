@@ -19,6 +19,7 @@ use algorithms::Key;
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD as BASE64};
+use fleetbadge_validator::claims::CertificateThumbprint;
 use fleetbadge_validator::jwk::{Algorithm, PublicKey};
 use fleetbadge_validator::test_support::{TestKey, Vector, Vectors, claims};
 use serde_json::{Value, json};
@@ -44,6 +45,7 @@ fn main() {
         maker.time(),
         maker.identity(),
         maker.revocation(),
+        maker.certificate(),
     ];
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/vectors");
     for (name, vectors) in files {
@@ -77,6 +79,7 @@ fn case(name: impl Into<String>, token: impl Into<String>, expect: &str) -> Vect
         name: name.into(),
         token: token.into(),
         client_id: "pump-1".into(),
+        certificate: None,
         now: NOW,
         revocations: None,
         expect: expect.into(),
@@ -499,6 +502,36 @@ impl Maker {
             ));
         }
         self.file("claims", "Claims of the wrong type, missing, twice", cases)
+    }
+
+    fn certificate(&self) -> File {
+        let (own, other) = (CertificateThumbprint([1; 32]), CertificateThumbprint([2; 32]));
+        let over = |certificate, name: &str, cnf: Value, expect: &str| Vector {
+            certificate,
+            ..case(name, self.key.token(&with(&json!({ "cnf": cnf }))), expect)
+        };
+        let bound = || json!({ "x5t#S256": own });
+        let spelt = own.to_string();
+        let cases = vec![
+            over(Some(own), "over its certificate", bound(), "allow"),
+            over(Some(own), "not bound, over a certificate", Value::Null, "allow"),
+            over(None, "over none", bound(), "certificate_missing"),
+            over(Some(other), "over another", bound(), "certificate_differs"),
+            over(Some(own), "of a key (DPoP)", json!({"jkt": spelt}), "confirmation_unproven"),
+            over(Some(own), "and of a key", json!({"x5t#S256": own, "jkt": spelt}), "confirmation_unproven"),
+            over(Some(own), "of nothing", json!({}), "confirmation_unproven"),
+            over(
+                Some(own),
+                "with padding",
+                json!({"x5t#S256": format!("{spelt}=")}),
+                "confirmation_unproven",
+            ),
+            over(Some(own), "cut short", json!({"x5t#S256": spelt[..42]}), "confirmation_unproven"),
+            over(Some(own), "by SHA-1", json!({"x5t": spelt}), "confirmation_unproven"),
+            over(Some(own), "in an array", json!({"x5t#S256": [own]}), "confirmation_unproven"),
+            over(Some(own), "itself an array", json!([own]), "confirmation_unproven"),
+        ];
+        self.file("certificate", "Tokens that are bound to a certificate", cases)
     }
 
     fn time(&self) -> File {

@@ -60,6 +60,17 @@ impl VerifiedToken {
         if allowed { Ok(()) } else { Err(Denied::TopicNotAllowed { action, topic: Excerpt::of(topic) }) }
     }
 
+    /// Whether every message that `other` lets its client receive is one that
+    /// this token lets its client receive, too; what only several filters
+    /// together cover counts as not covered.
+    #[must_use]
+    pub fn receives_all_of(&self, other: &Self) -> bool {
+        let may_receive = |token: &Self| token.scope().contains(ScopeWord::MqttSubscribe);
+        let covered = |filter| self.signed().subscribe_filters().any(|wider| wider.covers(filter));
+        !may_receive(other)
+            || other.signed().subscribe_filters().all(|filter| may_receive(self) && covered(filter))
+    }
+
     fn has_rule(&self, action: Action, topic: &str) -> Result<bool, InvalidTopic> {
         let token = self.signed();
         Ok(match action {

@@ -8,6 +8,7 @@
 use std::fmt;
 
 use crate::access::Action;
+use crate::claims::CertificateThumbprint;
 use crate::keys::KeySet;
 use crate::revocations::{Revocation, RevocationTarget};
 use crate::scope::ScopeWord;
@@ -127,8 +128,12 @@ pub enum Denied {
     IssuedInFuture { iat: UnixSeconds, now: UnixSeconds, skew_s: u64 },
     #[error("valid for {lifetime_s} s, from iat {iat} to exp {exp}; at most {max_s} s are accepted")]
     LifetimeTooLong { iat: UnixSeconds, exp: UnixSeconds, lifetime_s: u64, max_s: u64 },
-    #[error("the token is bound to a key (cnf), and this connection did not prove it")]
+    #[error("the token is bound (cnf) to something that a connection cannot prove; a certificate alone can")]
     ConfirmationUnproven,
+    #[error("the token is bound to certificate {bound}, and the connection has none that TLS has proven")]
+    CertificateMissing { bound: CertificateThumbprint },
+    #[error("the token is bound to certificate {bound}, the connection has {shown}")]
+    CertificateDiffers { bound: CertificateThumbprint, shown: CertificateThumbprint },
     #[error("scope lacks {}", word.as_str())]
     ScopeMissing { word: ScopeWord },
     #[error("the token is for MQTT client ID {bound}, the connection has {connecting}")]
@@ -185,6 +190,8 @@ impl Denied {
             Self::IssuedInFuture { .. } => "issued_in_future",
             Self::LifetimeTooLong { .. } => "lifetime_too_long",
             Self::ConfirmationUnproven => "confirmation_unproven",
+            Self::CertificateMissing { .. } => "certificate_missing",
+            Self::CertificateDiffers { .. } => "certificate_differs",
             Self::ScopeMissing { .. } => "scope_missing",
             Self::ClientIdDiffers { .. } => "client_id_differs",
             Self::Revoked { .. } => "revoked",
@@ -215,7 +222,9 @@ impl Denied {
             Self::NotYetValid { .. } | Self::IssuedInFuture { .. } | Self::LifetimeTooLong { .. } => {
                 Check::Period
             }
-            Self::ConfirmationUnproven => Check::Confirmation,
+            Self::ConfirmationUnproven
+            | Self::CertificateMissing { .. }
+            | Self::CertificateDiffers { .. } => Check::Confirmation,
             Self::ScopeMissing { .. } => Check::Scope,
             Self::ClientIdDiffers { .. } => Check::ClientId,
             Self::Stale { state, .. } | Self::ConfirmedInFuture { state, .. } => match state {

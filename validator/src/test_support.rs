@@ -11,10 +11,12 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::claims::{CertificateThumbprint, present};
 use crate::freshness::Freshness;
 use crate::jwk::{Jwks, PublicKey};
 use crate::revocations::{Revocation, RevocationState};
 use crate::time::UnixSeconds;
+use crate::verify::Connecting;
 
 pub mod feed_server;
 
@@ -115,6 +117,10 @@ pub struct Vector {
     pub token: String,
     /// The MQTT client identifier of the connection.
     pub client_id: String,
+    /// The certificate of the connection; absent where there is none. An
+    /// adapter whose connections have none passes over these cases.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<CertificateThumbprint>,
     /// The time, in seconds since 1970.
     pub now: u64,
     /// What is known of revocations; absent where no feed is followed.
@@ -136,6 +142,12 @@ pub struct VectorRevocations {
 }
 
 impl Vector {
+    /// Who connects.
+    #[must_use]
+    pub fn connecting(&self) -> Connecting<'_> {
+        Connecting { client_id: &self.client_id, certificate: self.certificate }
+    }
+
     /// What [`crate::verify::Verifier`] is told of revocations.
     #[must_use]
     pub fn revocation_state(&self) -> RevocationState {

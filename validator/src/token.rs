@@ -28,7 +28,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::signature::Verifier as _;
 use serde::Deserialize;
 
-use crate::claims::{Claims, TOKEN_TYPE, Text, from_json_object};
+use crate::claims::{Claims, Confirmation, TOKEN_TYPE, Text, from_json_object};
 use crate::denied::{Denied, Excerpt};
 use crate::jwk::Algorithm;
 use crate::jws::{Header, InvalidJws, Segments};
@@ -52,7 +52,8 @@ pub struct SignedToken {
     pub(crate) iat: UnixSeconds,
     pub(crate) nbf: Option<UnixSeconds>,
     pub(crate) scope: Scope,
-    pub(crate) key_bound: bool,
+    /// What it is bound to; boxed, as most tokens are not.
+    pub(crate) confirmation: Option<Box<Confirmation>>,
     /// The thumbprint of the key that signed it: a `kid` may come to mean
     /// another key.
     pub(crate) signed_with: Arc<str>,
@@ -115,7 +116,7 @@ impl SignedToken {
             iat: claims.iat,
             nbf: claims.nbf,
             scope: Scope::from_claim(&claims.scope).map_err(|error| claims_malformed(&error))?,
-            key_bound: claims.cnf.is_some(),
+            confirmation: claims.cnf.clone().map(Box::new),
             signed_with: Arc::clone(key.thumbprint()),
             texts: Texts::collect(kid, &claims)?,
         })
@@ -186,7 +187,10 @@ impl SignedToken {
     /// The bytes that the token takes in memory.
     #[must_use]
     pub fn size(&self) -> usize {
-        size_of::<Self>() + self.texts.text.len() + size_of_val(&*self.texts.spans)
+        size_of::<Self>()
+            + self.confirmation.as_deref().map_or(0, size_of_val)
+            + self.texts.text.len()
+            + size_of_val(&*self.texts.spans)
     }
 }
 

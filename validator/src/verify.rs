@@ -11,7 +11,9 @@
 //! 6. expiry
 //! 8. audience (RFC 9068 §4)
 //! 9. period: `nbf` and `iat` are past, the life is not too long
-//! 10. confirmation: a token bound to a key is refused, never downgraded
+//! 10. confirmation: a token bound to a certificate comes over a connection
+//!     with that certificate (RFC 8705 §3); one that is bound to anything else is
+//!     refused, never downgraded
 //! 11. scope: `mqtt.connect` as a whole word
 //! 12. client ID: equal to the connecting one, byte for byte
 //! 13. revocation: not taken back, as far as the feed is known; closed while
@@ -19,6 +21,7 @@
 
 use std::sync::Arc;
 
+use crate::claims::{CertificateThumbprint, Confirmation};
 use crate::denied::{Denied, Excerpt, StaleState};
 use crate::keys::KeySet;
 use crate::memory::Memory;
@@ -26,6 +29,22 @@ use crate::revocations::RevocationState;
 use crate::scope::{Scope, ScopeWord};
 use crate::time::UnixSeconds;
 use crate::token::SignedToken;
+
+/// Who connects, as far as the connection itself tells: what a token is
+/// compared with. From a string it is that client ID, without a certificate.
+#[derive(Clone, Copy, Debug)]
+pub struct Connecting<'a> {
+    /// The MQTT client identifier.
+    pub client_id: &'a str,
+    /// The certificate whose key the client has proven in the TLS handshake.
+    pub certificate: Option<CertificateThumbprint>,
+}
+
+impl<'a, S: AsRef<str> + ?Sized> From<&'a S> for Connecting<'a> {
+    fn from(client_id: &'a S) -> Self {
+        Self { client_id: client_id.as_ref(), certificate: None }
+    }
+}
 
 /// By what a broker judges tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,16 +83,16 @@ impl Verifier {
     ///
     /// # Errors
     /// [`Denied`] says which check failed and on what.
-    pub fn verify(
+    pub fn verify<'a>(
         &self,
         token: &str,
-        client_id: &str,
+        connecting: impl Into<Connecting<'a>>,
         keys: &KeySet,
         revocations: &RevocationState,
         now: UnixSeconds,
     ) -> Result<VerifiedToken, Denied> {
         let signed = SignedToken::check(token, keys, now, self.skew_s)?;
-        self.admit(Arc::new(signed), client_id, keys, revocations, now)
+        self.admit(Arc::new(signed), connecting.into(), keys, revocations, now)
     }
 
     /// Makes every check, but takes from `memory` that a token seen before
@@ -81,16 +100,16 @@ impl Verifier {
     ///
     /// # Errors
     /// [`Denied`] says which check failed and on what.
-    pub fn verify_remembered(
+    pub fn verify_remembered<'a>(
         &self,
         token: &str,
-        client_id: &str,
+        connecting: impl Into<Connecting<'a>>,
         keys: &KeySet,
         revocations: &RevocationState,
         memory: &mut Memory,
         now: UnixSeconds,
     ) -> Result<VerifiedToken, Denied> {
-        self.verify_remembered_if(token, client_id, keys, revocations, memory, now, || Ok(()))
+        self.verify_remembered_if(token, connecting, keys, revocations, memory, now, || Ok(()))
     }
 
     /// The same, but asks `admit` before a signature is checked: for whoever
@@ -100,10 +119,10 @@ impl Verifier {
     /// # Errors
     /// [`Denied`], and what `admit` says.
     #[expect(clippy::too_many_arguments, reason = "all that the verdict depends on")]
-    pub fn verify_remembered_if(
+    pub fn verify_remembered_if<'a>(
         &self,
         token: &str,
-        client_id: &str,
+        connecting: impl Into<Connecting<'a>>,
         keys: &KeySet,
         revocations: &RevocationState,
         memory: &mut Memory,
@@ -112,14 +131,14 @@ impl Verifier {
     ) -> Result<VerifiedToken, Denied> {
         let check = || SignedToken::check_if(token, keys, now, self.skew_s, admit);
         let signed = memory.recall(token, now, check)?;
-        self.admit(signed, client_id, keys, revocations, now)
+        self.admit(signed, connecting.into(), keys, revocations, now)
     }
 
     /// Makes the checks that depend on who asks.
     fn admit(
         &self,
         signed: Arc<SignedToken>,
-        client_id: &str,
+        connecting: Connecting<'_>,
         keys: &KeySet,
         revocations: &RevocationState,
         now: UnixSeconds,
@@ -149,12 +168,11 @@ impl Verifier {
             });
         }
         self.check_period(&signed, now)?;
-        if signed.key_bound {
-            return Err(Denied::ConfirmationUnproven);
-        }
+        check_confirmation(&signed, connecting.certificate)?;
         if !signed.scope.contains(ScopeWord::MqttConnect) {
             return Err(Denied::ScopeMissing { word: ScopeWord::MqttConnect });
         }
+        let client_id = connecting.client_id;
         if client_id.is_empty() || signed.mqtt_client_id() != client_id {
             return Err(Denied::ClientIdDiffers {
                 bound: Excerpt::of(signed.mqtt_client_id()),
@@ -179,6 +197,18 @@ impl Verifier {
             return Err(Denied::LifetimeTooLong { iat, exp, lifetime_s, max_s: self.max_lifetime_s });
         }
         Ok(())
+    }
+}
+
+fn check_confirmation(signed: &SignedToken, shown: Option<CertificateThumbprint>) -> Result<(), Denied> {
+    match signed.confirmation.as_deref() {
+        None => Ok(()),
+        Some(Confirmation::Other(_)) => Err(Denied::ConfirmationUnproven),
+        Some(Confirmation::Certificate(bound)) => match shown {
+            Some(shown) if shown.is(&bound.sha256) => Ok(()),
+            Some(shown) => Err(Denied::CertificateDiffers { bound: bound.sha256, shown }),
+            None => Err(Denied::CertificateMissing { bound: bound.sha256 }),
+        },
     }
 }
 

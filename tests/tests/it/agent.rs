@@ -30,7 +30,7 @@ enum Renewal {
 }
 
 /// What the plugin can.
-const OF_THE_PLUGIN: Renewal = Renewal::Reconnection;
+const OF_THE_PLUGIN: Renewal = Renewal::Reauthentication;
 
 /// An agent's files: its secret and its state.
 struct AgentDir(TempDir);

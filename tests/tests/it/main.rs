@@ -10,10 +10,12 @@
 
 mod agent;
 mod assertion;
+mod authentication;
 mod authenticators;
 mod backup;
 mod brokers;
 mod canaries;
+mod certificates;
 mod chain;
 mod clients;
 mod device_key;
@@ -24,6 +26,7 @@ mod followed_issuer;
 mod followed_revocations;
 mod guard;
 mod issue;
+mod kept_sessions;
 mod lint;
 mod migrate;
 mod model;

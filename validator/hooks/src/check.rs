@@ -320,7 +320,8 @@ mod tests {
     fn every_vector_has_its_verdict() {
         for (file, vectors) in vectors() {
             let (keys, _) = KeySet::from_json(&vectors.issuer, vectors.jwks.to_string().as_bytes()).unwrap();
-            for case in &vectors.cases {
+            // Who checks a token by hand has no connection with a certificate.
+            for case in vectors.cases.iter().filter(|case| case.certificate.is_none()) {
                 let client_id = format!("--client-id={}", case.client_id);
                 let line = ["--issuer", &vectors.issuer, "--audience", &vectors.audience, &client_id];
                 let (revocations, now) = (case.revocation_state(), UnixSeconds(case.now));

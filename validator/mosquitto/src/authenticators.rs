@@ -8,6 +8,7 @@
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
+use fleetbadge_validator::claims::CertificateThumbprint;
 use fleetbadge_validator::denied::{Denied, Excerpt, StaleState};
 use fleetbadge_validator::memory::Memory;
 use fleetbadge_validator::remote::notices::Notice;
@@ -15,7 +16,7 @@ use fleetbadge_validator::remote::own_state_dir;
 use fleetbadge_validator::revocations::{RevocationState, Revocations as Revoked};
 use fleetbadge_validator::time::{Clock, UnixSeconds};
 use fleetbadge_validator::token::unverified_issuer;
-use fleetbadge_validator::verify::{VerifiedToken, Verifier};
+use fleetbadge_validator::verify::{Connecting, VerifiedToken, Verifier};
 
 use crate::bad_signatures::{BadSignatures, Origin};
 use crate::counters::{Counters, Counts};
@@ -130,12 +131,13 @@ impl Authenticators {
         &self,
         token: &str,
         client: &Origin<'_>,
+        certificate: impl FnOnce() -> Option<CertificateThumbprint>,
         now: UnixSeconds,
     ) -> Result<VerifiedToken, Denied> {
         let judge = self.judge_of(token).inspect_err(|denied| self.unjudged.denied(denied.code()))?;
         let memory = &mut self.memory.borrow_mut();
         let admit = || self.bad_signatures.admit(client, now);
-        let verified = judge.verify(token, client.id, memory, now, admit);
+        let verified = judge.verify(token, client.id, certificate, memory, now, admit);
         verified.inspect_err(|denied| {
             judge.counters.denied(denied.code());
             if *denied == Denied::SignatureInvalid {
@@ -273,14 +275,23 @@ impl JwtAuthenticator {
         &self,
         token: &str,
         client_id: &str,
+        certificate: impl FnOnce() -> Option<CertificateThumbprint>,
         memory: &mut Memory,
         now: UnixSeconds,
-        admit: impl FnOnce() -> Result<(), Denied>,
+        admit: impl Fn() -> Result<(), Denied>,
     ) -> Result<VerifiedToken, Denied> {
         let (keys, revocations) = (self.keys.current(), self.revocations.state());
-        let verifier = &self.verifier;
-        let verified =
-            verifier.verify_remembered_if(token, client_id, &keys, &revocations, memory, now, admit);
+        let mut judge = |certificate| {
+            let connecting = Connecting { client_id, certificate };
+            self.verifier.verify_remembered_if(token, connecting, &keys, &revocations, memory, now, &admit)
+        };
+        // Only a token that is bound to one is worth asking for a certificate.
+        let mut verified = judge(None);
+        if matches!(verified, Err(Denied::CertificateMissing { .. }))
+            && let Some(certificate) = certificate()
+        {
+            verified = judge(Some(certificate));
+        }
         verified.inspect_err(|denied| {
             // By a clock that was set back the keys are of the future.
             let is_mended_by_keys = matches!(

@@ -2,6 +2,8 @@
 //! about: traits, so that everything but [`crate::ffi`] is tested without a
 //! broker.
 
+use fleetbadge_validator::claims::CertificateThumbprint;
+
 /// The broker, for as long as it has the plugin loaded.
 pub(crate) trait Broker {
     /// Writes one line to the broker's log. The broker may publish it
@@ -60,6 +62,9 @@ pub(crate) trait Client {
     fn starts_clean(&self) -> bool;
     /// Whether it is known that its session ends with its connection.
     fn leaves_nothing(&self) -> bool;
+    /// The certificate of the client whose key TLS has proven, if the broker
+    /// can tell it. Takes a digest, so it is asked for only if it matters.
+    fn certificate(&self) -> Option<CertificateThumbprint>;
     /// Replaces the user name in the broker.
     fn set_username(&mut self, username: Option<&str>) -> Result<(), UsernameRefused>;
 }
@@ -95,6 +100,23 @@ pub(crate) enum Verdict {
     HandOn,
     /// It is not known yet; the connection waits.
     Wait,
+}
+
+/// What becomes of a client that authenticates with a method (MQTT 5 §4.12).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Authentication {
+    /// It is let in, or stays with its new token.
+    Succeeded,
+    /// It is not.
+    Failed,
+    /// Nor is it, and another method might do.
+    MethodUnknown,
+    /// It is connected, and nothing is wrong with its token, but only a new
+    /// connection can take it up.
+    ConnectAgain,
+    /// The broker is to wait for a next step, which will not come: the
+    /// connection ends at the next tick.
+    Awaited,
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 //!   its message, which may quote a token, is shown.
 //! - What the broker lends for an event is wrapped in types that end with it.
 
-#![expect(unsafe_code, reason = "the one file that speaks C")]
+#![expect(unsafe_code, reason = "the one module that speaks C")]
 
 use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_char, c_int, c_long, c_void};
@@ -16,14 +16,19 @@ use std::mem::transmute_copy;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
+use fleetbadge_validator::claims::CertificateThumbprint;
 use fleetbadge_validator::time::{Clock as _, SystemClock};
 
 use self::abi::*;
-use crate::broker::{Access, Broker, Client, ClientHandle, Level, UsernameRefused, Verdict, Will};
+use self::certificates::Certificates;
+use crate::broker::{
+    Access, Authentication, Broker, Client, ClientHandle, Level, UsernameRefused, Verdict, Will,
+};
 use crate::guard::Guard;
 use crate::options::{InvalidOption, Options};
 
 mod abi;
+mod certificates;
 
 // === What the plugin exports ===
 
@@ -103,7 +108,15 @@ struct Instance {
 }
 
 /// The events that every broker has.
-const EVENTS: [c_int; 5] = [EVT_RELOAD, EVT_ACL_CHECK, EVT_BASIC_AUTH, EVT_TICK, EVT_DISCONNECT];
+const EVENTS: [c_int; 7] = [
+    EVT_RELOAD,
+    EVT_ACL_CHECK,
+    EVT_BASIC_AUTH,
+    EVT_EXT_AUTH_START,
+    EVT_EXT_AUTH_CONTINUE,
+    EVT_TICK,
+    EVT_DISCONNECT,
+];
 /// Those that only newer ones have.
 const OPTIONAL_EVENTS: [c_int; 2] = [EVT_CLIENT_OFFLINE, EVT_CONNECT];
 
@@ -201,6 +214,22 @@ impl Instance {
                     Verdict::Wait => AUTH_DELAYED,
                 }
             }
+            EVT_EXT_AUTH_START => {
+                // SAFETY: as promised.
+                let event = unsafe { &*data.cast::<EvtExtendedAuth>() };
+                let mut client = EventClient { api: &self.api, client: event.client };
+                // SAFETY: a C string or NULL, and as many bytes as it says;
+                // the broker keeps both for longer than this event.
+                let (method, data) =
+                    unsafe { (text(event.auth_method), slice(event.data_in, event.data_in_length.into())) };
+                authentication(self.guard.authenticate(&mut client, method, data, now))
+            }
+            EVT_EXT_AUTH_CONTINUE => {
+                // SAFETY: as promised.
+                let event = unsafe { &*data.cast::<EvtExtendedAuth>() };
+                let client = EventClient { api: &self.api, client: event.client };
+                authentication(self.guard.go_on(&client, now))
+            }
             EVT_ACL_CHECK => {
                 // SAFETY: as promised.
                 let event = unsafe { &*data.cast::<EvtAclCheck>() };
@@ -255,6 +284,9 @@ unsafe extern "C" fn on_event(event: c_int, data: *mut c_void, userdata: *mut c_
     let instance = unsafe { &*userdata.cast::<Instance>() };
     let (name, on_panic) = match event {
         EVT_BASIC_AUTH => ("connect", AUTH),
+        EVT_EXT_AUTH_START => ("authentication", AUTH),
+        // To wait gives nobody a right, and a refusal harms the broker.
+        EVT_EXT_AUTH_CONTINUE => ("authentication", AUTH_CONTINUE),
         EVT_ACL_CHECK => ("ACL check", ACL_DENIED),
         // These allow nothing, and Mosquitto 2.1 ends if a reload fails.
         EVT_RELOAD => ("reload", SUCCESS),
@@ -313,6 +345,8 @@ struct Api {
     client_clean_session: unsafe extern "C" fn(*const MosquittoClient) -> bool,
     set_username: unsafe extern "C" fn(*mut MosquittoClient, *const c_char) -> c_int,
     kick_client_by_clientid: unsafe extern "C" fn(*const c_char, bool) -> c_int,
+    /// Not in a broker without TLS.
+    certificates: Option<Certificates>,
     /// Since Mosquitto 2.1.
     complete_basic_auth: Option<unsafe extern "C" fn(*const c_char, c_int)>,
     /// Since Mosquitto 2.1.
@@ -339,6 +373,7 @@ impl Api {
                 set_username: function(c"mosquitto_set_username")?,
                 kick_client_by_clientid: function(c"mosquitto_kick_client_by_clientid")?,
                 complete_basic_auth: function(c"mosquitto_complete_basic_auth"),
+                certificates: Certificates::find(),
                 plugin_set_info: function(c"mosquitto_plugin_set_info"),
             })
         }
@@ -437,6 +472,11 @@ impl Client for EventClient<'_> {
         self.starts_clean() && unsafe { (self.api.client_protocol_version)(self.client) } < 5
     }
 
+    fn certificate(&self) -> Option<CertificateThumbprint> {
+        // SAFETY: the client is there during the event.
+        unsafe { self.api.certificates?.thumbprint(self.client) }
+    }
+
     fn set_username(&mut self, username: Option<&str>) -> Result<(), UsernameRefused> {
         let username = username.map(CString::new).transpose().map_err(|_| UsernameRefused)?;
         let username = username.as_ref().map_or(ptr::null(), |username| username.as_ptr());
@@ -451,6 +491,18 @@ impl Client for EventClient<'_> {
 
 fn handle_of(client: *mut MosquittoClient) -> ClientHandle {
     ClientHandle(client.addr())
+}
+
+/// What the broker makes of the codes is in its `handle_auth.c`: all but the
+/// first and the last end a connection that is in use.
+fn authentication(authentication: Authentication) -> c_int {
+    match authentication {
+        Authentication::Succeeded => SUCCESS,
+        Authentication::Failed => AUTH,
+        Authentication::MethodUnknown => NOT_SUPPORTED,
+        Authentication::ConnectAgain => UNKNOWN,
+        Authentication::Awaited => AUTH_CONTINUE,
+    }
 }
 
 fn access(access: c_int) -> Option<Access> {

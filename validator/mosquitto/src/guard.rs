@@ -8,7 +8,7 @@
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
-use fleetbadge_validator::denied::Denied;
+use fleetbadge_validator::denied::{Denied, Excerpt};
 use fleetbadge_validator::ids::check_name;
 use fleetbadge_validator::remote::notices::Notice;
 use fleetbadge_validator::time::{Clock, SystemClock, UnixSeconds};
@@ -16,7 +16,7 @@ use fleetbadge_validator::verify::VerifiedToken;
 
 use crate::authenticators::Authenticators;
 use crate::bad_signatures::Origin;
-use crate::broker::{Access, Broker, Client, ClientHandle, Level, Verdict, Will};
+use crate::broker::{Access, Authentication, Broker, Client, ClientHandle, Level, Verdict, Will};
 use crate::counters::Counters;
 use crate::denial_log::DenialLog;
 use crate::handed_on::HandedOn;
@@ -83,14 +83,11 @@ impl<B: Broker> Guard<B> {
         let known = if self.is_reloading(now) {
             self.sessions.borrow_mut().knows(client, now)
         } else {
-            // Mosquitto 2.0.11 has no ticks with per_listener_settings.
-            if now.since(self.kept_at.get()) > 1 {
-                self.keep_house(now);
-            }
+            self.keep_house_without_ticks(now);
             None
         };
         let outcome = match known {
-            Some(known) => known.map(|()| Verdict::Allow).map_err(Refusal::from),
+            Some(known) => known.map(|()| Verdict::Allow),
             None => self.admit(client, password, now),
         };
         self.verdict(client, outcome, now)
@@ -115,7 +112,12 @@ impl<B: Broker> Guard<B> {
                 return handed_on.inspect_err(|refusal| counters.denied(refusal.code()));
             }
         }
-        self.by_token(client, password, now).map(|()| Verdict::Allow)
+        let token = self.token_from.choose(client.username(), password);
+        let verified = self.verify(client, token, now);
+        let token = self.name(client, verified)?;
+        let counters = self.authenticators.counters_of(&token);
+        self.let_in(client.handle(), token, counters, Sessions::connect);
+        Ok(Verdict::Allow)
     }
 
     /// Leaves a client to others. Not one that would take over the session of
@@ -130,43 +132,89 @@ impl<B: Broker> Guard<B> {
         Ok(Verdict::HandOn)
     }
 
-    fn by_token(
+    /// `EXT_AUTH_START`: a client wants to connect with an authentication
+    /// method, or, connected with one, to go on with a new token (MQTT 5
+    /// §4.12). The data is the token; what may stand in the user name and
+    /// password is ignored. The broker sees to it that a connection keeps its
+    /// method.
+    pub(crate) fn authenticate(
         &self,
         client: &mut impl Client,
-        password: Option<&str>,
+        method: Option<&str>,
+        data: &[u8],
         now: UnixSeconds,
-    ) -> Result<(), Refusal> {
-        let verified = self.verify(client, password, now);
-        match verified {
-            Ok(token) => {
-                let counters = self.authenticators.counters_of(&token);
-                if client.set_username(Some(token.subject())).is_err() {
-                    counters.denied(Refusal::UsernameRefused.code());
-                    return Err(Refusal::UsernameRefused);
-                }
-                self.let_in(client.handle(), token, counters);
-                Ok(())
-            }
-            Err(refusal) => {
-                // It may be a good token for something else.
-                client.set_username(None).map_err(|_| Refusal::UsernameRefused)?;
-                Err(refusal)
-            }
+    ) -> Authentication {
+        self.apply_revocations();
+        let is_connected = self.sessions.borrow().is_connected(client);
+        // Here it could end the very connection that the event is about.
+        if !is_connected {
+            self.keep_house_without_ticks(now);
         }
+        let verified = check_method(method).and_then(|()| self.verify(client, token_in(data), now));
+        let handle = client.handle();
+        let outcome = if is_connected {
+            let renewed = verified.and_then(|token| self.sessions.borrow_mut().renew(handle, token));
+            // The broker ends the connection; should it not, we do.
+            renewed.inspect_err(|refusal| self.sessions.borrow_mut().bar(handle, refusal.clone()))
+        } else {
+            self.name(client, verified).map(|token| {
+                let counters = self.authenticators.counters_of(&token);
+                self.let_in(handle, token, counters, Sessions::connect_enhanced);
+            })
+        };
+        let code = match &outcome {
+            Ok(()) => Authentication::Succeeded,
+            Err(Refusal::MethodUnknown { .. }) => Authentication::MethodUnknown,
+            Err(Refusal::ReceivesLess) => Authentication::ConnectAgain,
+            Err(_) => Authentication::Failed,
+        };
+        self.verdict(client, outcome.map(|()| Verdict::Allow), now);
+        code
+    }
+
+    /// `EXT_AUTH_CONTINUE`: a client goes on with an authentication. Ours have
+    /// one step, so it makes no sense.
+    ///
+    /// An AUTH packet without content brings Mosquitto here from a connection
+    /// in use, which it then takes for one that is not in use yet: if that is
+    /// refused, it goes on to use memory that it has freed, if it is accepted,
+    /// it ends at once. So the client is left waiting, barred, and is
+    /// disconnected at the next tick.
+    pub(crate) fn go_on(&self, client: &impl Client, now: UnixSeconds) -> Authentication {
+        self.sessions.borrow_mut().bar(client.handle(), Refusal::AuthenticationContinued);
+        self.verdict(client, Err(Refusal::AuthenticationContinued), now);
+        Authentication::Awaited
+    }
+
+    /// Replaces the user name of a client by the name of its device, or, if it
+    /// is not let in, by nothing: it may be a good token for something else.
+    fn name(
+        &self,
+        client: &mut impl Client,
+        verified: Result<VerifiedToken, Refusal>,
+    ) -> Result<VerifiedToken, Refusal> {
+        let name = verified.as_ref().ok().map(VerifiedToken::subject);
+        if client.set_username(name).is_err() {
+            if let Ok(token) = &verified {
+                self.authenticators.counters_of(token).denied(Refusal::UsernameRefused.code());
+            }
+            return Err(Refusal::UsernameRefused);
+        }
+        verified
     }
 
     fn verify(
         &self,
         client: &impl Client,
-        password: Option<&str>,
+        token: Result<&str, Denied>,
         now: UnixSeconds,
     ) -> Result<VerifiedToken, Refusal> {
         let unjudged = self.authenticators.counters_of_unjudged();
-        let (id, token) =
-            self.token_of(client, password).inspect_err(|refusal| unjudged.denied(refusal.code()))?;
+        let id = checked_id(client).inspect_err(|refusal| unjudged.denied(refusal.code()))?;
+        let token = token.inspect_err(|denied| unjudged.denied(denied.code()))?;
         let is_known = self.sessions.borrow().has_session(id);
         let origin = Origin { id, address: client.address(), is_known };
-        let token = self.authenticators.verify(token, &origin, now)?;
+        let token = self.authenticators.verify(token, &origin, || client.certificate(), now)?;
         let counters = self.authenticators.counters_of(&token);
         self.may_resume(&token, client.starts_clean())
             .inspect_err(|refusal| counters.denied(refusal.code()))?;
@@ -182,26 +230,18 @@ impl<B: Broker> Guard<B> {
         self.sessions.borrow().may_resume(token, starts_clean)
     }
 
-    fn let_in(&self, handle: ClientHandle, token: VerifiedToken, counters: &Counters) {
+    fn let_in(
+        &self,
+        handle: ClientHandle,
+        token: VerifiedToken,
+        counters: &Counters,
+        begin: fn(&mut Sessions, ClientHandle, VerifiedToken),
+    ) {
         counters.let_in();
         let mut handed_on = self.handed_on.borrow_mut();
         handed_on.end(handle);
         handed_on.end_session(token.mqtt_client_id());
-        self.sessions.borrow_mut().connect(handle, token);
-    }
-
-    /// The client's ID and its token.
-    fn token_of<'a>(
-        &self,
-        client: &'a impl Client,
-        password: Option<&'a str>,
-    ) -> Result<(&'a str, &'a str), Refusal> {
-        let (id, username) = (client.id().unwrap_or_default(), client.username());
-        check_name(id).map_err(|invalid| match username {
-            Some(username) if username == id => Refusal::ClientIdIsUsername,
-            _ => Refusal::ClientIdMalformed(invalid),
-        })?;
-        Ok((id, self.token_from.choose(username, password)?))
+        begin(&mut self.sessions.borrow_mut(), handle, token);
     }
 
     /// `ACL_CHECK`: whether a client may do something with a topic, which is
@@ -244,16 +284,23 @@ impl<B: Broker> Guard<B> {
     pub(crate) fn tick(&self, now: UnixSeconds) {
         self.reload_at.set(None);
         self.apply_revocations();
-        self.send_revoked_away();
+        self.send_barred_away();
         self.complete_waiting(now);
         if now != self.kept_at.get() {
             self.keep_house(now);
         }
     }
 
+    /// Mosquitto 2.0.11 has no ticks with `per_listener_settings`.
+    fn keep_house_without_ticks(&self, now: UnixSeconds) {
+        if now.since(self.kept_at.get()) > 1 {
+            self.keep_house(now);
+        }
+    }
+
     /// What has to be done once a second.
     fn keep_house(&self, now: UnixSeconds) {
-        self.send_revoked_away();
+        self.send_barred_away();
         let ended = self.sessions.borrow_mut().take_ended(now, Self::MAX_KICKS);
         for client_id in &ended {
             self.broker.log(Level::Notice, &format!("disconnecting client {client_id}: its token has ended"));
@@ -278,13 +325,12 @@ impl<B: Broker> Guard<B> {
         });
     }
 
-    /// Disconnects clients whose token was revoked; with many, the next tick
-    /// goes on.
-    fn send_revoked_away(&self) {
-        let revoked = self.sessions.borrow_mut().take_revoked(Self::MAX_KICKS);
-        for (client_id, denied) in &revoked {
-            self.broker.log(Level::Notice, &format!("disconnecting client {client_id}: {denied}"));
-            self.broker.kick(client_id, Will::Dropped);
+    /// Disconnects clients that are barred; with many, the next tick goes on.
+    fn send_barred_away(&self) {
+        let barred = self.sessions.borrow_mut().take_barred(Self::MAX_KICKS);
+        for (client_id, refusal) in &barred {
+            self.broker.log(Level::Notice, &format!("disconnecting client {client_id}: {refusal}"));
+            self.broker.kick(client_id, if refusal.is_revocation() { Will::Dropped } else { Will::Sent });
         }
     }
 
@@ -326,6 +372,35 @@ impl<B: Broker> Guard<B> {
             self.logging.set(false);
         }
     }
+}
+
+/// The authentication methods that take a token as their data: of any
+/// issuer, as Azure Event Grid names them, byte for byte.
+const METHODS: [&str; 2] = ["OAUTH2-JWT", "CUSTOM-JWT"];
+
+fn check_method(method: Option<&str>) -> Result<(), Refusal> {
+    match method {
+        Some(method) if METHODS.contains(&method) => Ok(()),
+        _ => Err(Refusal::MethodUnknown { found: Excerpt::of(method.unwrap_or_default()) }),
+    }
+}
+
+fn token_in(data: &[u8]) -> Result<&str, Denied> {
+    match std::str::from_utf8(data) {
+        Ok("") => Err(Denied::TokenMissing),
+        Ok(token) => Ok(token),
+        Err(_) => Err(Denied::TokenMalformed),
+    }
+}
+
+/// The client ID, if it can be one of a device.
+fn checked_id(client: &impl Client) -> Result<&str, Refusal> {
+    let (id, username) = (client.id().unwrap_or_default(), client.username());
+    check_name(id).map_err(|invalid| match username {
+        Some(username) if username == id => Refusal::ClientIdIsUsername,
+        _ => Refusal::ClientIdMalformed(invalid),
+    })?;
+    Ok(id)
 }
 
 impl TokenFrom {

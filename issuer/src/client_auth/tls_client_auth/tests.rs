@@ -141,7 +141,7 @@ async fn bound_tokens_name_the_certificate_and_there_are_no_others() {
     let (pump, other) = (certificate_of("pump"), certificate_of("other"));
     let answer = ask(&issuer, Some(&pump), "&client_id=pump").await;
     assert_eq!(confirmation(&answer), thumbprint(&pump));
-    assert_eq!(issuer.verify(&answer, "pump").unwrap_err().code(), "confirmation_unproven");
+    assert_eq!(issuer.verify(&answer, "pump").unwrap_err().code(), "certificate_missing");
     let with_secret =
         async |certificate| ask_as(&issuer, certificate, Some(basic("pump", &secret)), "").await;
     assert_eq!(confirmation(&with_secret(Some(&pump)).await), thumbprint(&pump));

@@ -14,7 +14,6 @@ on_every_mosquitto!(
     odd_connects_are_refused,
     strings_that_are_not_utf8_are_refused,
     password_alone_is_a_token_where_the_options_say_so,
-    enhanced_authentication_is_refused,
     token_as_client_id_is_refused_and_the_log_says_why,
     password_file_and_acl_file_and_anonymous_add_nobody,
     log_as_messages_reaches_only_who_may_read_it,
@@ -99,24 +98,6 @@ fn password_alone_is_a_token_where_the_options_say_so(version: MosquittoVersion)
             }
         }
     }
-}
-
-fn enhanced_authentication_is_refused(version: MosquittoVersion) {
-    let badges = Badges::new();
-    let mut broker = badges.guarded(version).start();
-    let token = badges.token("pump-1");
-    let connect = Connect {
-        client_id: "pump-1",
-        username: Some(&token),
-        authentication: Some(("token", token.as_bytes())),
-        ..Connect::default()
-    };
-    assert_eq!(Wire::open(Protocol::V5, broker.port()).connect(&connect), Some(0x8C));
-
-    let mut wire = admitted(Protocol::V5, broker.port(), "pump-1", &token);
-    wire.reauthenticate("token", token.as_bytes());
-    assert!(wire.ended_within(Duration::from_secs(5)), "it did not begin with enhanced authentication");
-    assert_eq!(broker.stop().code, Some(0));
 }
 
 fn token_as_client_id_is_refused_and_the_log_says_why(version: MosquittoVersion) {

@@ -2,6 +2,8 @@
 
 use std::cell::RefCell;
 
+use fleetbadge_validator::claims::CertificateThumbprint;
+
 use super::{Broker, Client, ClientHandle, Level, UsernameRefused, Will};
 
 /// Remembers what it was told.
@@ -61,6 +63,7 @@ pub(crate) struct FakeClient {
     pub(crate) starts_clean: bool,
     pub(crate) leaves_nothing: bool,
     pub(crate) takes_usernames: bool,
+    pub(crate) certificate: Option<CertificateThumbprint>,
 }
 
 impl FakeClient {
@@ -75,6 +78,7 @@ impl FakeClient {
             starts_clean: false,
             leaves_nothing: false,
             takes_usernames: true,
+            certificate: None,
         }
     }
 
@@ -126,6 +130,10 @@ impl Client for FakeClient {
 
     fn leaves_nothing(&self) -> bool {
         self.leaves_nothing
+    }
+
+    fn certificate(&self) -> Option<CertificateThumbprint> {
+        self.certificate
     }
 
     fn set_username(&mut self, username: Option<&str>) -> Result<(), UsernameRefused> {

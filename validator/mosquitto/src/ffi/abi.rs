@@ -7,6 +7,7 @@ use std::mem::offset_of;
 // Return codes.
 /// Since Mosquitto 2.1.
 pub(crate) const AUTH_DELAYED: c_int = -5;
+pub(crate) const AUTH_CONTINUE: c_int = -4;
 pub(crate) const SUCCESS: c_int = 0;
 pub(crate) const INVALID: c_int = 3;
 pub(crate) const NOT_SUPPORTED: c_int = 10;
@@ -20,6 +21,8 @@ pub(crate) const ALREADY_EXISTS: c_int = 31;
 pub(crate) const EVT_RELOAD: c_int = 1;
 pub(crate) const EVT_ACL_CHECK: c_int = 2;
 pub(crate) const EVT_BASIC_AUTH: c_int = 3;
+pub(crate) const EVT_EXT_AUTH_START: c_int = 4;
+pub(crate) const EVT_EXT_AUTH_CONTINUE: c_int = 5;
 pub(crate) const EVT_TICK: c_int = 9;
 pub(crate) const EVT_DISCONNECT: c_int = 10;
 /// Since Mosquitto 2.1: a connection was let in.
@@ -50,6 +53,18 @@ pub(crate) struct MosquittoClient {
     opaque: [u8; 0],
 }
 
+/// An `X509` of the broker's OpenSSL.
+#[repr(C)]
+pub(crate) struct Certificate {
+    opaque: [u8; 0],
+}
+
+/// An `EVP_MD` of the broker's OpenSSL.
+#[repr(C)]
+pub(crate) struct Digest {
+    opaque: [u8; 0],
+}
+
 /// The broker's record of the plugin.
 #[repr(C)]
 pub(crate) struct PluginId {
@@ -70,6 +85,19 @@ pub(crate) struct EvtBasicAuth {
     pub(crate) username: *mut c_char,
     pub(crate) password: *mut c_char,
     pub(crate) future2: [*mut c_void; 4],
+}
+
+#[repr(C)]
+pub(crate) struct EvtExtendedAuth {
+    pub(crate) future: *mut c_void,
+    pub(crate) client: *mut MosquittoClient,
+    pub(crate) data_in: *const u8,
+    pub(crate) data_out: *mut c_void,
+    pub(crate) data_in_length: u16,
+    pub(crate) data_out_length: u16,
+    /// NULL in `EVT_EXT_AUTH_CONTINUE` before Mosquitto 2.1.
+    pub(crate) auth_method: *const c_char,
+    pub(crate) future2: [*mut c_void; 3],
 }
 
 #[repr(C)]
@@ -116,6 +144,10 @@ const _: () = {
     assert!(size_of::<Opt>() == 16);
     assert!(size_of::<EvtBasicAuth>() == 64);
     assert!(offset_of!(EvtBasicAuth, password) == 24);
+    assert!(size_of::<EvtExtendedAuth>() == 72);
+    assert!(offset_of!(EvtExtendedAuth, data_in_length) == 32);
+    assert!(offset_of!(EvtExtendedAuth, data_out_length) == 34);
+    assert!(offset_of!(EvtExtendedAuth, auth_method) == 40);
     assert!(size_of::<EvtAclCheck>() == 88);
     assert!(offset_of!(EvtAclCheck, topic) == 16);
     assert!(offset_of!(EvtAclCheck, access) == 40);

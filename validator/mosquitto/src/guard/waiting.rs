@@ -21,7 +21,7 @@ impl<B: Broker> Guard<B> {
             let Presented { client_id, username, .. } = *presented;
             match self.verify_exchanged(&token, client_id, username, client.starts_clean(), now) {
                 Ok(token) => {
-                    self.let_in(client.handle(), token, counters);
+                    self.let_in(client.handle(), token, counters, Sessions::connect);
                     return Ok(Verdict::Allow);
                 }
                 Err(refusal @ (Refusal::ClientIdTaken | Refusal::ClientIdKept)) => return Err(refusal),
@@ -80,9 +80,10 @@ impl<B: Broker> Guard<B> {
         starts_clean: bool,
         now: UnixSeconds,
     ) -> Result<VerifiedToken, Refusal> {
-        // It comes from the issuer, wherever the client is.
+        // It comes from the issuer, wherever the client is, and is bound to no
+        // certificate.
         let origin = Origin { id: client_id, address: None, is_known: true };
-        let token = self.authenticators.verify(token, &origin, now)?;
+        let token = self.authenticators.verify(token, &origin, || None, now)?;
         // The user name that the broker has stays, and is that of the session.
         if token.subject() != username {
             return Err(Refusal::PasswordOfAnother);

@@ -166,7 +166,7 @@ fn a_reload_knows_the_connected_and_the_parted() {
         sessions.knows(client, now)
     };
     assert_eq!(knows(&mut sessions, &client, END.minus(1)), Some(Ok(())));
-    assert!(matches!(knows(&mut sessions, &client, END), Some(Err(Denied::Expired { .. }))));
+    assert!(matches!(knows(&mut sessions, &client, END), Some(Err(Refusal::Denied(Denied::Expired { .. })))));
     let with_a_token = client.clone().with_username("eyJ...");
     assert_eq!(knows(&mut sessions, &with_a_token, START), None);
     let elsewhere = FakeClient { handle: 2, ..client.clone() };
@@ -249,7 +249,7 @@ fn revoke_everything(sessions: &mut Sessions) {
 fn a_connection_whose_token_is_revoked_may_nothing_and_is_taken_once() {
     let (mut sessions, client) = connected(1, "pump-1");
     sessions.revoke(ISSUER, &[Revocation::of_device("pump-2", END, END)].into_iter().collect());
-    assert!(sessions.take_revoked(10).is_empty());
+    assert!(sessions.take_barred(10).is_empty());
     revoke_everything(&mut sessions);
     revoke_everything(&mut sessions);
     let ask = |sessions: &Sessions, access| code(sessions.allows(&client, access, "a/b", START));
@@ -257,11 +257,14 @@ fn a_connection_whose_token_is_revoked_may_nothing_and_is_taken_once() {
         assert_eq!(ask(&sessions, access), "revoked", "{access:?}");
     }
     sessions.reload();
-    assert!(matches!(sessions.knows(&client, START), Some(Err(Denied::Revoked { .. }))));
+    assert!(matches!(sessions.knows(&client, START), Some(Err(refusal)) if refusal.is_revocation()));
 
-    let taken = sessions.take_revoked(10);
-    assert!(matches!(&*taken, [(id, Denied::Revoked { .. })] if **id == *"pump-1"), "{taken:?}");
-    assert!(sessions.take_revoked(10).is_empty());
+    let taken = sessions.take_barred(10);
+    assert!(
+        matches!(&*taken, [(id, Refusal::Denied(Denied::Revoked { .. }))] if **id == *"pump-1"),
+        "{taken:?}"
+    );
+    assert!(sessions.take_barred(10).is_empty());
     assert_eq!(ask(&sessions, Access::Subscribe), "allowed", "asked by the broker while it disconnects");
     assert_eq!((ask(&sessions, Access::Read), ask(&sessions, Access::Write)), ("revoked", "revoked"));
     assert!(sessions.take_ended(END, 10).is_empty(), "it was taken before");
@@ -284,7 +287,7 @@ fn a_parted_session_whose_token_is_revoked_queues_nothing_and_sends_no_will() {
         assert_eq!(ask(&client, Access::Read), "revoked", "{name}");
         assert_eq!(ask(&client, Access::Write), "revoked", "{name}");
         assert_eq!(ask(&source, Access::Write), "revoked", "the source of a retained message, {name}");
-        assert!(sessions.take_revoked(10).is_empty(), "{name}");
+        assert!(sessions.take_barred(10).is_empty(), "{name}");
         sessions.reload();
         assert_eq!(sessions.knows(&client, now), Some(Ok(())), "it stays parted, {name}");
         assert_eq!(code(sessions.allows(&client, Access::Read, "a/b", now)), "revoked", "{name}");
@@ -301,10 +304,141 @@ fn whoever_comes_to_the_address_of_a_revoked_connection_is_left_alone() {
     revoke_everything(&mut sessions);
     sessions.part(client.handle());
     sessions.connect(client.handle(), token("pump-2", &["a/#"]));
-    assert!(sessions.take_revoked(10).is_empty());
+    assert!(sessions.take_barred(10).is_empty());
 
     let (mut sessions, _) = connected(1, "pump-1");
     revoke_everything(&mut sessions);
     sessions.connect(ClientHandle(2), token("pump-1", &["a/#"]));
-    assert!(sessions.take_revoked(10).is_empty(), "the client ID is that of its successor");
+    assert!(sessions.take_barred(10).is_empty(), "the client ID is that of its successor");
+}
+
+/// A client that was let in with an authentication method, and its sessions.
+fn connected_by_method(handle: usize, device: &str) -> (Sessions, FakeClient) {
+    let (mut sessions, client) = (sessions(), FakeClient::new(handle, device).with_username(device));
+    sessions.connect_enhanced(client.handle(), token(device, &["a/#"]));
+    (sessions, client)
+}
+
+/// A token with these rules and this end, and claims of its own.
+fn token_until(ends_at: UnixSeconds, changes: &serde_json::Value) -> VerifiedToken {
+    let mut claims = claims("pump-1", START.0, ends_at.0 - 5);
+    claims["acl"] = json!({"pub": ["a/#"], "sub": ["a/#"]});
+    for (name, value) in changes.as_object().unwrap() {
+        claims[name] = value.clone();
+    }
+    let keys = KeySet::from_json("https://id.example", KEY.jwks().as_bytes()).unwrap().0;
+    let verifier = Verifier::new("https://id.example", "mqtt");
+    verifier.verify(&KEY.token(&claims), "pump-1", &keys, &RevocationState::NotFollowed, START).unwrap()
+}
+
+#[test]
+fn a_new_token_replaces_the_old_one_at_once() {
+    let (mut sessions, client) = connected_by_method(1, "pump-1");
+    let wider = json!({"acl": {"pub": ["b"], "sub": ["a/#", "b"]}});
+    assert_eq!(sessions.renew(client.handle(), token_until(END.plus(100), &wider)), Ok(()));
+    let ask = |sessions: &Sessions, access, topic, now| code(sessions.allows(&client, access, topic, now));
+    assert_eq!(ask(&sessions, Access::Write, "b", END), "allowed", "past the end of the old one");
+    assert_eq!(ask(&sessions, Access::Subscribe, "b", START), "allowed");
+    assert_eq!(ask(&sessions, Access::Write, "a/b", START), "topic_not_allowed");
+    assert!(sessions.take_ended(END, 10).is_empty(), "the old one's end is nobody's");
+    assert_eq!(sessions.take_ended(END.plus(100), 10), ["pump-1".into()]);
+    assert!(sessions.ends.is_empty());
+
+    sessions.part(client.handle());
+    assert_eq!(ask(&sessions, Access::Read, "b", END.plus(1_000)), "allowed", "it queues under the new one");
+    assert_eq!(ask(&sessions, Access::Write, "a/will", START), "topic_not_allowed", "and so is its will");
+}
+
+#[test]
+fn a_shorter_token_ends_the_session_sooner() {
+    let (mut sessions, client) = connected_by_method(1, "pump-1");
+    assert_eq!(sessions.renew(client.handle(), token_until(END.minus(30), &json!({}))), Ok(()));
+    assert_eq!(code(sessions.allows(&client, Access::Read, "a/b", END.minus(30))), "expired");
+    assert_eq!(sessions.take_ended(END.minus(30), 10), ["pump-1".into()]);
+    assert!(sessions.take_ended(END, 10).is_empty());
+}
+
+#[test]
+fn a_revocation_of_the_old_token_does_not_end_what_the_new_one_began() {
+    let (mut sessions, client) = connected_by_method(1, "pump-1");
+    let new = token_until(END, &json!({"jti": "new"}));
+    let old_id = format!("pump-1-{}-{}", START.0, END.0 - 5);
+    assert_eq!(sessions.renew(client.handle(), new), Ok(()));
+    sessions.revoke(ISSUER, &[Revocation::of_token(&old_id, END)].into_iter().collect());
+    assert!(sessions.take_barred(10).is_empty());
+    assert_eq!(code(sessions.allows(&client, Access::Read, "a/b", START)), "allowed");
+    sessions.revoke(ISSUER, &[Revocation::of_token("new", END)].into_iter().collect());
+    assert_eq!(sessions.take_barred(10).len(), 1);
+}
+
+#[test]
+fn what_is_not_the_same_client_going_on_with_as_much_is_no_renewal() {
+    let refused = |sessions: &mut Sessions, changes| {
+        code(sessions.renew(ClientHandle(1), token_until(END.plus(1), &changes)))
+    };
+    let (mut sessions, _) = connected(1, "pump-1");
+    assert_eq!(refused(&mut sessions, json!({})), "authentication_method_missing");
+    let (mut sessions, client) = connected_by_method(1, "pump-1");
+    assert_eq!(refused(&mut sessions, json!({"sub": "pump-2", "client_id": "pump-2"})), "subject_differs");
+    for narrower in [
+        json!({"acl": {"pub": ["#"], "sub": ["a/b"]}}),
+        json!({"acl": {"pub": ["#"], "sub": ["b/#", "a/+/#"]}}),
+        json!({"scope": "mqtt.connect mqtt.publish"}),
+        json!({"acl": {}}),
+    ] {
+        assert_eq!(refused(&mut sessions, narrower.clone()), "receives_less", "{narrower}");
+    }
+    assert_eq!(
+        code(sessions.allows(&client, Access::Read, "a/b", START)),
+        "allowed",
+        "none has changed anything"
+    );
+    assert_eq!(code(sessions.renew(ClientHandle(2), token_until(END, &json!({})))), "client_unknown");
+    // Who has received nothing has nothing to lose.
+    assert_eq!(refused(&mut sessions, json!({"scope": "mqtt.connect mqtt.subscribe"})), "allowed");
+}
+
+#[test]
+fn after_a_failed_renewal_nothing_is_allowed_and_nothing_renews() {
+    let (mut sessions, client) = connected_by_method(1, "pump-1");
+    sessions.bar(client.handle(), Refusal::AuthenticationContinued);
+    sessions.bar(client.handle(), Refusal::ReceivesLess);
+    for access in [Access::Read, Access::Write, Access::Subscribe, Access::Unsubscribe] {
+        let refused = code(sessions.allows(&client, access, "a/b", START));
+        assert_eq!(refused, "authentication_continued", "{access:?}");
+    }
+    let renewed = sessions.renew(client.handle(), token_until(END, &json!({})));
+    assert_eq!(renewed, Err(Refusal::AuthenticationContinued));
+    assert_eq!(sessions.take_barred(10), [("pump-1".into(), Refusal::AuthenticationContinued)], "once");
+    assert!(sessions.take_barred(10).is_empty());
+    let ask = |sessions: &Sessions, access| code(sessions.allows(&client, access, "a/b", START));
+    assert_eq!(ask(&sessions, Access::Subscribe), "allowed", "asked by the broker while it disconnects");
+    sessions.part(client.handle());
+    assert_eq!(ask(&sessions, Access::Read), "allowed", "it goes on queueing under its last good token");
+    assert_eq!(ask(&sessions, Access::Write), "allowed", "and has its will");
+}
+
+#[test]
+fn a_revocation_takes_the_will_of_who_was_barred_before() {
+    let (mut sessions, client) = connected_by_method(1, "pump-1");
+    sessions.bar(client.handle(), Refusal::AuthenticationContinued);
+    revoke_everything(&mut sessions);
+    let barred = sessions.take_barred(10);
+    assert!(matches!(&*barred, [(_, refusal)] if refusal.is_revocation()), "{barred:?}");
+}
+
+#[test]
+fn an_address_that_is_used_again_is_another_client() {
+    let (mut sessions, client) = connected_by_method(1, "pump-1");
+    assert!(sessions.is_connected(&client));
+    for other in [
+        FakeClient::new(1, "pump-2").with_username("pump-1"),
+        FakeClient::new(1, "pump-1").with_username("eyJ..."),
+        FakeClient::new(1, "pump-1"),
+        FakeClient::new(2, "pump-1").with_username("pump-1"),
+    ] {
+        assert!(!sessions.is_connected(&other), "{other:?}");
+    }
+    sessions.part(client.handle());
+    assert!(!sessions.is_connected(&client));
 }
