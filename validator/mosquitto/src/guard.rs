@@ -113,7 +113,7 @@ impl<B: Broker> Guard<B> {
             }
         }
         let token = self.token_from.choose(client.username(), password);
-        let verified = self.verify(client, token, now);
+        let verified = self.verify_to_connect(client, token, now);
         let token = self.name(client, verified)?;
         let counters = self.authenticators.counters_of(&token);
         self.let_in(client.handle(), token, counters, Sessions::connect);
@@ -150,13 +150,15 @@ impl<B: Broker> Guard<B> {
         if !is_connected {
             self.keep_house_without_ticks(now);
         }
-        let verified = check_method(method).and_then(|()| self.verify(client, token_in(data), now));
+        let method = check_method(method);
         let handle = client.handle();
         let outcome = if is_connected {
+            let verified = method.and_then(|()| self.verify(client, token_in(data), now));
             let renewed = verified.and_then(|token| self.sessions.borrow_mut().renew(handle, token));
             // The broker ends the connection; should it not, we do.
             renewed.inspect_err(|refusal| self.sessions.borrow_mut().bar(handle, refusal.clone()))
         } else {
+            let verified = method.and_then(|()| self.verify_to_connect(client, token_in(data), now));
             self.name(client, verified).map(|token| {
                 let counters = self.authenticators.counters_of(&token);
                 self.let_in(handle, token, counters, Sessions::connect_enhanced);
@@ -203,6 +205,7 @@ impl<B: Broker> Guard<B> {
         verified
     }
 
+    /// Whether the token is good, here and for this client.
     fn verify(
         &self,
         client: &impl Client,
@@ -214,7 +217,18 @@ impl<B: Broker> Guard<B> {
         let token = token.inspect_err(|denied| unjudged.denied(denied.code()))?;
         let is_known = self.sessions.borrow().has_session(id);
         let origin = Origin { id, address: client.address(), is_known };
-        let token = self.authenticators.verify(token, &origin, || client.certificate(), now)?;
+        Ok(self.authenticators.verify(token, &origin, || client.certificate(), now)?)
+    }
+
+    /// The same for a client that is not connected yet, and may resume a
+    /// session.
+    fn verify_to_connect(
+        &self,
+        client: &impl Client,
+        token: Result<&str, Denied>,
+        now: UnixSeconds,
+    ) -> Result<VerifiedToken, Refusal> {
+        let token = self.verify(client, token, now)?;
         let counters = self.authenticators.counters_of(&token);
         self.may_resume(&token, client.starts_clean())
             .inspect_err(|refusal| counters.denied(refusal.code()))?;

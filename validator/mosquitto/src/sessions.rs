@@ -163,6 +163,9 @@ impl Sessions {
         if !connected.enhanced {
             return Err(Refusal::MethodMissing);
         }
+        if token.signed().issuer() != old.signed().issuer() {
+            return Err(Refusal::ClientIdTaken);
+        }
         if token.subject() != old.subject() || token.mqtt_client_id() != old.mqtt_client_id() {
             let (bound, found) = (Excerpt::of(old.subject()), Excerpt::of(token.subject()));
             return Err(Refusal::SubjectDiffers { bound, found });

@@ -326,8 +326,9 @@ fn token_until(ends_at: UnixSeconds, changes: &serde_json::Value) -> VerifiedTok
     for (name, value) in changes.as_object().unwrap() {
         claims[name] = value.clone();
     }
-    let keys = KeySet::from_json("https://id.example", KEY.jwks().as_bytes()).unwrap().0;
-    let verifier = Verifier::new("https://id.example", "mqtt");
+    let issuer = claims["iss"].as_str().unwrap();
+    let keys = KeySet::from_json(issuer, KEY.jwks().as_bytes()).unwrap().0;
+    let verifier = Verifier::new(issuer, "mqtt");
     verifier.verify(&KEY.token(&claims), "pump-1", &keys, &RevocationState::NotFollowed, START).unwrap()
 }
 
@@ -380,6 +381,7 @@ fn what_is_not_the_same_client_going_on_with_as_much_is_no_renewal() {
     assert_eq!(refused(&mut sessions, json!({})), "authentication_method_missing");
     let (mut sessions, client) = connected_by_method(1, "pump-1");
     assert_eq!(refused(&mut sessions, json!({"sub": "pump-2", "client_id": "pump-2"})), "subject_differs");
+    assert_eq!(refused(&mut sessions, json!({"iss": "https://other.example"})), "client_id_taken");
     for narrower in [
         json!({"acl": {"pub": ["#"], "sub": ["a/b"]}}),
         json!({"acl": {"pub": ["#"], "sub": ["b/#", "a/+/#"]}}),
