@@ -12,6 +12,8 @@ use fleetbadge_validator::denied::{Denied, StaleState};
 use fleetbadge_validator::ids::check_name;
 use fleetbadge_validator::memory::Memory;
 use fleetbadge_validator::remote::notices::Notice;
+use fleetbadge_validator::reports::activity::Activity;
+use fleetbadge_validator::reports::status_file::StatusFile;
 use fleetbadge_validator::revocations::RevocationState;
 use fleetbadge_validator::time::{Clock, SystemClock, UnixSeconds};
 use fleetbadge_validator::verify::{VerifiedToken, Verifier};
@@ -23,6 +25,7 @@ use crate::options::{InvalidOption, Options, TokenFrom};
 use crate::refusal::Refusal;
 use crate::revocations::Revocations;
 use crate::sessions::Sessions;
+use crate::status;
 
 /// Guards the door of one broker, or of one of its listeners.
 pub(crate) struct Guard<B> {
@@ -36,6 +39,9 @@ pub(crate) struct Guard<B> {
     memory: RefCell<Memory>,
     sessions: RefCell<Sessions>,
     denials: RefCell<DenialLog>,
+    /// What the reports and the status file tell of.
+    activity: Arc<Activity>,
+    status_file: Option<StatusFile>,
     /// When the housekeeping was last done.
     kept_at: Cell<UnixSeconds>,
     /// When a reload began whose checks may still go on.
@@ -56,8 +62,10 @@ impl<B: Broker> Guard<B> {
     /// Starts with these options.
     pub(crate) fn new(broker: B, options: Options) -> Result<Self, InvalidOption> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let activity = Arc::new(Activity::new(clock.now()));
         let keys = Keys::start(options.keys, Arc::clone(&clock))?;
-        let revocations = Revocations::start(options.feed, &keys, clock)?;
+        let status_file = status::start(options.status_file, &keys, &activity, &clock)?;
+        let revocations = Revocations::start(options.feed, &keys, &activity, clock)?;
         Ok(Self {
             broker,
             verifier: options.verifier,
@@ -68,6 +76,8 @@ impl<B: Broker> Guard<B> {
             memory: RefCell::default(),
             sessions: RefCell::new(Sessions::new(Sessions::DEFAULT_MAX_PARTED)),
             denials: RefCell::new(DenialLog::new()),
+            activity,
+            status_file,
             kept_at: Cell::new(UnixSeconds(0)),
             reload_at: Cell::new(None),
             logging: Cell::new(false),
@@ -109,6 +119,7 @@ impl<B: Broker> Guard<B> {
         match verified {
             Ok(token) => {
                 client.set_username(Some(token.subject())).map_err(|_| Refusal::UsernameRefused)?;
+                self.activity.let_in(token.mqtt_client_id(), now, token.ends_at());
                 self.sessions.borrow_mut().connect(client.handle(), token);
                 Ok(())
             }
@@ -167,7 +178,10 @@ impl<B: Broker> Guard<B> {
 
     /// `DISCONNECT` and `CLIENT_OFFLINE`: a connection has ended.
     pub(crate) fn disconnect(&self, handle: ClientHandle) {
-        self.sessions.borrow_mut().part(handle);
+        let parted = self.sessions.borrow_mut().part(handle);
+        if let Some(client_id) = parted {
+            self.activity.parted(&client_id);
+        }
     }
 
     /// `RELOAD`: the operator sent SIGHUP. The broker will ask for every
@@ -236,7 +250,9 @@ impl<B: Broker> Guard<B> {
     }
 
     fn log_notices(&self) {
-        for notice in self.keys.take_notices().into_iter().chain(self.revocations.take_notices()) {
+        let of_status = self.status_file.iter().flat_map(StatusFile::take_notices);
+        let notices = self.keys.take_notices().into_iter().chain(self.revocations.take_notices());
+        for notice in notices.chain(of_status) {
             match notice {
                 Notice::Info(line) => self.broker.log(Level::Info, &line),
                 Notice::Warning(line) => self.broker.log(Level::Warning, &line),
@@ -247,6 +263,7 @@ impl<B: Broker> Guard<B> {
     /// Logs a denial.
     fn verdict(&self, client: &impl Client, outcome: Result<(), Refusal>, now: UnixSeconds) -> Verdict {
         let Err(refusal) = outcome else { return Verdict::Allow };
+        self.activity.denied(refusal.code());
         // A line that is published to somebody who may not read it would
         // cause the next.
         if !self.logging.replace(true) {

@@ -21,6 +21,7 @@ use url::Url;
 
 use crate::keys::KeysConfig;
 use crate::revocations::FeedConfig;
+use crate::status::SOFTWARE;
 
 /// What the operator wants.
 #[derive(Clone, Debug)]
@@ -29,6 +30,7 @@ pub(crate) struct Options {
     pub(crate) token_from: TokenFrom,
     pub(crate) keys: KeysConfig,
     pub(crate) feed: Option<FeedConfig>,
+    pub(crate) status_file: Option<PathBuf>,
 }
 
 /// Where in a CONNECT the token stands.
@@ -68,7 +70,7 @@ pub(crate) enum InvalidOption {
 
 const ISSUER_EXPECTED: &str = "a URL, as in the tokens' iss";
 
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 15] = [
     "allow_insecure_http",
     "audience",
     "ca_file",
@@ -82,6 +84,7 @@ const NAMES: [&str; 14] = [
     "revocations_url",
     "skew_s",
     "state_dir",
+    "status_file",
     "token_from",
 ];
 
@@ -118,7 +121,8 @@ impl Options {
         if let (KeysConfig::File { .. }, None) = (&keys, &feed) {
             network.expect_nothing()?;
         }
-        Ok(Self { verifier, token_from, keys, feed })
+        let status_file = given.take("status_file").map(PathBuf::from);
+        Ok(Self { verifier, token_from, keys, feed, status_file })
     }
 }
 
@@ -248,7 +252,7 @@ impl Given {
                 endpoint: network.endpoint(reports_url),
                 credentials_file,
                 state_dir,
-                software: concat!("fleetbadge-mosquitto/", env!("CARGO_PKG_VERSION")).into(),
+                software: SOFTWARE.into(),
                 every: ReporterConfig::DEFAULT_EVERY,
                 change_delay: ReporterConfig::DEFAULT_CHANGE_DELAY,
             },

@@ -121,9 +121,10 @@ impl Sessions {
     }
 
     /// The connection of a client has ended. Anybody's: also of clients that
-    /// were never let in.
-    pub(crate) fn part(&mut self, handle: ClientHandle) {
-        let Some(Connected { token, .. }) = self.connected.remove(&handle) else { return };
+    /// were never let in. The client ID under which nobody is connected now.
+    pub(crate) fn part(&mut self, handle: ClientHandle) -> Option<Box<str>> {
+        let Connected { token, .. } = self.connected.remove(&handle)?;
+        let mut parted = None;
         self.ends.remove(&(token.ends_at(), handle));
         // Otherwise another connection has taken the session over.
         if let Some(latest) = self.latest.get_mut(token.mqtt_client_id())
@@ -132,12 +133,14 @@ impl Sessions {
             self.partings += 1;
             latest.parting = Some(Parting { number: self.partings, reloads: self.reloads });
             self.parted.insert(self.partings, token.mqtt_client_id().into());
+            parted = Some(token.mqtt_client_id().into());
         }
         if self.parted.len() > self.max_parted
             && let Some((_, longest_parted)) = self.parted.pop_first()
         {
             self.latest.remove(&longest_parted);
         }
+        parted
     }
 
     /// Whether a client may do something with a topic.

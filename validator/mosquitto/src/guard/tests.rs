@@ -395,3 +395,36 @@ fn a_broker_without_ticks_disconnects_the_revoked_at_the_next_connection() {
     assert_eq!(guard.connect(&mut stranger, None, START.plus(2)), Verdict::Deny);
     assert_eq!(scene.broker.kicked.take(), ["pump-1"]);
 }
+
+#[test]
+fn what_happens_is_counted_and_who_is_connected_known() {
+    let scene = Scene::new();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("status.json");
+    let mut guard = scene.guard("username");
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    guard.status_file = status::start(Some(path.clone()), &guard.keys, &guard.activity, &clock).unwrap();
+    let (first, _second) = (scene.let_in(&guard, 1, "pump-1"), scene.let_in(&guard, 2, "pump-2"));
+    for _ in 0..3 {
+        let _ = guard.acl_check(&first, Access::Write, Some("elsewhere"), START);
+        let _ = guard.acl_check(&first, Access::Write, Some("devices/pump-1/x"), START);
+    }
+    let mut stranger = FakeClient::new(3, "pump-3").with_username("bob");
+    assert_eq!(guard.connect(&mut stranger, None, START), Verdict::Deny);
+    let counters = guard.activity.counters();
+    assert_eq!(counters.let_in, 2);
+    let denied = [("token_malformed".to_owned(), 1), ("topic_not_allowed".to_owned(), 3)];
+    assert_eq!(counters.denied, denied.into());
+    assert_eq!(guard.activity.online(), 2);
+    // Another connection has taken the session over; the first one's end comes after.
+    let _again = scene.let_in(&guard, 4, "pump-1");
+    guard.disconnect(first.handle());
+    guard.disconnect(stranger.handle());
+    assert_eq!(guard.activity.online(), 2);
+    guard.disconnect(ClientHandle(4));
+    assert_eq!(guard.activity.online(), 1);
+    assert!(path.exists());
+    let nowhere = status::start(Some(folder.path().join("no/file")), &guard.keys, &guard.activity, &clock);
+    let error = nowhere.unwrap_err().to_string();
+    assert!(error.starts_with("plugin_opt_status_file: ") && error.contains("no/file"), "{error}");
+}
