@@ -106,7 +106,8 @@ pub enum InvalidReport {
     /// A part of the sessions that nobody would have made.
     #[error(
         "sessions: is not at most {} clients, each once, with an epoch and a part up to {}",
-        sessions::MAX_PART, sessions::MAX_NUMBER
+        sessions::MAX_PART,
+        sessions::MAX_NUMBER
     )]
     Sessions,
 }

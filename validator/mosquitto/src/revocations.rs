@@ -45,8 +45,8 @@ impl Revocations {
         let feed = RemoteRevocations::start(feed, keys.refresh(), Arc::clone(&clock))
             .map_err(of("revocations_url"))?;
         let (followed, activity) = (Some(feed.followed()), Arc::clone(activity));
-        let reporter = Reporter::start(reports, keys.key_ids(), followed, activity, clock)
-            .map_err(of("reports_url"))?;
+        let reporter =
+            Reporter::start(reports, keys.key_ids(), followed, activity, clock).map_err(of("reports_url"))?;
         Ok(Self::Remote { feed, reporter })
     }
 

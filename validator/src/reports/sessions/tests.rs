@@ -90,7 +90,11 @@ fn a_long_list_comes_in_parts_and_then_only_what_changes() {
 fn a_report_stays_below_what_the_issuer_reads() {
     let online: Vec<Online> = (0..MAX_PART)
         .map(|n| Online { client_id: format!("{n:064}").parse().unwrap(), since: NOW, until: NOW })
-        .map(|online| Online { since: UnixSeconds(99_999_999_999), until: UnixSeconds(99_999_999_999), ..online })
+        .map(|online| Online {
+            since: UnixSeconds(99_999_999_999),
+            until: UnixSeconds(99_999_999_999),
+            ..online
+        })
         .collect();
     let part = SessionsPart { epoch: MAX_NUMBER, part: MAX_NUMBER - 1, online, gone: Vec::new() };
     assert!(part.is_sound());
@@ -165,11 +169,10 @@ fn whoever_lets_in_leaves_one_note_of_each_client() {
     activity.renewed("pump-4", until(90));
     activity.let_in("pump/5", NOW, until(60));
     assert_eq!(activity.notes().len(), 3);
-    assert_eq!(activity.list().part().online, [Online {
-        client_id: "pump-3".parse().unwrap(),
-        since: NOW,
-        until: until(90)
-    }]);
+    assert_eq!(
+        activity.list().part().online,
+        [Online { client_id: "pump-3".parse().unwrap(), since: NOW, until: until(90) }]
+    );
     assert_eq!((activity.counters().let_in, activity.online()), (4, 1));
     activity.list().kept();
     activity.list().forget_ended(until(150));
