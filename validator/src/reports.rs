@@ -13,10 +13,13 @@ use serde::{Deserialize, Serialize};
 use self::counters::Counters;
 use self::sessions::SessionsPart;
 
+#[cfg(feature = "remote")]
 pub mod activity;
 pub mod counters;
 #[cfg(feature = "remote")]
 pub mod remote;
+#[cfg(feature = "remote")]
+mod session_list;
 pub mod sessions;
 #[cfg(feature = "remote")]
 pub mod status_file;

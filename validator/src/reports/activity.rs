@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::counters::{Counters, Counting};
-use super::sessions::{Change, SessionList};
+use super::session_list::{Change, SessionList};
 use crate::ids::MqttClientId;
 use crate::time::UnixSeconds;
 

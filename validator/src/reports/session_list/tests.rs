@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::super::activity::Activity;
+use super::super::sessions::{MAX_NUMBER, SessionsKept};
 use super::*;
 
 const NOW: UnixSeconds = UnixSeconds(1_000);
