@@ -259,7 +259,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_used_says_why() {
-        fn denied(value: &mut Value, denied: Value) {
+        fn denied(value: &mut Value, denied: &Value) {
             value["counters"] = json!({"started_at": 1, "let_in": 0, "denied": denied});
         }
         fn named(value: &mut Value, client_id: &str) {
@@ -283,14 +283,14 @@ mod tests {
         refused(|value| value["revocations"]["event_id"] = "".into(), "revocations.event_id: is not");
         refused(|value| *value = json!([]), "cannot be read");
 
-        refused(|value| denied(value, json!({"\u{1b}[2J": 1})), "counters.denied: is not");
-        refused(|value| denied(value, json!({"Expired": 1})), "counters.denied: is not");
-        refused(|value| denied(value, json!({"": 1})), "counters.denied: is not");
+        refused(|value| denied(value, &json!({"\u{1b}[2J": 1})), "counters.denied: is not");
+        refused(|value| denied(value, &json!({"Expired": 1})), "counters.denied: is not");
+        refused(|value| denied(value, &json!({"": 1})), "counters.denied: is not");
         refused(
-            |value| denied(value, (0..65).map(|n| (format!("c{n}"), json!(1))).collect()),
+            |value| denied(value, &(0..65).map(|n| (format!("c{n}"), json!(1))).collect()),
             "counters.denied: is not at most 64",
         );
-        refused(|value| denied(value, json!({"expired": -1})), "cannot be read");
+        refused(|value| denied(value, &json!({"expired": -1})), "cannot be read");
         refused(|value| named(value, "pump\n1"), "cannot be read");
         refused(|value| named(value, "a"), "sessions: is not");
         refused(
