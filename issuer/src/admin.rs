@@ -6,6 +6,7 @@
 
 pub(crate) mod backup;
 pub(crate) mod broker_secrets;
+pub(crate) mod broker_status;
 pub(crate) mod brokers;
 pub(crate) mod clock;
 pub(crate) mod device_certificate;

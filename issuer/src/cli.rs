@@ -16,6 +16,7 @@ use fleetbadge_validator::time::UnixSeconds;
 mod backup;
 mod broker;
 mod broker_secret;
+mod broker_status;
 mod change_terms;
 mod client;
 mod clock;

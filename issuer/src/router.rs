@@ -111,6 +111,8 @@ pub(crate) fn admin(app: Arc<App>) -> Router {
         .route("/admin/v1/groups/{name}", get(admin::groups::show).patch(admin::groups::set))
         .route("/admin/v1/brokers", get(admin::brokers::list).post(admin::brokers::add))
         .route("/admin/v1/brokers/{name}", get(admin::brokers::show).delete(admin::brokers::remove))
+        .route("/admin/v1/brokers/{name}/status", get(admin::broker_status::show))
+        .route("/admin/v1/brokers/{name}/sessions", get(admin::broker_status::sessions))
         .route(
             "/admin/v1/brokers/{name}/secrets",
             get(admin::broker_secrets::list).post(admin::broker_secrets::add),

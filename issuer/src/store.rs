@@ -12,6 +12,8 @@
 //! contract.
 
 use async_trait::async_trait;
+use fleetbadge_validator::ids::MqttClientId;
+use fleetbadge_validator::reports::sessions::{SessionsKept, SessionsPart};
 use fleetbadge_validator::revocations::Revocation;
 use fleetbadge_validator::time::UnixSeconds;
 
@@ -26,6 +28,7 @@ mod migrations;
 pub mod postgres;
 mod record;
 mod row;
+mod session_list;
 pub mod sqlite;
 pub mod tables;
 
@@ -44,7 +47,7 @@ pub use log::{
 pub use record::{
     Attributes, BrokerRecord, CredentialUse, DeviceQuery, DeviceRecord, DeviceStatus, EnrolledBy,
     EnrolmentRecord, EnrolmentTerms, FleetTerms, GroupRecord, MqttClientIds, NotEnabled, ReportRecord,
-    SigningKeyRecord, UsedJti,
+    SessionRecord, SigningKeyRecord, UsedJti,
 };
 
 /// A database of an issuer.
@@ -149,8 +152,36 @@ pub trait Store: Send + Sync {
     async fn set_report(&self, report: &ReportRecord, kept: u32) -> Result<(), StoreError>;
     /// What validators said since a moment, by broker and instance.
     async fn reports(&self, since: UnixSeconds) -> Result<Vec<ReportRecord>, StoreError>;
-    /// Forgets what was said before a moment.
+    /// Forgets what was said before a moment, and who was connected then.
     async fn forget_reports(&self, before: UnixSeconds) -> Result<(), StoreError>;
+
+    /// Keeps a part of what an instance tells of who is connected, if it goes on
+    /// from what there is. Nothing is kept if all instances of the broker together
+    /// would then have more than `most` clients, or for one that has not reported.
+    async fn keep_sessions(
+        &self,
+        broker: &str,
+        instance: &str,
+        part: &SessionsPart,
+        most: u64,
+    ) -> Result<SessionsKept, StoreError>;
+    /// How many clients are connected to each instance of a broker that tells.
+    async fn sessions_online(&self, broker: &str) -> Result<Vec<(Box<str>, u64)>, StoreError>;
+    /// Where clients are connected, by broker, instance and client; at most so
+    /// many.
+    async fn sessions_of_clients(
+        &self,
+        client_ids: &[MqttClientId],
+        limit: u32,
+    ) -> Result<Vec<SessionRecord>, StoreError>;
+    /// Who is connected to a broker after this instance and client, in the order
+    /// of their bytes; at most so many.
+    async fn sessions_of_broker(
+        &self,
+        broker: &str,
+        after: (&str, &str),
+        limit: u32,
+    ) -> Result<Vec<SessionRecord>, StoreError>;
 
     /// Remembers that it was worked at this time; it never goes back.
     async fn reach_clock(&self, now: UnixSeconds) -> Result<(), StoreError>;

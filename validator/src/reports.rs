@@ -1,17 +1,28 @@
-//! What validators say of themselves: which keys they hold, and how well they
-//! follow the revocations.
+//! What validators say of themselves: which keys they hold, how well they
+//! follow the revocations, what they let in and denied, and who is connected.
 //!
 //! A validator posts a [`ReportDocument`] with its broker's credentials to
-//! [`REPORTS_PATH`] when the keys that it holds have changed, and every minute.
-//! Members that are not known are ignored; what could not be understood without
-//! them has another `version`.
+//! [`REPORTS_PATH`] when the keys that it holds or the clients that are connected
+//! have changed, and every minute. Members that are not known are ignored; what
+//! could not be understood without them has another `version`.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use self::counters::Counters;
+use self::sessions::SessionsPart;
+
+#[cfg(feature = "remote")]
+pub mod activity;
+pub mod counters;
 #[cfg(feature = "remote")]
 pub mod remote;
+#[cfg(feature = "remote")]
+mod session_list;
+pub mod sessions;
+#[cfg(feature = "remote")]
+pub mod status_file;
 
 /// Where reports are posted, below the issuer.
 pub const REPORTS_PATH: &str = "/oauth2/reports";
@@ -33,6 +44,9 @@ pub struct ReportDocument {
     /// What it says.
     #[serde(flatten)]
     pub report: Report,
+    /// Who is connected: the next part of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sessions: Option<SessionsPart>,
 }
 
 /// One process among those of a broker: 128 random bits in base64url, made once
@@ -51,6 +65,9 @@ pub struct Report {
     /// What it knows of revocations; `None` if it follows none.
     #[serde(default)]
     pub revocations: Option<RevocationsHeld>,
+    /// What it let in and denied, if it counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counters: Option<Counters>,
 }
 
 /// How far a validator has followed the revocations.
@@ -86,13 +103,23 @@ pub enum InvalidReport {
         /// Where.
         member: &'static str,
     },
+    /// Codes that are none, or more than there can be.
+    #[error("counters.denied: is not at most {} codes of lower case, digits and _", counters::MAX_CODES)]
+    Codes,
+    /// A part of the sessions that nobody would have made.
+    #[error(
+        "sessions: is not at most {} clients, each once, with an epoch and a part up to {}",
+        sessions::MAX_PART,
+        sessions::MAX_NUMBER
+    )]
+    Sessions,
 }
 
 impl ReportDocument {
     /// What this version of this program sends.
     #[must_use]
-    pub const fn new(instance: InstanceId, report: Report) -> Self {
-        Self { version: VERSION, instance, report }
+    pub const fn new(instance: InstanceId, report: Report, sessions: Option<SessionsPart>) -> Self {
+        Self { version: VERSION, instance, report, sessions }
     }
 
     /// Reads a report.
@@ -112,7 +139,10 @@ impl ReportDocument {
         }
         let document: Self = serde_json::from_slice(json)?;
         document.report.check()?;
-        Ok(document)
+        match &document.sessions {
+            Some(part) if !part.is_sound() => Err(InvalidReport::Sessions),
+            Some(_) | None => Ok(document),
+        }
     }
 }
 
@@ -120,6 +150,11 @@ impl Report {
     fn check(&self) -> Result<(), InvalidReport> {
         if self.kids.len() > MAX_KIDS {
             return Err(InvalidReport::TooManyKids { found: self.kids.len() });
+        }
+        if let Some(Counters { denied, .. }) = &self.counters
+            && (denied.len() > counters::MAX_CODES || !denied.keys().all(|code| counters::is_code(code)))
+        {
+            return Err(InvalidReport::Codes);
         }
         let kids = self.kids.iter().map(|kid| ("kids", kid));
         let event_id = self.revocations.iter().map(|held| ("revocations.event_id", &held.event_id));
@@ -192,7 +227,8 @@ mod tests {
     fn what_is_written_is_read_and_unknown_members_are_ignored() {
         let read_back = read(|_| ()).unwrap();
         assert_eq!(serde_json::to_value(&read_back).unwrap(), report());
-        assert_eq!(ReportDocument::new(read_back.instance.clone(), read_back.report.clone()), read_back);
+        let again = read_back.clone();
+        assert_eq!(ReportDocument::new(again.instance, again.report, again.sessions), read_back);
         assert_eq!(read(|value| value["uptime_s"] = 5.into()).unwrap(), read_back);
         for none in [Value::Null, json!([])] {
             let without = read(|value| {
@@ -207,7 +243,30 @@ mod tests {
     }
 
     #[test]
+    fn what_an_older_validator_does_not_say_is_not_missed() {
+        let older = read(|_| ()).unwrap();
+        assert_eq!((older.report.counters, older.sessions), (None, None));
+        let newer = read(|value| {
+            value["counters"] = json!({"started_at": 1, "let_in": 2, "denied": {"expired": 3}, "new": []});
+            value["sessions"] = json!({"epoch": 1, "part": 0, "gone": ["a"], "new": 1,
+                "online": [{"client_id": "b", "since": 1, "until": 2, "new": 1}]});
+        });
+        let newer = newer.unwrap();
+        let part = newer.sessions.as_ref().unwrap();
+        assert_eq!((part.online.len(), part.gone.len()), (1, 1));
+        assert_eq!(newer.report.counters.unwrap().denied, [("expired".to_owned(), 3)].into());
+    }
+
+    #[test]
     fn what_cannot_be_used_says_why() {
+        fn denied(value: &mut Value, denied: &Value) {
+            value["counters"] = json!({"started_at": 1, "let_in": 0, "denied": denied});
+        }
+        fn named(value: &mut Value, client_id: &str) {
+            let online = json!({"client_id": client_id, "since": 1, "until": 2});
+            value["sessions"] = json!({"epoch": 1, "part": 0, "online": [online], "gone": ["a"]});
+        }
+
         let refused = |change: fn(&mut Value), expected: &str| {
             let error = read(change).unwrap_err();
             assert!(error.contains(expected), "{error}");
@@ -223,5 +282,20 @@ mod tests {
         refused(|value| value["software"] = "\u{1b}[2J".into(), "software: is not");
         refused(|value| value["revocations"]["event_id"] = "".into(), "revocations.event_id: is not");
         refused(|value| *value = json!([]), "cannot be read");
+
+        refused(|value| denied(value, &json!({"\u{1b}[2J": 1})), "counters.denied: is not");
+        refused(|value| denied(value, &json!({"Expired": 1})), "counters.denied: is not");
+        refused(|value| denied(value, &json!({"": 1})), "counters.denied: is not");
+        refused(
+            |value| denied(value, &(0..65).map(|n| (format!("c{n}"), json!(1))).collect()),
+            "counters.denied: is not at most 64",
+        );
+        refused(|value| denied(value, &json!({"expired": -1})), "cannot be read");
+        refused(|value| named(value, "pump\n1"), "cannot be read");
+        refused(|value| named(value, "a"), "sessions: is not");
+        refused(
+            |value| value["sessions"] = json!({"epoch": 1, "part": 1_u64 << 53, "online": [], "gone": []}),
+            "sessions: is not",
+        );
     }
 }

@@ -141,3 +141,28 @@ CREATE TABLE reports (
     reported_at BIGINT           NOT NULL,
     PRIMARY KEY (broker, instance)
 );
+
+-- How far each of them has told who is connected. Not in backups: it is only of
+-- the present.
+CREATE TABLE session_lists (
+    broker    TEXT COLLATE "C" NOT NULL,
+    instance  TEXT COLLATE "C" NOT NULL,
+    epoch     BIGINT           NOT NULL, -- of the list, as the validator drew it
+    next_part BIGINT           NOT NULL, -- the part that it has to go on with
+    online    BIGINT           NOT NULL, -- how many rows of sessions it has
+    PRIMARY KEY (broker, instance),
+    FOREIGN KEY (broker, instance) REFERENCES reports (broker, instance) ON DELETE CASCADE
+);
+
+-- Who is connected, written as it changes. Not in backups either.
+CREATE TABLE sessions (
+    broker    TEXT COLLATE "C" NOT NULL,
+    instance  TEXT COLLATE "C" NOT NULL,
+    client_id TEXT COLLATE "C" NOT NULL,
+    since     BIGINT           NOT NULL,
+    until     BIGINT           NOT NULL,
+    PRIMARY KEY (broker, instance, client_id),
+    FOREIGN KEY (broker, instance) REFERENCES session_lists (broker, instance) ON DELETE CASCADE
+);
+
+CREATE INDEX sessions_by_client ON sessions (client_id);

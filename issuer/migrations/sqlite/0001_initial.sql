@@ -141,3 +141,28 @@ CREATE TABLE reports (
     reported_at INTEGER NOT NULL,
     PRIMARY KEY (broker, instance)
 ) STRICT, WITHOUT ROWID;
+
+-- How far each of them has told who is connected. Not in backups: it is only of
+-- the present.
+CREATE TABLE session_lists (
+    broker    TEXT    NOT NULL,
+    instance  TEXT    NOT NULL,
+    epoch     INTEGER NOT NULL, -- of the list, as the validator drew it
+    next_part INTEGER NOT NULL, -- the part that it has to go on with
+    online    INTEGER NOT NULL, -- how many rows of sessions it has
+    PRIMARY KEY (broker, instance),
+    FOREIGN KEY (broker, instance) REFERENCES reports (broker, instance) ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;
+
+-- Who is connected, written as it changes. Not in backups either.
+CREATE TABLE sessions (
+    broker    TEXT    NOT NULL,
+    instance  TEXT    NOT NULL,
+    client_id TEXT    NOT NULL,
+    since     INTEGER NOT NULL,
+    until     INTEGER NOT NULL,
+    PRIMARY KEY (broker, instance, client_id),
+    FOREIGN KEY (broker, instance) REFERENCES session_lists (broker, instance) ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX sessions_by_client ON sessions (client_id);

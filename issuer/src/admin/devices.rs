@@ -8,6 +8,7 @@ use fleetbadge_validator::time::UnixSeconds;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
+use super::broker_status::{self, SessionDocument};
 use super::device_certificate::{self, CertificateDocument};
 use super::device_keys::{DeviceKeyDocument, set_last_used};
 use super::problem::{Json, Problem, Query};
@@ -47,6 +48,10 @@ pub(crate) struct DeviceDocument {
     /// it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) enrolled_by: Option<String>,
+    /// Where it is connected, as far as brokers tell; absent if nowhere, and in
+    /// lists.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) online: Vec<SessionDocument>,
 }
 
 /// A device that was added, with its secret, if one was made: the only time
@@ -224,9 +229,10 @@ async fn set_status(
     Ok(axum::Json(document(app, device).await?))
 }
 
-/// A device, and when its credentials were last used.
+/// A device, when its credentials were last used, and where it is connected.
 pub(crate) async fn document(app: &App, device: DeviceRecord) -> Result<DeviceDocument, StoreError> {
     let uses = app.credential_uses.of_client(device.name.as_str()).await?;
+    let online = broker_status::sessions_of(app, &device.mqtt_client_ids).await?;
     let mut document = DeviceDocument::from(device);
     set_last_used(&mut document.keys, &uses);
     secrets::set_last_used(&mut document.secrets, &uses);
@@ -236,6 +242,7 @@ pub(crate) async fn document(app: &App, device: DeviceRecord) -> Result<DeviceDo
     if let Some(password) = &mut document.password {
         password.last_used_at = uses.get(&password.id).copied();
     }
+    document.online = online;
     Ok(document)
 }
 
@@ -257,6 +264,7 @@ impl From<DeviceRecord> for DeviceDocument {
             password: device.credentials.password.map(|password| PasswordDocument::from(*password)),
             certificate: device.credentials.certificate.map(|record| CertificateDocument::from(*record)),
             enrolled_by: device.enrolled_by.map(|by| by.enrolment.to_string()),
+            online: Vec::new(),
         }
     }
 }

@@ -9,7 +9,7 @@ use super::client::{Failure, Operator};
 use super::key::algorithm;
 use super::secret::{self, BROKER};
 use super::table::show_list;
-use super::{broker_secret, date, print, print_json};
+use super::{broker_secret, broker_status, date, print, print_json};
 use crate::admin::brokers::{AddBroker, AddedBrokerDocument, BrokerDocument};
 use crate::profile::Profile;
 
@@ -33,6 +33,14 @@ enum Verb {
     },
     /// Show a broker
     Show(Named),
+    /// Show what the validators of a broker report: how they are, how many clients
+    /// are connected, what they let in and what they denied
+    ///
+    /// Each process of the broker is an instance; what is shown is what it said
+    /// last, if that is not older than a day.
+    Status(broker_status::Status),
+    /// List who is connected to a broker, by instance and client ID
+    Sessions(broker_status::Sessions),
     /// Remove a broker; its name is never used again
     Remove(Named),
     /// Make, list and remove the secrets of a broker
@@ -88,6 +96,8 @@ impl Broker {
     pub(super) fn run(self) -> Result<(), Failure> {
         match self.verb {
             Verb::Add(add) => add.run(),
+            Verb::Status(status) => status.run(),
+            Verb::Sessions(sessions) => sessions.run(),
             Verb::Secret(secret) => secret.run(),
             Verb::RotateSecret(rotate) => rotate.run(BROKER, broker_secret::show_added),
             Verb::List { operator } => operator.run(async |client| {

@@ -14,7 +14,7 @@ use super::device_key::{self, Key};
 use super::secret::{self, DEVICE};
 use super::static_password::{self, Password};
 use super::table::show_list;
-use super::{date, device_secret, print, print_json};
+use super::{broker_status, date, device_secret, print, print_json};
 use crate::admin::devices::{AddDevice, AddedDeviceDocument, DeviceDocument, DevicePage};
 use crate::devices::DeviceChange;
 use crate::store::DeviceStatus;
@@ -308,6 +308,7 @@ fn show(device: &DeviceDocument, json: bool) -> Result<(), Failure> {
     let attributes = device.attributes.iter().map(|(name, value)| format!("{name}={value}"));
     let secrets = device.secrets.iter().map(secret::line);
     let keys = device.keys.iter().map(device_key::line);
+    let online = device.online.iter().map(broker_status::line);
     print(&format!(
         "client_id        {}\n\
          group            {}\n\
@@ -317,7 +318,8 @@ fn show(device: &DeviceDocument, json: bool) -> Result<(), Failure> {
          created          {}\n\
          secrets          {}\n\
          keys             {}\n\
-         password         {}\n",
+         password         {}\n\
+         online           {}\n",
         device.client_id,
         device.group,
         device.status,
@@ -327,6 +329,11 @@ fn show(device: &DeviceDocument, json: bool) -> Result<(), Failure> {
         secrets.collect::<Vec<_>>().join("\n                 "),
         keys.collect::<Vec<_>>().join("\n                 "),
         static_password::line(device.password.as_ref()),
+        if device.online.is_empty() {
+            "no broker says so".into()
+        } else {
+            online.collect::<Vec<_>>().join("\n                 ")
+        },
     ))?;
     device_certificate::show(device.certificate.as_ref())
 }

@@ -145,6 +145,8 @@ const ROUTES: &[Row] = &[
     Row(Method::GET, "/admin/v1/brokers", Empty, OPERATOR),
     Row(Method::POST, "/admin/v1/brokers", Json(r#"{"name": "depot", "audience": "depot", "profile": "fleetbadge"}"#), OPERATOR),
     Row(Method::GET, "/admin/v1/brokers/depot", Empty, OPERATOR),
+    Row(Method::GET, "/admin/v1/brokers/depot/status", Empty, OPERATOR),
+    Row(Method::GET, "/admin/v1/brokers/depot/sessions", Empty, OPERATOR),
     Row(Method::GET, "/admin/v1/brokers/depot/secrets", Empty, OPERATOR),
     Row(Method::POST, "/admin/v1/brokers/depot/secrets", Json("{}"), OPERATOR),
     Row(Method::DELETE, "/admin/v1/brokers/depot/secrets/x", Empty, operator(Nothing)),

@@ -109,7 +109,7 @@ mod tests {
             broker: broker.parse().unwrap(),
             instance: instance.into(),
             secret: CredentialId::from_text("1"),
-            report: Report { software: "x/1".into(), kids, revocations: None },
+            report: Report { software: "x/1".into(), kids, revocations: None, counters: None },
             reported_at: UnixSeconds(1),
         }
     }

@@ -19,6 +19,7 @@ use fleetbadge_validator::jwk::{Algorithm, Jwk};
 
 mod log;
 pub(crate) mod rows;
+mod sessions;
 
 /// Checks everything; `make` makes an empty store and whatever must live as
 /// long as it does.
@@ -40,6 +41,7 @@ pub(super) async fn check<S: Store, G>(make: impl AsyncFn() -> (S, G)) {
     one_root_key_is_current(&make().await.0).await;
     all_nodes_have_the_same_terms(&make().await.0).await;
     log::check(&make).await;
+    sessions::check(&make).await;
     rows::check(&make).await;
 }
 

@@ -8,6 +8,8 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use fleetbadge_validator::ids::MqttClientId;
+use fleetbadge_validator::reports::sessions::{SessionsKept, SessionsPart};
 use fleetbadge_validator::revocations::Revocation;
 use fleetbadge_validator::time::UnixSeconds;
 use sqlx::postgres::{PgConnectOptions, PgPool};
@@ -17,8 +19,8 @@ use super::migrations::SchemaChange;
 use super::{
     BrokerNotAdded, BrokerNotUpdated, BrokerRecord, ChangeLog, CredentialUse, DeviceNotEnrolled,
     DeviceNotUpdated, DeviceNotWritten, DeviceQuery, DeviceRecord, EnrolmentRecord, FleetTerms, GroupRecord,
-    NeededRootKeys, NewEpoch, NotImported, NumberedRevocation, ReportRecord, SettingSet, SettingsNotChanged,
-    SigningKeyChange, SigningKeySet, SigningKeysNotChanged, Store, StoreError, UsedJti,
+    NeededRootKeys, NewEpoch, NotImported, NumberedRevocation, ReportRecord, SessionRecord, SettingSet,
+    SettingsNotChanged, SigningKeyChange, SigningKeySet, SigningKeysNotChanged, Store, StoreError, UsedJti,
 };
 use crate::credentials::CredentialId;
 use crate::root_key::RootKeyId;
@@ -39,6 +41,7 @@ mod reports;
 mod revocations;
 mod root_keys;
 mod rows;
+mod sessions;
 mod settings;
 mod signing_keys;
 mod state;
@@ -241,6 +244,37 @@ impl Store for PostgresStore {
 
     async fn forget_reports(&self, before: UnixSeconds) -> Result<(), StoreError> {
         self.bounded(reports::forget(&self.pool, before)).await
+    }
+
+    async fn keep_sessions(
+        &self,
+        broker: &str,
+        instance: &str,
+        part: &SessionsPart,
+        most: u64,
+    ) -> Result<SessionsKept, StoreError> {
+        self.bounded(sessions::keep(&self.pool, broker, instance, part, most)).await
+    }
+
+    async fn sessions_online(&self, broker: &str) -> Result<Vec<(Box<str>, u64)>, StoreError> {
+        self.again_if_lost(|| sessions::online(&self.pool, broker)).await
+    }
+
+    async fn sessions_of_clients(
+        &self,
+        client_ids: &[MqttClientId],
+        limit: u32,
+    ) -> Result<Vec<SessionRecord>, StoreError> {
+        self.again_if_lost(|| sessions::of_clients(&self.pool, client_ids, limit)).await
+    }
+
+    async fn sessions_of_broker(
+        &self,
+        broker: &str,
+        after: (&str, &str),
+        limit: u32,
+    ) -> Result<Vec<SessionRecord>, StoreError> {
+        self.again_if_lost(|| sessions::of_broker(&self.pool, broker, after, limit)).await
     }
 
     async fn reach_clock(&self, now: UnixSeconds) -> Result<(), StoreError> {

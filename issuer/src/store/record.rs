@@ -17,6 +17,7 @@ use crate::policy::PolicyDocument;
 use crate::profile::Profile;
 use crate::signing_keys::{PrivateHalf, Schedule};
 use fleetbadge_validator::reports::Report;
+use fleetbadge_validator::reports::sessions::Online;
 
 /// What is known of a device beside its credentials: goes into topics.
 pub type Attributes = BTreeMap<AttributeName, AttributeValue>;
@@ -238,6 +239,17 @@ pub struct ReportRecord {
     pub report: Report,
     /// When.
     pub reported_at: UnixSeconds,
+}
+
+/// A client that is connected, as a validator told it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionRecord {
+    /// To which broker.
+    pub broker: BrokerName,
+    /// To which of its processes.
+    pub instance: Box<str>,
+    /// As whom, and for how long.
+    pub session: Online,
 }
 
 /// What all nodes over one database must have in common: tokens of another

@@ -6,6 +6,7 @@
 use std::fmt::Display;
 
 use fleetbadge_validator::jwk::Algorithm;
+use fleetbadge_validator::reports::sessions::Online;
 use fleetbadge_validator::revocations::{Revocation, Revocations};
 use fleetbadge_validator::time::UnixSeconds;
 use serde::{Deserialize, Serialize};
@@ -13,8 +14,8 @@ use sqlx::FromRow;
 
 use super::{
     Attributes, BrokerRecord, Change, ChangedSubject, CredentialUse, DeviceRecord, DeviceStatus, EnrolledBy,
-    EnrolmentRecord, GroupRecord, MqttClientIds, NumberedRevocation, ReportRecord, SigningKeyRecord,
-    StoreError,
+    EnrolmentRecord, GroupRecord, MqttClientIds, NumberedRevocation, ReportRecord, SessionRecord,
+    SigningKeyRecord, StoreError,
 };
 use crate::credentials::{CredentialId, Credentials, SecretRecords};
 use crate::profile::Profile;
@@ -27,6 +28,7 @@ const ENROLMENT: &str = "enrolment";
 const SIGNING_KEY: &str = "signing key";
 const REVOCATION: &str = "revocation";
 const REPORT: &str = "report";
+const SESSION: &str = "session";
 const CHANGE: &str = "change";
 const USE: &str = "use of a credential";
 
@@ -373,6 +375,32 @@ impl TryFrom<ReportRow> for ReportRecord {
             secret: CredentialId::from_text(&row.secret),
             report: from_json(REPORT, &row.document)?,
             reported_at: time_from_sql(REPORT, row.reported_at)?,
+        })
+    }
+}
+
+/// A row of `sessions`.
+#[derive(FromRow)]
+pub(super) struct SessionRow {
+    pub(super) broker: String,
+    pub(super) instance: String,
+    pub(super) client_id: String,
+    pub(super) since: i64,
+    pub(super) until: i64,
+}
+
+impl TryFrom<SessionRow> for SessionRecord {
+    type Error = StoreError;
+
+    fn try_from(row: SessionRow) -> Result<Self, StoreError> {
+        Ok(Self {
+            broker: row.broker.parse().map_err(|error| corrupt(SESSION, &error))?,
+            instance: row.instance.into(),
+            session: Online {
+                client_id: row.client_id.parse().map_err(|error| corrupt(SESSION, &error))?,
+                since: time_from_sql(SESSION, row.since)?,
+                until: time_from_sql(SESSION, row.until)?,
+            },
         })
     }
 }

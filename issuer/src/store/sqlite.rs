@@ -4,6 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use fleetbadge_validator::ids::MqttClientId;
+use fleetbadge_validator::reports::sessions::{SessionsKept, SessionsPart};
 use fleetbadge_validator::revocations::Revocation;
 use fleetbadge_validator::time::UnixSeconds;
 use sqlx::sqlite::{
@@ -17,8 +19,8 @@ use super::migrations::{self, SchemaChange};
 use super::{
     BrokerNotAdded, BrokerNotUpdated, BrokerRecord, ChangeLog, CredentialUse, DeviceNotEnrolled,
     DeviceNotUpdated, DeviceNotWritten, DeviceQuery, DeviceRecord, EnrolmentRecord, FleetTerms, GroupRecord,
-    NeededRootKeys, NewEpoch, NotImported, NumberedRevocation, ReportRecord, SettingSet, SettingsNotChanged,
-    SigningKeyChange, SigningKeySet, SigningKeysNotChanged, Store, StoreError, UsedJti,
+    NeededRootKeys, NewEpoch, NotImported, NumberedRevocation, ReportRecord, SessionRecord, SettingSet,
+    SettingsNotChanged, SigningKeyChange, SigningKeySet, SigningKeysNotChanged, Store, StoreError, UsedJti,
 };
 use crate::credentials::CredentialId;
 use crate::root_key::RootKeyId;
@@ -35,6 +37,7 @@ mod reports;
 mod revocations;
 mod root_keys;
 mod rows;
+mod sessions;
 mod settings;
 mod signing_keys;
 mod state;
@@ -295,6 +298,37 @@ impl Store for SqliteStore {
         reports::forget(&self.writer, before).await
     }
 
+    async fn keep_sessions(
+        &self,
+        broker: &str,
+        instance: &str,
+        part: &SessionsPart,
+        most: u64,
+    ) -> Result<SessionsKept, StoreError> {
+        sessions::keep(&self.writer, broker, instance, part, most).await
+    }
+
+    async fn sessions_online(&self, broker: &str) -> Result<Vec<(Box<str>, u64)>, StoreError> {
+        sessions::online(&self.readers, broker).await
+    }
+
+    async fn sessions_of_clients(
+        &self,
+        client_ids: &[MqttClientId],
+        limit: u32,
+    ) -> Result<Vec<SessionRecord>, StoreError> {
+        sessions::of_clients(&self.readers, client_ids, limit).await
+    }
+
+    async fn sessions_of_broker(
+        &self,
+        broker: &str,
+        after: (&str, &str),
+        limit: u32,
+    ) -> Result<Vec<SessionRecord>, StoreError> {
+        sessions::of_broker(&self.readers, broker, after, limit).await
+    }
+
     async fn reach_clock(&self, now: UnixSeconds) -> Result<(), StoreError> {
         state::reach_clock(&self.writer, now).await
     }
@@ -391,7 +425,7 @@ mod tests {
     async fn every_table_and_column_is_copied_or_left_out_on_purpose() {
         let folder = tempfile::tempdir().unwrap();
         let store = open(&folder).await;
-        let left_out = ["changes"];
+        let left_out = ["changes", "session_lists", "sessions"];
         let mut listed: Vec<(String, Vec<String>)> = TABLES
             .iter()
             .map(|table| {

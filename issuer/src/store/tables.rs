@@ -1,7 +1,8 @@
 //! Every table and column that is worth keeping, for those who copy a store
 //! whole: backup, restore, and the move to another database.
 //!
-//! What only tells of the present is left out: the log of changes.
+//! What only tells of the present is left out: the log of changes, and who is
+//! connected, which validators tell anew.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

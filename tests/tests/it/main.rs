@@ -35,6 +35,7 @@ mod programs;
 mod quickstart;
 mod rabbitmq;
 mod readme;
+mod reports;
 mod revocations;
 mod rotation;
 mod signing_keys;

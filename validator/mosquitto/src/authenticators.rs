@@ -13,6 +13,8 @@ use fleetbadge_validator::denied::{Denied, Excerpt, StaleState};
 use fleetbadge_validator::memory::Memory;
 use fleetbadge_validator::remote::notices::Notice;
 use fleetbadge_validator::remote::own_state_dir;
+use fleetbadge_validator::reports::activity::Activity;
+use fleetbadge_validator::reports::status_file::StatusFile;
 use fleetbadge_validator::revocations::{RevocationState, Revocations as Revoked};
 use fleetbadge_validator::time::{Clock, UnixSeconds};
 use fleetbadge_validator::token::unverified_issuer;
@@ -24,6 +26,7 @@ use crate::keys::Keys;
 use crate::options::{AuthenticatorKind, AuthenticatorOptions, HAND_ON, InvalidOption, JwtOptions};
 use crate::passwords::Passwords;
 use crate::revocations::Revocations;
+use crate::status;
 
 /// All of them.
 pub(crate) struct Authenticators {
@@ -64,11 +67,14 @@ pub(crate) struct PasswordAuthenticator {
 pub(crate) struct JwtAuthenticator {
     name: Box<str>,
     verifier: Verifier,
-    keys: Keys,
+    pub(crate) keys: Keys,
     pub(crate) revocations: Revocations,
     /// Which of the changes of the revocations were told on.
     revocations_told: Cell<u64>,
     counters: Counters,
+    /// What the reports to its issuer and its status file tell of.
+    pub(crate) activity: Arc<Activity>,
+    pub(crate) status_file: Option<StatusFile>,
 }
 
 impl Authenticators {
@@ -167,6 +173,44 @@ impl Authenticators {
         judge.map_or(&self.unjudged, |authenticator| &authenticator.counters)
     }
 
+    /// A client is connected with this token.
+    pub(crate) fn connected(&self, token: &VerifiedToken, now: UnixSeconds) {
+        if let Some(activity) = self.activity_of(token.signed().issuer()) {
+            activity.let_in(token.mqtt_client_id(), now, token.ends_at());
+        }
+    }
+
+    /// A client that is connected goes on with this token.
+    pub(crate) fn renewed(&self, token: &VerifiedToken) {
+        if let Some(activity) = self.activity_of(token.signed().issuer()) {
+            activity.renewed(token.mqtt_client_id(), token.ends_at());
+        }
+    }
+
+    /// A client that was connected with this token is not any more.
+    pub(crate) fn parted(&self, token: &VerifiedToken) {
+        if let Some(activity) = self.activity_of(token.signed().issuer()) {
+            activity.parted(token.mqtt_client_id());
+        }
+    }
+
+    /// Something was denied to a client that is connected with a token of this
+    /// issuer, or with none.
+    pub(crate) fn denied_in_session(&self, issuer: Option<&str>, code: &'static str) {
+        let activity = match (&*self.jwt, issuer) {
+            ([only], _) => Some(&only.activity),
+            (_, Some(issuer)) => self.activity_of(issuer),
+            (_, None) => None,
+        };
+        if let Some(activity) = activity {
+            activity.denied(code);
+        }
+    }
+
+    fn activity_of(&self, issuer: &str) -> Option<&Arc<Activity>> {
+        self.of_issuer(issuer).map(|authenticator| &authenticator.activity)
+    }
+
     /// Where a connection is counted that brought nothing to judge.
     pub(crate) fn counters_of_unjudged(&self) -> &Counters {
         match &*self.jwt {
@@ -232,7 +276,10 @@ impl Authenticators {
     /// What there is to log.
     pub(crate) fn take_notices(&self) -> Vec<Notice> {
         let of = |authenticator: &JwtAuthenticator| {
-            authenticator.keys.take_notices().into_iter().chain(authenticator.revocations.take_notices())
+            let of_status =
+                authenticator.status_file.as_ref().map(StatusFile::take_notices).unwrap_or_default();
+            let of_keys = authenticator.keys.take_notices().into_iter();
+            of_keys.chain(authenticator.revocations.take_notices()).chain(of_status)
         };
         let passwords = self.passwords.iter().flat_map(|one| one.passwords.borrow().take_notices());
         self.jwt.iter().flat_map(of).chain(passwords).collect()
@@ -257,7 +304,7 @@ impl Authenticators {
 
 impl JwtAuthenticator {
     fn start(name: Box<str>, options: JwtOptions, clock: Arc<dyn Clock>) -> Result<Self, InvalidOption> {
-        let JwtOptions { verifier, keys, feed, state_in, prefix } = options;
+        let JwtOptions { verifier, keys, feed, state_in, status_file, prefix } = options;
         if let Some(folder) = state_in {
             own_state_dir(&folder, &name).map_err(|error| InvalidOption::Remote {
                 prefix: prefix.clone(),
@@ -266,9 +313,11 @@ impl JwtAuthenticator {
             })?;
         }
         let keys = Keys::start(keys, &prefix, Arc::clone(&clock))?;
-        let revocations = Revocations::start(feed, &prefix, &keys, clock)?;
-        let (revocations_told, counters) = (Cell::new(0), Counters::default());
-        Ok(Self { name, verifier, keys, revocations, revocations_told, counters })
+        let activity = Arc::new(Activity::new(clock.now()));
+        let status_file = status::start(status_file, &prefix, &keys, &activity, &clock)?;
+        let revocations = Revocations::start(feed, &prefix, &keys, &activity, clock)?;
+        let (revocations_told, counters) = (Cell::new(0), Counters::telling(Arc::clone(&activity)));
+        Ok(Self { name, verifier, keys, revocations, revocations_told, counters, activity, status_file })
     }
 
     fn verify(

@@ -2,6 +2,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use fleetbadge_validator::reports::activity::Activity;
 
 /// Counted on the broker's one thread.
 #[derive(Debug, Default)]
@@ -11,6 +14,8 @@ pub(crate) struct Counters {
     denied: RefCell<BTreeMap<&'static str, u64>>,
     handed_on: Cell<u64>,
     errors: Cell<u64>,
+    /// Where others are told of what is denied.
+    activity: Option<Arc<Activity>>,
 }
 
 /// What was counted until now.
@@ -28,6 +33,11 @@ pub(crate) struct Counts {
 }
 
 impl Counters {
+    /// Counters that also tell of what they count.
+    pub(crate) fn telling(activity: Arc<Activity>) -> Self {
+        Self { activity: Some(activity), ..Self::default() }
+    }
+
     pub(crate) fn let_in(&self) {
         self.let_in.set(self.let_in.get() + 1);
     }
@@ -36,6 +46,9 @@ impl Counters {
         *self.denied.borrow_mut().entry(code).or_default() += 1;
         if matches!(code, "stale" | "revocations_missing" | "exchange_failed" | "exchange_busy") {
             self.errors.set(self.errors.get() + 1);
+        }
+        if let Some(activity) = &self.activity {
+            activity.denied(code);
         }
     }
 

@@ -116,7 +116,7 @@ impl<B: Broker> Guard<B> {
         let verified = self.verify_to_connect(client, token, now);
         let token = self.name(client, verified)?;
         let counters = self.authenticators.counters_of(&token);
-        self.let_in(client.handle(), token, counters, Sessions::connect);
+        self.let_in(client.handle(), token, counters, Sessions::connect, now);
         Ok(Verdict::Allow)
     }
 
@@ -154,14 +154,18 @@ impl<B: Broker> Guard<B> {
         let handle = client.handle();
         let outcome = if is_connected {
             let verified = method.and_then(|()| self.verify(client, token_in(data), now));
-            let renewed = verified.and_then(|token| self.sessions.borrow_mut().renew(handle, token));
+            let renewed = verified.and_then(|token| {
+                self.sessions.borrow_mut().renew(handle, token.clone())?;
+                self.authenticators.renewed(&token);
+                Ok(())
+            });
             // The broker ends the connection; should it not, we do.
             renewed.inspect_err(|refusal| self.sessions.borrow_mut().bar(handle, refusal.clone()))
         } else {
             let verified = method.and_then(|()| self.verify_to_connect(client, token_in(data), now));
             self.name(client, verified).map(|token| {
                 let counters = self.authenticators.counters_of(&token);
-                self.let_in(handle, token, counters, Sessions::connect_enhanced);
+                self.let_in(handle, token, counters, Sessions::connect_enhanced, now);
             })
         };
         let code = match &outcome {
@@ -250,8 +254,10 @@ impl<B: Broker> Guard<B> {
         token: VerifiedToken,
         counters: &Counters,
         begin: fn(&mut Sessions, ClientHandle, VerifiedToken),
+        now: UnixSeconds,
     ) {
         counters.let_in();
+        self.authenticators.connected(&token, now);
         let mut handed_on = self.handed_on.borrow_mut();
         handed_on.end(handle);
         handed_on.end_session(token.mqtt_client_id());
@@ -276,12 +282,19 @@ impl<B: Broker> Guard<B> {
             Some(topic) => self.sessions.borrow().allows(client, access, topic, now).map(|()| Verdict::Allow),
             None => Err(Refusal::TopicNotUtf8),
         };
+        if let Err(refusal) = &outcome {
+            let sessions = self.sessions.borrow();
+            self.authenticators.denied_in_session(sessions.issuer_of(client), refusal.code());
+        }
         self.verdict(client, outcome, now)
     }
 
     /// `DISCONNECT` and `CLIENT_OFFLINE`: a connection has ended.
     pub(crate) fn disconnect(&self, handle: ClientHandle) {
-        self.sessions.borrow_mut().part(handle);
+        let parted = self.sessions.borrow_mut().part(handle);
+        if let Some(token) = parted {
+            self.authenticators.parted(&token);
+        }
         self.handed_on.borrow_mut().part(handle);
     }
 

@@ -15,6 +15,8 @@
 //! 5. The keys come from a file or over HTTP, see `keys`, and what is revoked
 //!    from the issuer's feed, see `revocations`; the broker's thread never
 //!    waits for the network.
+//! 6. What was let in and denied is counted, and who is connected noted, for the
+//!    reports to the issuer and the file of `status`.
 //!
 //! The plugin has no global state but the panic hook: each `plugin` line of a configuration makes
 //! an instance of its own.
@@ -38,3 +40,4 @@ mod passwords;
 mod refusal;
 mod revocations;
 mod sessions;
+mod status;

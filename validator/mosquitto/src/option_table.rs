@@ -45,7 +45,7 @@ pub enum OptionDefault {
 }
 
 /// Every option there is, those that must be given first.
-pub const OPTIONS: [PluginOption; 18] = {
+pub const OPTIONS: [PluginOption; 19] = {
     use OptionDefault::{Described, Required, Value};
     use OptionScope::{Issuer, Named, Plugin, Shared};
     const fn option(
@@ -99,7 +99,7 @@ pub const OPTIONS: [PluginOption; 18] = {
             Described("none: what is revoked is good until it ends"),
             "/etc/mosquitto/fleetbadge.json",
             "what `fleetbadge-issuer broker add --json` prints: with it the plugin follows the issuer's \
-             revocations and reports which keys it holds; others must not be able to read it",
+             revocations and reports which keys it holds and who is connected; others must not be able to read it",
         ),
         option(
             Issuer,
@@ -114,6 +114,14 @@ pub const OPTIONS: [PluginOption; 18] = {
             Described("ISSUER/oauth2/reports"),
             "https://id.example/oauth2/reports",
             "where the issuer takes reports; needs credentials_file",
+        ),
+        option(
+            Issuer,
+            "status_file",
+            Described("none"),
+            "/run/mosquitto/fleetbadge.json",
+            "a small JSON file for monitoring, replaced every two seconds if something has changed: keys held, how \
+             many clients are connected, let in and denied",
         ),
         option(
             Shared,

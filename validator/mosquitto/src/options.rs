@@ -64,6 +64,8 @@ pub(crate) struct JwtOptions {
     pub(crate) feed: Option<FeedConfig>,
     /// In which folder it must make itself one of its own, named like itself.
     pub(crate) state_in: Option<PathBuf>,
+    /// Where it is to write what it does.
+    pub(crate) status_file: Option<PathBuf>,
     /// What stands before the names of its options.
     pub(crate) prefix: Prefix,
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use fleetbadge_validator::remote::notices::Notice;
+use fleetbadge_validator::reports::activity::Activity;
 use fleetbadge_validator::reports::remote::{Reporter, ReporterConfig};
 use fleetbadge_validator::revocations::RevocationState;
 use fleetbadge_validator::revocations::remote::{RemoteRevocations, RemoteRevocationsConfig};
@@ -38,6 +39,7 @@ impl Revocations {
         config: Option<FeedConfig>,
         prefix: &Prefix,
         keys: &Keys,
+        activity: &Arc<Activity>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, InvalidOption> {
         let Some(FeedConfig { feed, reports }) = config else { return Ok(Self::NotFollowed) };
@@ -47,8 +49,9 @@ impl Revocations {
         };
         let feed = RemoteRevocations::start(feed, keys.refresh(), Arc::clone(&clock))
             .map_err(of("revocations_url"))?;
-        let reporter = Reporter::start(reports, keys.key_ids(), Some(feed.followed()), clock)
-            .map_err(of("reports_url"))?;
+        let (followed, activity) = (Some(feed.followed()), Arc::clone(activity));
+        let reporter =
+            Reporter::start(reports, keys.key_ids(), followed, activity, clock).map_err(of("reports_url"))?;
         Ok(Self::Remote { feed, reporter })
     }
 

@@ -215,9 +215,11 @@ impl Sessions {
     }
 
     /// The connection of a client has ended. Anybody's: also of clients that
-    /// were never let in.
-    pub(crate) fn part(&mut self, handle: ClientHandle) {
-        let Some(Connected { token, .. }) = self.connected.remove(&handle) else { return };
+    /// were never let in. Its token, if nobody is connected with this client
+    /// ID now.
+    pub(crate) fn part(&mut self, handle: ClientHandle) -> Option<VerifiedToken> {
+        let Connected { token, .. } = self.connected.remove(&handle)?;
+        let mut parted = None;
         self.ends.remove(&(token.ends_at(), handle));
         // Otherwise another connection has taken the session over.
         if let Some(latest) = self.latest.get_mut(token.mqtt_client_id())
@@ -226,12 +228,14 @@ impl Sessions {
             self.partings += 1;
             latest.parting = Some(Parting { number: self.partings, reloads: self.reloads });
             self.parted.insert(self.partings, token.mqtt_client_id().into());
+            parted = Some(token.clone());
         }
         if self.parted.len() > self.max_parted
             && let Some((_, longest_parted)) = self.parted.pop_first()
         {
             self.latest.remove(&longest_parted);
         }
+        parted
     }
 
     /// Whether a client with this token may have the session under its client
@@ -263,6 +267,11 @@ impl Sessions {
     /// Whether there is a session under this client ID, connected or parted.
     pub(crate) fn has_session(&self, client_id: &str) -> bool {
         self.latest.contains_key(client_id)
+    }
+
+    /// Whose token a connected client has.
+    pub(crate) fn issuer_of(&self, client: &impl Client) -> Option<&str> {
+        self.connected.get(&client.handle()).map(|connected| &**connected.token.signed().issuer())
     }
 
     /// Whether a client may do something with a topic.

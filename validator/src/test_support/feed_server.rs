@@ -11,6 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
+use crate::reports::sessions::{ReportAnswer, SessionsKept};
 use crate::revocations::{Heartbeat, Revocation, Snapshot};
 use crate::time::{Clock as _, SystemClock};
 
@@ -57,6 +58,7 @@ struct State {
     heartbeat: Duration,
     last_event_ids: Vec<Option<String>>,
     reports: Vec<Value>,
+    answer_sessions: Option<SessionsKept>,
 }
 
 /// Has a `-`, as real ones may.
@@ -78,6 +80,7 @@ impl FeedServer {
             heartbeat,
             last_event_ids: Vec::new(),
             reports: Vec::new(),
+            answer_sessions: Some(SessionsKept::Kept),
         };
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
         let server = Self { address, shared: Arc::clone(&shared) };
@@ -141,6 +144,11 @@ impl FeedServer {
         id(self.shared.state().log.len())
     }
 
+    /// What is said to reports that have sessions.
+    pub fn answer_sessions(&self, answer: Option<SessionsKept>) {
+        self.shared.state().answer_sessions = answer;
+    }
+
     /// The reports so far.
     #[must_use]
     pub fn reports(&self) -> Vec<Value> {
@@ -180,8 +188,20 @@ impl Shared {
             Mode::Unauthorized => refuse(&mut stream),
             Mode::Serving | Mode::Heartless | Mode::Events(_) if !is_known => refuse(&mut stream),
             Mode::Serving | Mode::Heartless | Mode::Events(_) if is_report => {
-                self.state().reports.push(serde_json::from_slice(&body)?);
-                stream.write_all(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n")
+                let answer = {
+                    let mut state = self.state();
+                    state.reports.push(serde_json::from_slice(&body)?);
+                    state.answer_sessions
+                };
+                match answer {
+                    Some(sessions) => {
+                        let body = json!(ReportAnswer { sessions }).to_string();
+                        let length = body.len();
+                        let head = format!("content-length: {length}\r\nconnection: close");
+                        stream.write_all(format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n{body}").as_bytes())
+                    }
+                    None => stream.write_all(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n"),
+                }
             }
             Mode::Events(events) => {
                 start_events(&mut stream)?;

@@ -52,7 +52,7 @@ impl Fleet {
             broker: broker.parse().unwrap(),
             instance: instance.into(),
             secret: CredentialId::from_text(SECRET),
-            report: Report { software: "x/1".into(), kids: kids.into(), revocations: None },
+            report: Report { software: "x/1".into(), kids: kids.into(), revocations: None, counters: None },
             reported_at: NOW.plus(at),
         };
         self.keys.store.set_report(&record, 64).await.unwrap();

@@ -139,7 +139,7 @@ async fn reports_are_replaced_and_go_with_their_broker(store: &impl Store) {
         broker: "b".parse().unwrap(),
         instance: instance.into(),
         secret: super::id(kid),
-        report: Report { software: "x/1".into(), kids: vec![kid.into()], revocations: None },
+        report: Report { software: "x/1".into(), kids: vec![kid.into()], revocations: None, counters: None },
         reported_at: NOW.minus(age),
     };
     let set = async |said: &ReportRecord| store.set_report(said, 3).await.unwrap();

@@ -55,7 +55,7 @@ pub(crate) async fn fill(store: &impl Store) {
         broker: "mqtt-1".parse().unwrap(),
         instance: "i".into(),
         secret: id("1"),
-        report: Report { software: "x/1".into(), kids: vec!["k".into()], revocations: None },
+        report: Report { software: "x/1".into(), kids: vec!["k".into()], revocations: None, counters: None },
         reported_at: NOW,
     };
     store.set_report(&report, 1).await.unwrap();

@@ -6,7 +6,10 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::broker::fake::{FakeBroker, FakeClient};
+use crate::keys::Keys;
+use crate::options::Prefix;
 use crate::revocations::Revocations;
+use crate::status;
 
 mod chain;
 mod hand_on;
@@ -597,4 +600,40 @@ fn a_bound_token_needs_its_certificate_each_time() {
     let mut client = FakeClient::new(1, "pump-1").with_username(&scene.token("pump-1"));
     client.certificate = Some(wrong);
     assert_eq!(scene.guard("username").connect(&mut client, None, START), Verdict::Allow);
+}
+
+#[test]
+fn what_happens_is_counted_and_who_is_connected_known() {
+    let scene = Scene::new();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("status.json");
+    let mut guard = scene.guard("username");
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let jwt = guard.authenticators.jwt_mut(0);
+    let activity = Arc::clone(&jwt.activity);
+    let write = |keys: &Keys, path| status::start(Some(path), &Prefix::default(), keys, &activity, &clock);
+    jwt.status_file = write(&jwt.keys, path.clone()).unwrap();
+    let (first, _second) = (scene.let_in(&guard, 1, "pump-1"), scene.let_in(&guard, 2, "pump-2"));
+    for _ in 0..3 {
+        let _ = guard.acl_check(&first, Access::Write, Some("elsewhere"), START);
+        let _ = guard.acl_check(&first, Access::Write, Some("devices/pump-1/x"), START);
+    }
+    let mut stranger = FakeClient::new(3, "pump-3").with_username("bob");
+    assert_eq!(guard.connect(&mut stranger, None, START), Verdict::Deny);
+    let counters = activity.counters();
+    assert_eq!(counters.let_in, 2);
+    let denied = [("token_malformed".to_owned(), 1), ("topic_not_allowed".to_owned(), 3)];
+    assert_eq!(counters.denied, denied.into());
+    assert_eq!(activity.online(), 2);
+    // Another connection has taken the session over; the first one's end comes after.
+    let _again = scene.let_in(&guard, 4, "pump-1");
+    guard.disconnect(first.handle());
+    guard.disconnect(stranger.handle());
+    assert_eq!(activity.online(), 2);
+    guard.disconnect(ClientHandle(4));
+    assert_eq!(activity.online(), 1);
+    assert!(path.exists());
+    let nowhere = write(&guard.authenticators.jwt(0).keys, folder.path().join("no/file"));
+    let error = nowhere.unwrap_err().to_string();
+    assert!(error.starts_with("plugin_opt_status_file: ") && error.contains("no/file"), "{error}");
 }

@@ -21,7 +21,7 @@ impl<B: Broker> Guard<B> {
             let Presented { client_id, username, .. } = *presented;
             match self.verify_exchanged(&token, client_id, username, client.starts_clean(), now) {
                 Ok(token) => {
-                    self.let_in(client.handle(), token, counters, Sessions::connect);
+                    self.let_in(client.handle(), token, counters, Sessions::connect, now);
                     return Ok(Verdict::Allow);
                 }
                 Err(refusal @ (Refusal::ClientIdTaken | Refusal::ClientIdKept)) => return Err(refusal),
@@ -55,10 +55,11 @@ impl<B: Broker> Guard<B> {
             match verified {
                 Ok(token) => {
                     self.handed_on.borrow_mut().end(waiting.handle);
-                    self.sessions.borrow_mut().expect(waiting.handle, token);
+                    self.sessions.borrow_mut().expect(waiting.handle, token.clone());
                     self.broker.complete(&waiting.client_id, true);
                     if self.sessions.borrow_mut().expectation_met() {
                         counters.let_in();
+                        self.authenticators.connected(&token, now);
                         self.handed_on.borrow_mut().end_session(&waiting.client_id);
                     }
                 }

@@ -16,6 +16,7 @@ use super::given::OptionsOf;
 use super::{InvalidOption, JwtOptions};
 use crate::keys::KeysConfig;
 use crate::revocations::FeedConfig;
+use crate::status::SOFTWARE;
 
 const ISSUER_EXPECTED: &str = "a URL, as in the tokens' iss";
 
@@ -52,7 +53,8 @@ pub(super) fn read(options: &OptionsOf<'_>) -> Result<JwtOptions, InvalidOption>
     };
     let feed = feed(options, issuer, credentials_file, network.as_ref())?;
     let state_in = network.and_then(|network| network.state_in);
-    Ok(JwtOptions { verifier, keys, feed, state_in, prefix: options.prefix.clone() })
+    let status_file = options.own("status_file").map(PathBuf::from);
+    Ok(JwtOptions { verifier, keys, feed, state_in, status_file, prefix: options.prefix.clone() })
 }
 
 /// The issuer that is named.
@@ -156,7 +158,7 @@ fn feed(
             endpoint: network.endpoint(reports_url),
             credentials_file,
             state_dir: network.state_dir.clone(),
-            software: concat!("fleetbadge-mosquitto/", env!("CARGO_PKG_VERSION")).into(),
+            software: SOFTWARE.into(),
             every: ReporterConfig::DEFAULT_EVERY,
             change_delay: ReporterConfig::DEFAULT_CHANGE_DELAY,
         },

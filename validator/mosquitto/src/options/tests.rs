@@ -65,6 +65,16 @@ fn every_option_is_read() {
 }
 
 #[test]
+fn a_status_file_is_kept_with_and_without_credentials() {
+    assert_eq!(parse_one(&[&GOOD]).unwrap().status_file, None);
+    let status_file = [("status_file", "/run/mosquitto/fleetbadge.json")];
+    for options in [&[&GOOD[..], &status_file][..], &[&REMOTE, &CREDENTIALS[..1], &status_file]] {
+        let path = parse_one(options).unwrap().status_file.unwrap();
+        assert_eq!(path, Path::new("/run/mosquitto/fleetbadge.json"));
+    }
+}
+
+#[test]
 fn a_misspelt_option_is_named_with_the_ones_there_are() {
     let error = refused(&[&GOOD, &[("isuer", "x")]]);
     assert!(error.starts_with("plugin_opt_isuer is not an option"), "{error}");
