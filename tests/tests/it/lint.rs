@@ -269,7 +269,6 @@ fn what_the_lint_refuses_the_broker_refuses_and_nothing_else(version: MosquittoV
             said.contains("the broker does not start")
         };
         let refusal = findings.iter().find(refuses);
-        eprintln!("{version:?} {change:?}: {refusal:?}");
         if version == MosquittoVersion::V2_1 {
             let code = refusal.and_then(|found| found["code"].as_str()).unwrap_or_default();
             let is_malformed = code == "value_malformed" && !text.contains("tls_version tlsv1\n");
