@@ -1,5 +1,6 @@
 //! What to find. Each rule says what is, in the broker's own terms, and what
-//! to do; all of it was tried with Mosquitto 2.0.11, 2.0.21 and 2.1.2.
+//! to do; what stops a broker's start, who gets in and what the plugin is asked
+//! was tried with Mosquitto 2.0.11, 2.0.21 and 2.1.2, the rest is its manual's.
 
 use super::model::{Configuration, Plugin};
 use crate::config::finding::Findings;

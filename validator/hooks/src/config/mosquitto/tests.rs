@@ -136,6 +136,18 @@ use Change::{End, Instead, Start, Without};
 const ONE: Version = Version::V2_0;
 const TWO: Version = Version::V2_1;
 
+/// From one issuer to an authenticator for it, and one for static passwords.
+const LIST: [Change; 3] = [
+    Instead(
+        "plugin_opt_issuer https://id.example",
+        "plugin_opt_authenticators fleet old\nplugin_opt_fleet.issuer https://id.example\n\
+         plugin_opt_old.kind static_password\nplugin_opt_old.issuer https://id.example\n\
+         plugin_opt_old.credentials_file DIR/fleetbadge.json",
+    ),
+    Instead("plugin_opt_jwks_url", "plugin_opt_fleet.jwks_url"),
+    Instead("plugin_opt_credentials_file", "plugin_opt_fleet.credentials_file"),
+];
+
 /// The changes, and the codes of what is found then.
 #[rustfmt::skip] // a table
 const CASES: &[(Version, &[Change], &[&str])] = &[
@@ -208,6 +220,11 @@ const CASES: &[(Version, &[Change], &[&str])] = &[
     (ONE, &[Instead("state\n", "server.pem\n")], &["file_unusable"]),
     (ONE, &[Instead("plugin_opt_jwks_url https://id.example/oauth2/jwks", "plugin_opt_jwks_file DIR/server.pem")], &["file_unusable"]),
     (ONE, &[Instead("#plugin_opt_ca_file /etc/mosquitto/issuer-ca.pem", "plugin_opt_ca_file DIR/nowhere.pem")], &["file_unusable"]),
+    (TWO, &LIST, &[]),
+    (ONE, &LIST, &["exchange_needs_2_1"]),
+    (TWO, &[LIST[0], LIST[2]], &["plugin_option"]),
+    (TWO, &[LIST[0], LIST[1], LIST[2], Instead("fleet.issuer https:", "fleet.issuer http:")], &["insecure_http", "plugin_option"]),
+    (TWO, &[LIST[0], LIST[1], LIST[2], Instead("fleet old", "fleet old hand_on"), End("password_file DIR/server.pem")], &[]),
     (ONE, &[Instead("plugin_opt_jwks_url https:", "plugin_opt_jwks_url http:")], &["insecure_http"]),
     (ONE, &[Instead("plugin_opt_issuer https:", "plugin_opt_issuer http:")], &["insecure_http"]),
     (ONE, &[Instead("https://id.example", "http://127.0.0.1:8080")], &[]),

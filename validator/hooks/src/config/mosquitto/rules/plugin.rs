@@ -12,6 +12,7 @@ use url::Url;
 
 use super::files::{self, BrokerUser};
 use crate::config::finding::{Findings, Place};
+use crate::config::mosquitto::Version;
 use crate::config::mosquitto::model::{Configuration, Plugin};
 
 /// From when on a clock that far off is one to be set, in seconds.
@@ -25,6 +26,7 @@ pub(super) fn check(configuration: &Configuration, user: Option<&BrokerUser>, fo
         shared_object(plugin, user, found);
         if plugin.is_ours() {
             options(plugin, found);
+            exchange(plugin, configuration.version, found);
             network(plugin, found);
             numbers(plugin, found);
             paths(plugin, user, found);
@@ -97,13 +99,27 @@ fn options(plugin: &Plugin, found: &mut Findings) {
     }
 }
 
+/// What makes clients wait.
+fn exchange(plugin: &Plugin, version: Version, found: &mut Findings) {
+    let exchanged = plugin.options("kind").find(|(_, kind)| *kind == "static_password");
+    if let (Some((place, _)), Version::V2_0) = (exchanged, version) {
+        found.error(
+            place,
+            "exchange_needs_2_1",
+            "static passwords are exchanged while their clients wait, which plugins of Mosquitto 2.0 cannot have \
+             them do: the broker does not start",
+            "run Mosquitto 2.1, or give these clients tokens",
+        );
+    }
+}
+
 /// What goes over the network.
 fn network(plugin: &Plugin, found: &mut Findings) {
     let has_credentials = plugin.options("credentials_file").next().is_some();
     let is_allowed = |(_, value): &(&Place, &str)| *value == "true";
     let allowed = plugin.options("allow_insecure_http").find(is_allowed);
     let mut is_insecure = false;
-    for name in ["issuer", "jwks_url", "revocations_url", "reports_url"] {
+    for name in ["issuer", "jwks_url", "revocations_url", "reports_url", "token_url"] {
         for (place, url) in plugin.options(name) {
             let Ok(url) = Url::parse(url) else { continue };
             if url.scheme() == "https" || is_loopback(&url) {
