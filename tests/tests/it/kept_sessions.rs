@@ -248,10 +248,17 @@ fn session_of_another_subject_is_empty(version: MosquittoVersion) {
     assert_eq!(messages(&mut before, 1)[0].0, "under way");
     drop(before);
     assert_eq!(writer.publish("one/2", "queued", 1), 0);
-    let (mut after, _) = resume(&broker, &other, &json!({}));
-    assert_eq!(writer.publish("one/3", "live", 1), 0);
+    let connect =
+        json!({"client_id": "pump-1", "method": "OAUTH2-JWT", "data": &other, "clean_start": false});
+    let refused = AuthClient::connect(broker.port(), &connect).1;
+    assert_eq!((&refused["packet"], &refused["reason"]), (&json!("CONNACK"), &json!(0x87)), "{refused}");
+    broker.wait_for_log("(client_id_");
+    let (mut after, is_present) = resume(&broker, &other, &json!({"clean_start": true}));
+    assert!(!is_present);
+    assert_eq!(writer.publish("one/3", "live", 1), 0x10, "nobody subscribes");
     assert_nothing(&mut after);
     assert_eq!(after.reauthenticate(&other)["packet"], "AUTH");
     let first = after.reauthenticate(&one);
     assert_ne!(first["packet"], "AUTH", "nor may the first one come back into this connection");
+    broker.wait_for_log("(subject_differs)");
 }

@@ -156,7 +156,8 @@ fn connecting(version: MosquittoVersion, open: &Mosquitto, signers: &[Signer; 2]
         let turn = Cell::new(0);
         let connecting = || load::connect_rate(guarded.port(), &turns[turn.replace(turn.get() + 1)]);
         compare_runs(connecting, anonymous).report(name, Target::AtLeast(at_least));
-        if turn.get() == PAIRS && matches!(signer, Signer::Es256(_)) {
+        assert_eq!(turn.get(), PAIRS, "each turn had tokens of its own");
+        if matches!(signer, Signer::Es256(_)) {
             let again = || load::connect_rate(guarded.port(), &turns[0]);
             compare_runs(again, anonymous)
                 .report("tokens seen before / anonymous connections", Target::AtLeast(0.95));

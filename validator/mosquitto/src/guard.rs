@@ -150,12 +150,15 @@ impl<B: Broker> Guard<B> {
         if !is_connected {
             self.keep_house_without_ticks(now);
         }
-        let method = check_method(method);
+        let unjudged = self.authenticators.counters_of_unjudged();
+        let method = check_method(method).inspect_err(|refusal| unjudged.denied(refusal.code()));
         let handle = client.handle();
         let outcome = if is_connected {
             let verified = method.and_then(|()| self.verify(client, token_in(data), now));
             let renewed = verified.and_then(|token| {
-                self.sessions.borrow_mut().renew(handle, token.clone())?;
+                let renewed = self.sessions.borrow_mut().renew(handle, token.clone());
+                renewed
+                    .inspect_err(|refusal| self.authenticators.counters_of(&token).denied(refusal.code()))?;
                 self.authenticators.renewed(&token);
                 Ok(())
             });
@@ -187,7 +190,10 @@ impl<B: Broker> Guard<B> {
     /// it ends at once. So the client is left waiting, barred, and is
     /// disconnected at the next tick.
     pub(crate) fn go_on(&self, client: &impl Client, now: UnixSeconds) -> Authentication {
-        self.sessions.borrow_mut().bar(client.handle(), Refusal::AuthenticationContinued);
+        let refusal = Refusal::AuthenticationContinued;
+        let sessions = &mut self.sessions.borrow_mut();
+        self.authenticators.denied_in_session(sessions.issuer_of(client), refusal.code());
+        sessions.bar(client.handle(), refusal);
         self.verdict(client, Err(Refusal::AuthenticationContinued), now);
         Authentication::Awaited
     }
@@ -456,7 +462,8 @@ impl TokenFrom {
 /// else's business either.
 fn is_no_token(username: Option<&str>, password: Option<&str>) -> bool {
     let has_nothing_of_a_token = |text: &str| !(text.contains("eyJ") && text.contains('.'));
-    username.is_some_and(has_nothing_of_a_token) && password.is_none_or(has_nothing_of_a_token)
+    let is_name = |name: &str| !name.is_empty() && has_nothing_of_a_token(name);
+    username.is_some_and(is_name) && password.is_none_or(has_nothing_of_a_token)
 }
 
 /// Three segments (RFC 7515 §7.1), the first of them a JSON object in base64url:

@@ -130,7 +130,7 @@ pub(crate) enum InvalidOption {
     NoEffect { name: String, without: String },
     #[error("plugin_opt_{name} and plugin_opt_{other} are both given; leave one")]
     KeysFromTwoPlaces { name: String, other: String },
-    #[error("plugin_opt_{name} and plugin_opt_{other} are the same; each issuer has its own")]
+    #[error("plugin_opt_{name} and plugin_opt_{other} are the same; each has its own")]
     Shared { name: String, other: String },
     #[error("plugin_opt_{name} and plugin_opt_{other} are both static_password; enable one")]
     TwoExchanges { name: String, other: String },
@@ -235,6 +235,9 @@ impl Options {
             for other in self.enabled_jwt().skip(index + 1) {
                 if one.verifier.issuer == other.verifier.issuer {
                     return Err(shared(one, other, "issuer"));
+                }
+                if one.status_file.is_some() && one.status_file == other.status_file {
+                    return Err(shared(one, other, "status_file"));
                 }
                 match (&one.keys, &other.keys) {
                     (KeysConfig::Remote(keys), KeysConfig::Remote(others))

@@ -163,8 +163,11 @@ impl Sessions {
         if !connected.enhanced {
             return Err(Refusal::MethodMissing);
         }
-        if token.signed().issuer() != old.signed().issuer() {
-            return Err(Refusal::ClientIdTaken);
+        let issuers = [old, &token].map(|token| token.signed().issuer());
+        if let [bound, found] = issuers
+            && bound != found
+        {
+            return Err(Refusal::SubjectDiffers { bound: Excerpt::of(bound), found: Excerpt::of(found) });
         }
         if token.subject() != old.subject() || token.mqtt_client_id() != old.mqtt_client_id() {
             let (bound, found) = (Excerpt::of(old.subject()), Excerpt::of(token.subject()));

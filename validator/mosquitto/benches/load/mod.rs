@@ -115,13 +115,15 @@ pub(crate) fn pings_during(port: u16, connect: &[u8], event: impl FnOnce()) -> V
     let mut taken = thread::scope(|scope| {
         let pings = scope.spawn(|| {
             let (mut taken, mut due) = (Vec::new(), Instant::now());
-            while !is_over.load(Ordering::Relaxed) {
+            loop {
                 thread::sleep(due.saturating_duration_since(Instant::now()));
                 ping(&mut stream);
                 taken.push(due.elapsed().as_secs_f64() * 1e3);
                 due += PING_EVERY;
+                if is_over.load(Ordering::Relaxed) {
+                    return taken;
+                }
             }
-            taken
         });
         event();
         is_over.store(true, Ordering::Relaxed);

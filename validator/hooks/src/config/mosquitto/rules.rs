@@ -44,6 +44,13 @@ impl Plugin {
 
     /// Whether clients without a token are left to whatever comes after it.
     fn hands_on(&self) -> bool {
-        self.options("authenticators").any(|(_, names)| names.split(' ').any(|name| name == "hand_on"))
+        let is_listed = |(_, names): (_, &str)| names.split_ascii_whitespace().any(|name| name == "hand_on");
+        self.options("authenticators").any(is_listed) && self.is_enabled("hand_on")
+    }
+
+    /// Whether nothing turns an authenticator off.
+    fn is_enabled(&self, authenticator: &str) -> bool {
+        let option = format!("{authenticator}.enabled");
+        !self.options.iter().any(|(_, name, value)| *name == option && value == "false")
     }
 }

@@ -32,7 +32,7 @@ fn only_what_has_nothing_of_a_token_is_handed_on() {
     let cases = [
         ("username", Some("desk"), Some("secret"), Verdict::HandOn),
         ("username", Some("desk"), None, Verdict::HandOn),
-        ("username", Some(""), Some(""), Verdict::HandOn),
+        ("username", Some(""), Some(""), Verdict::Deny),
         ("username", Some("plant.line.desk"), Some("a.b.c"), Verdict::HandOn),
         ("password", Some("desk"), Some("secret"), Verdict::HandOn),
         ("either", Some("desk"), Some("secret"), Verdict::HandOn),

@@ -155,25 +155,13 @@ fn guarded(
     }
     let anonymous = configuration.security_of(listener, "allow_anonymous").filter(|setting| setting.is_on());
     if let Some(setting) = anonymous {
-        if hands_on {
-            found.error(
-                &setting.place,
-                "anonymous_allowed",
-                format!(
-                    "{} lets in whoever gives no name, since the plugin hands such clients on",
-                    listener.name()
-                ),
-                "set it to false",
-            );
-        } else {
-            found.warning(
-                &setting.place,
-                "anonymous_allowed",
-                "Fleetbadge's plugin denies clients without a token; should it not be loaded one day, anybody \
-                 gets in",
-                "set it to false",
-            );
-        }
+        found.warning(
+            &setting.place,
+            "anonymous_allowed",
+            "Fleetbadge's plugin denies clients without a token; should it not be loaded one day, anybody \
+             gets in",
+            "set it to false",
+        );
     }
     for name in ["use_identity_as_username", "use_subject_as_username"] {
         if let Some(setting) = listener.settings.last(name).filter(|setting| setting.is_on()) {

@@ -101,8 +101,11 @@ fn options(plugin: &Plugin, found: &mut Findings) {
 
 /// What makes clients wait.
 fn exchange(plugin: &Plugin, version: Version, found: &mut Findings) {
-    let exchanged = plugin.options("kind").find(|(_, kind)| *kind == "static_password");
-    if let (Some((place, _)), Version::V2_0) = (exchanged, version) {
+    let exchanged = plugin.options.iter().find(|(_, name, kind)| {
+        let of = name.strip_suffix(".kind");
+        kind == "static_password" && of.is_some_and(|authenticator| plugin.is_enabled(authenticator))
+    });
+    if let (Some((place, ..)), Version::V2_0) = (exchanged, version) {
         found.error(
             place,
             "exchange_needs_2_1",
