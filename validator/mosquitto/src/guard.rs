@@ -37,6 +37,8 @@ pub(crate) struct Guard<B> {
     denials: RefCell<DenialLog>,
     /// When the housekeeping was last done.
     kept_at: Cell<UnixSeconds>,
+    /// Whether there are ticks.
+    has_ticks: Cell<bool>,
     /// When a reload began whose checks may still go on.
     reload_at: Cell<Option<UnixSeconds>>,
     /// Whether a denial is being logged.
@@ -66,6 +68,7 @@ impl<B: Broker> Guard<B> {
             handed_on: RefCell::default(),
             denials: RefCell::new(DenialLog::new()),
             kept_at: Cell::new(UnixSeconds(0)),
+            has_ticks: Cell::new(false),
             reload_at: Cell::new(None),
             logging: Cell::new(false),
         })
@@ -124,6 +127,9 @@ impl<B: Broker> Guard<B> {
     /// a device, with what was queued for it.
     fn hand_on(&self, client: &impl Client, counters: &Counters) -> Result<Verdict, Refusal> {
         let id = client.id().ok_or(Refusal::ClientIdNotUtf8)?;
+        if id.len() > MAX_HANDED_ON_ID {
+            return Err(Refusal::ClientIdTooLong { length: id.len() });
+        }
         if self.sessions.borrow().has_session(id) {
             return Err(Refusal::ClientIdOfDevice);
         }
@@ -281,8 +287,11 @@ impl<B: Broker> Guard<B> {
     ) -> Verdict {
         // Where there are no ticks, this is the only thing that comes in time.
         self.apply_revocations();
-        if self.authenticators.hand_on().is_some() && self.handed_on.borrow_mut().has(client) {
-            return Verdict::HandOn;
+        if self.authenticators.hand_on().is_some() {
+            let is_taken = client.id().is_some_and(|id| self.sessions.borrow().has_session(id));
+            if self.handed_on.borrow_mut().has(client, is_taken) {
+                return Verdict::HandOn;
+            }
         }
         let outcome = match topic {
             Some(topic) => self.sessions.borrow().allows(client, access, topic, now).map(|()| Verdict::Allow),
@@ -315,6 +324,7 @@ impl<B: Broker> Guard<B> {
 
     /// `TICK`: many times a second, thousands under load.
     pub(crate) fn tick(&self, now: UnixSeconds) {
+        self.has_ticks.set(true);
         self.reload_at.set(None);
         self.apply_revocations();
         self.send_barred_away();
@@ -367,8 +377,11 @@ impl<B: Broker> Guard<B> {
         }
     }
 
+    /// However long the broker takes to ask for every session: it must not
+    /// take one for a stranger in the middle.
     fn is_reloading(&self, now: UnixSeconds) -> bool {
-        self.reload_at.get().is_some_and(|began| now.since(began) <= Self::RELOAD_S && now >= began)
+        let is_recent = |began| now.since(began) <= Self::RELOAD_S && now >= began;
+        self.reload_at.get().is_some_and(|began| self.has_ticks.get() || is_recent(began))
     }
 
     fn log_notices(&self) {
@@ -425,6 +438,9 @@ fn token_in(data: &[u8]) -> Result<&str, Denied> {
         Err(_) => Err(Denied::TokenMalformed),
     }
 }
+
+/// The longest client ID that is handed on, in bytes: it is remembered.
+const MAX_HANDED_ON_ID: usize = 256;
 
 /// The client ID, if it can be one of a device.
 fn checked_id(client: &impl Client) -> Result<&str, Refusal> {

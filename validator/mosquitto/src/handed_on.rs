@@ -6,7 +6,7 @@
 //! broker has asked about a topic for it: before that it has no subscription,
 //! and there is nothing in it that somebody else could get.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use crate::broker::{Client, ClientHandle};
 
@@ -14,8 +14,11 @@ use crate::broker::{Client, ClientHandle};
 #[derive(Debug, Default)]
 pub(crate) struct HandedOn {
     clients: HashMap<ClientHandle, HandedOnClient>,
-    /// The client IDs under which there may be a session.
-    sessions: HashSet<Box<str>>,
+    /// The client IDs under which there may be a session, and their places in
+    /// the order in which they came.
+    sessions: HashMap<Box<str>, u64>,
+    order: BTreeMap<u64, Box<str>>,
+    begun: u64,
     /// The parted ones of `clients`, the longest parted first.
     parted: BTreeMap<u64, ClientHandle>,
     partings: u64,
@@ -35,6 +38,8 @@ struct HandedOnClient {
 impl HandedOn {
     /// How many parted ones are remembered; those parted longest make room.
     const MAX_PARTED: usize = 100_000;
+    /// How many sessions are; the oldest make room.
+    const MAX_SESSIONS: usize = 200_000;
 
     /// A client is left to others.
     pub(crate) fn begin(&mut self, client: &impl Client, id: &str) {
@@ -61,41 +66,57 @@ impl HandedOn {
         client.parting = Some(self.partings);
         self.parted.insert(self.partings, handle);
         if client.leaves_nothing && client.was_asked_for {
-            self.sessions.remove(&client.id);
+            let id = client.id.clone();
+            self.end_session(&id);
         }
         if self.parted.len() > Self::MAX_PARTED
             && let Some((_, longest_parted)) = self.parted.pop_first()
             && let Some(HandedOnClient { id, .. }) = self.clients.remove(&longest_parted)
         {
-            self.sessions.remove(&id);
+            self.end_session(&id);
         }
     }
 
     /// The broker asks about a topic for a client: whether that is for others
-    /// to answer.
-    pub(crate) fn has(&mut self, client: &impl Client) -> bool {
+    /// to answer. Where a device has taken the session over, as `is_taken`
+    /// says, what is asked is about a will: no session comes of it.
+    pub(crate) fn has(&mut self, client: &impl Client, is_taken: bool) -> bool {
         let Some(id) = client.id() else { return false };
         if !client.has_connected() {
-            return self.sessions.contains(id);
+            return self.has_session(id);
         }
         let Some(known) = self.clients.get_mut(&client.handle()).filter(|known| *known.id == *id) else {
             return false;
         };
-        if known.parting.is_none() && !(known.was_asked_for && self.sessions.contains(id)) {
+        if known.parting.is_none() && !is_taken && !(known.was_asked_for && self.sessions.contains_key(id)) {
             known.was_asked_for = true;
-            self.sessions.insert(id.into());
+            self.begin_session(id);
         }
         true
     }
 
+    fn begin_session(&mut self, id: &str) {
+        self.end_session(id);
+        self.begun += 1;
+        self.sessions.insert(id.into(), self.begun);
+        self.order.insert(self.begun, id.into());
+        if self.sessions.len() > Self::MAX_SESSIONS
+            && let Some((_, oldest)) = self.order.pop_first()
+        {
+            self.sessions.remove(&oldest);
+        }
+    }
+
     /// Whether there may be a session of one of them under this client ID.
     pub(crate) fn has_session(&self, id: &str) -> bool {
-        self.sessions.contains(id)
+        self.sessions.contains_key(id)
     }
 
     /// There is none any more.
     pub(crate) fn end_session(&mut self, id: &str) {
-        self.sessions.remove(id);
+        if let Some(place) = self.sessions.remove(id) {
+            self.order.remove(&place);
+        }
     }
 }
 
@@ -107,15 +128,15 @@ mod tests {
     #[test]
     fn a_client_is_known_by_record_and_id_until_another_comes() {
         let (mut handed_on, client) = (HandedOn::default(), FakeClient::new(1, "desk"));
-        assert!(!handed_on.has(&client));
+        assert!(!handed_on.has(&client, false));
         handed_on.begin(&client, "desk");
-        assert!(handed_on.has(&client));
-        assert!(!handed_on.has(&FakeClient::new(1, "desk-2")), "its address is in use again");
-        assert!(!handed_on.has(&FakeClient::new(2, "desk")), "another connection");
+        assert!(handed_on.has(&client, false));
+        assert!(!handed_on.has(&FakeClient::new(1, "desk-2"), false), "its address is in use again");
+        assert!(!handed_on.has(&FakeClient::new(2, "desk"), false), "another connection");
         handed_on.part(client.handle());
-        assert!(handed_on.has(&client), "its will, and what is queued for it");
+        assert!(handed_on.has(&client, false), "its will, and what is queued for it");
         handed_on.end(client.handle());
-        assert!(!handed_on.has(&client));
+        assert!(!handed_on.has(&client, false));
         assert!(handed_on.parted.is_empty());
     }
 
@@ -125,10 +146,10 @@ mod tests {
         let source = FakeClient::new(9, "desk").without_connection();
         handed_on.begin(&client, "desk");
         assert!(!handed_on.has_session("desk"), "whether it was let in is not known");
-        assert!(!handed_on.has(&source));
-        handed_on.has(&client);
+        assert!(!handed_on.has(&source, false));
+        handed_on.has(&client, false);
         handed_on.part(client.handle());
-        assert!(handed_on.has_session("desk") && handed_on.has(&source));
+        assert!(handed_on.has_session("desk") && handed_on.has(&source, false));
         handed_on.end_session("desk");
         assert!(!handed_on.has_session("desk"));
     }
@@ -138,7 +159,7 @@ mod tests {
         let mut handed_on = HandedOn::default();
         let client = FakeClient { leaves_nothing: true, ..FakeClient::new(1, "desk") };
         handed_on.begin(&client, "desk");
-        assert!(handed_on.has(&client) && handed_on.has_session("desk"));
+        assert!(handed_on.has(&client, false) && handed_on.has_session("desk"));
         handed_on.part(client.handle());
         assert!(!handed_on.has_session("desk"));
     }
@@ -147,13 +168,43 @@ mod tests {
     fn who_tries_with_the_id_of_another_disturbs_nothing() {
         let (mut handed_on, client) = (HandedOn::default(), FakeClient::new(1, "desk"));
         handed_on.begin(&client, "desk");
-        handed_on.has(&client);
+        handed_on.has(&client, false);
         for leaves_nothing in [false, true] {
             let stranger = FakeClient { leaves_nothing, ..FakeClient::new(2, "desk") };
             handed_on.begin(&stranger, "desk");
             handed_on.part(stranger.handle());
             assert!(handed_on.has_session("desk"));
         }
-        assert!(handed_on.has(&client));
+        assert!(handed_on.has(&client, false));
+    }
+
+    #[test]
+    fn the_will_of_who_was_taken_over_begins_no_session() {
+        let (mut handed_on, client) = (HandedOn::default(), FakeClient::new(1, "desk"));
+        handed_on.begin(&client, "desk");
+        assert!(handed_on.has(&client, false));
+        // A device comes; then the broker asks about the will.
+        handed_on.end_session("desk");
+        assert!(handed_on.has(&client, true));
+        handed_on.part(client.handle());
+        assert!(!handed_on.has_session("desk"));
+    }
+
+    #[test]
+    fn whoever_takes_one_client_id_after_another_fills_nothing_for_ever() {
+        let mut handed_on = HandedOn::default();
+        for n in 0..HandedOn::MAX_SESSIONS + 10 {
+            // The broker uses the same record again.
+            let client = FakeClient::new(1, &format!("desk-{n}"));
+            handed_on.begin(&client, client.id().unwrap());
+            assert!(handed_on.has(&client, false));
+            handed_on.part(client.handle());
+        }
+        assert_eq!(
+            (handed_on.sessions.len(), handed_on.order.len()),
+            (HandedOn::MAX_SESSIONS, HandedOn::MAX_SESSIONS)
+        );
+        assert!(!handed_on.has_session("desk-9") && handed_on.has_session("desk-10"));
+        assert_eq!((handed_on.clients.len(), handed_on.parted.len()), (1, 1));
     }
 }

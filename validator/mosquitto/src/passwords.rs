@@ -185,6 +185,12 @@ impl Passwords {
         Ok(())
     }
 
+    /// Whatever the reason: while somebody waits, nobody else comes in with this
+    /// client ID. One too many is one all the same.
+    fn count_failure(&self, waiting: &Waiting, now: UnixSeconds) {
+        let _ = self.failures.count(&(waiting.network, &*waiting.client_id), now);
+    }
+
     /// Whether anybody waits.
     pub(crate) fn is_awaited(&self) -> bool {
         !self.waiting.is_empty()
@@ -199,13 +205,12 @@ impl Passwords {
         }
         for (number, answer) in self.exchange.take_answers() {
             let Some(waiting) = self.take(number) else { continue };
-            let answer = answer.map_err(|error| match error {
-                ExchangeError::Refused => {
-                    // One too many is one all the same.
-                    let _ = self.failures.count(&(waiting.network, &*waiting.client_id), now);
-                    Refusal::PasswordRefused
+            let answer = answer.map_err(|error| {
+                self.count_failure(&waiting, now);
+                match error {
+                    ExchangeError::Refused => Refusal::PasswordRefused,
+                    ExchangeError::Failed(reason) => Refusal::ExchangeFailed { reason },
                 }
-                ExchangeError::Failed(reason) => Refusal::ExchangeFailed { reason },
             });
             answered.push((waiting, answer));
         }
@@ -214,6 +219,7 @@ impl Passwords {
         {
             let number = *number;
             let Some(waiting) = self.take(number) else { break };
+            self.count_failure(&waiting, now);
             let reason = "there is no answer".to_owned();
             answered.push((waiting, Err(Refusal::ExchangeFailed { reason })));
         }

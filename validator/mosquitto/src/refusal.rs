@@ -15,6 +15,8 @@ pub(crate) enum Refusal {
          broker write tokens to its log; set it to false"
     )]
     ClientIdIsUsername,
+    #[error("the client ID has {length} bytes; at most 256 are handed on")]
+    ClientIdTooLong { length: usize },
     #[error("another client is connected with this client ID")]
     ClientIdTaken,
     #[error(
@@ -74,6 +76,7 @@ impl Refusal {
             Self::Denied(denied) => denied.code(),
             Self::ClientIdMalformed(_) => "client_id_malformed",
             Self::ClientIdIsUsername => "client_id_is_username",
+            Self::ClientIdTooLong { .. } => "client_id_too_long",
             Self::ClientIdTaken => "client_id_taken",
             Self::ClientIdKept => "client_id_kept",
             Self::ClientIdOfDevice => "client_id_of_device",

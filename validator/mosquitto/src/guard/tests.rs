@@ -252,7 +252,14 @@ fn a_reload_keeps_good_clients_and_ends_before_anybody_new() {
     guard.tick(START);
     assert_eq!(guard.connect(&mut client.clone(), None, START), Verdict::Deny, "a tick ends it");
     guard.reload(START);
-    assert_eq!(guard.connect(&mut client.clone(), None, START.plus(2)), Verdict::Deny, "or time does");
+    let late = guard.connect(&mut client.clone(), None, END.minus(1));
+    assert_eq!(late, Verdict::Allow, "however long the broker takes to ask for all");
+
+    let guard = scene.guard("username");
+    let client = scene.let_in(&guard, 1, "pump-1");
+    guard.reload(START);
+    let late = guard.connect(&mut client.clone(), None, START.plus(2));
+    assert_eq!(late, Verdict::Deny, "where there are no ticks, time ends it");
 }
 
 #[test]
