@@ -288,7 +288,7 @@ impl<B: Broker> Guard<B> {
         // Where there are no ticks, this is the only thing that comes in time.
         self.apply_revocations();
         if self.authenticators.hand_on().is_some() {
-            let is_taken = client.id().is_some_and(|id| self.sessions.borrow().has_session(id));
+            let is_taken = || client.id().is_some_and(|id| self.sessions.borrow().has_session(id));
             if self.handed_on.borrow_mut().has(client, is_taken) {
                 return Verdict::HandOn;
             }

@@ -80,7 +80,7 @@ impl HandedOn {
     /// The broker asks about a topic for a client: whether that is for others
     /// to answer. Where a device has taken the session over, as `is_taken`
     /// says, what is asked is about a will: no session comes of it.
-    pub(crate) fn has(&mut self, client: &impl Client, is_taken: bool) -> bool {
+    pub(crate) fn has(&mut self, client: &impl Client, is_taken: impl FnOnce() -> bool) -> bool {
         let Some(id) = client.id() else { return false };
         if !client.has_connected() {
             return self.has_session(id);
@@ -88,7 +88,8 @@ impl HandedOn {
         let Some(known) = self.clients.get_mut(&client.handle()).filter(|known| *known.id == *id) else {
             return false;
         };
-        if known.parting.is_none() && !is_taken && !(known.was_asked_for && self.sessions.contains_key(id)) {
+        let is_known = known.was_asked_for && self.sessions.contains_key(id);
+        if known.parting.is_none() && !is_known && !is_taken() {
             known.was_asked_for = true;
             self.begin_session(id);
         }
@@ -128,15 +129,15 @@ mod tests {
     #[test]
     fn a_client_is_known_by_record_and_id_until_another_comes() {
         let (mut handed_on, client) = (HandedOn::default(), FakeClient::new(1, "desk"));
-        assert!(!handed_on.has(&client, false));
+        assert!(!handed_on.has(&client, || false));
         handed_on.begin(&client, "desk");
-        assert!(handed_on.has(&client, false));
-        assert!(!handed_on.has(&FakeClient::new(1, "desk-2"), false), "its address is in use again");
-        assert!(!handed_on.has(&FakeClient::new(2, "desk"), false), "another connection");
+        assert!(handed_on.has(&client, || false));
+        assert!(!handed_on.has(&FakeClient::new(1, "desk-2"), || false), "its address is in use again");
+        assert!(!handed_on.has(&FakeClient::new(2, "desk"), || false), "another connection");
         handed_on.part(client.handle());
-        assert!(handed_on.has(&client, false), "its will, and what is queued for it");
+        assert!(handed_on.has(&client, || false), "its will, and what is queued for it");
         handed_on.end(client.handle());
-        assert!(!handed_on.has(&client, false));
+        assert!(!handed_on.has(&client, || false));
         assert!(handed_on.parted.is_empty());
     }
 
@@ -146,10 +147,10 @@ mod tests {
         let source = FakeClient::new(9, "desk").without_connection();
         handed_on.begin(&client, "desk");
         assert!(!handed_on.has_session("desk"), "whether it was let in is not known");
-        assert!(!handed_on.has(&source, false));
-        handed_on.has(&client, false);
+        assert!(!handed_on.has(&source, || false));
+        handed_on.has(&client, || false);
         handed_on.part(client.handle());
-        assert!(handed_on.has_session("desk") && handed_on.has(&source, false));
+        assert!(handed_on.has_session("desk") && handed_on.has(&source, || false));
         handed_on.end_session("desk");
         assert!(!handed_on.has_session("desk"));
     }
@@ -159,7 +160,7 @@ mod tests {
         let mut handed_on = HandedOn::default();
         let client = FakeClient { leaves_nothing: true, ..FakeClient::new(1, "desk") };
         handed_on.begin(&client, "desk");
-        assert!(handed_on.has(&client, false) && handed_on.has_session("desk"));
+        assert!(handed_on.has(&client, || false) && handed_on.has_session("desk"));
         handed_on.part(client.handle());
         assert!(!handed_on.has_session("desk"));
     }
@@ -168,24 +169,24 @@ mod tests {
     fn who_tries_with_the_id_of_another_disturbs_nothing() {
         let (mut handed_on, client) = (HandedOn::default(), FakeClient::new(1, "desk"));
         handed_on.begin(&client, "desk");
-        handed_on.has(&client, false);
+        handed_on.has(&client, || false);
         for leaves_nothing in [false, true] {
             let stranger = FakeClient { leaves_nothing, ..FakeClient::new(2, "desk") };
             handed_on.begin(&stranger, "desk");
             handed_on.part(stranger.handle());
             assert!(handed_on.has_session("desk"));
         }
-        assert!(handed_on.has(&client, false));
+        assert!(handed_on.has(&client, || false));
     }
 
     #[test]
     fn the_will_of_who_was_taken_over_begins_no_session() {
         let (mut handed_on, client) = (HandedOn::default(), FakeClient::new(1, "desk"));
         handed_on.begin(&client, "desk");
-        assert!(handed_on.has(&client, false));
+        assert!(handed_on.has(&client, || false));
         // A device comes; then the broker asks about the will.
         handed_on.end_session("desk");
-        assert!(handed_on.has(&client, true));
+        assert!(handed_on.has(&client, || true));
         handed_on.part(client.handle());
         assert!(!handed_on.has_session("desk"));
     }
@@ -197,7 +198,7 @@ mod tests {
             // The broker uses the same record again.
             let client = FakeClient::new(1, &format!("desk-{n}"));
             handed_on.begin(&client, client.id().unwrap());
-            assert!(handed_on.has(&client, false));
+            assert!(handed_on.has(&client, || false));
             handed_on.part(client.handle());
         }
         assert_eq!(
