@@ -32,6 +32,7 @@ pub const VERSION: u64 = 1;
 pub const MAX_KIDS: usize = 64;
 /// The most characters of a text in a report.
 const MAX_TEXT_LENGTH: usize = 128;
+/// In base64url, without padding.
 const INSTANCE_LENGTH: usize = 22;
 
 /// A report as it is sent.

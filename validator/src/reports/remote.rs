@@ -17,7 +17,7 @@ use tokio::time::sleep;
 
 use super::activity::Activity;
 use super::sessions::{MAX_NUMBER, ReportAnswer, SessionsKept};
-use super::{InstanceId, Report, ReportDocument};
+use super::{INSTANCE_LENGTH, InstanceId, Report, ReportDocument};
 use crate::keys::file::{self, KeyFileError};
 use crate::remote::RemoteError;
 use crate::remote::backoff::{Backoff, chance, jittered};
@@ -321,8 +321,6 @@ fn take_instance(path: &Path) -> Result<Option<(InstanceId, File)>, KeyFileError
 /// The most instances in one state folder.
 const MAX_INSTANCES: usize = 16;
 const INSTANCE_BYTES: usize = 16;
-/// In base64url, without padding.
-const INSTANCE_LENGTH: usize = 22;
 
 /// A number for a list of sessions. Where the machine has no randomness, the
 /// first has to do.
